@@ -1,0 +1,96 @@
+"""What goes into a bundle beside the graph: its description and the source's companions."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import onnx_ir as ir
+
+from xlstm_export.environment import versions
+from xlstm_export.families.source import Checkpoint, Source
+from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.model.manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    OpsInfo,
+    SourceInfo,
+    StateInfo,
+    TensorInfo,
+)
+from xlstm_export.model.state import state_specs
+from xlstm_export.ops.catalog import DOMAIN, VERSION
+
+_COMPANIONS = (
+    "config.json", "config.yaml", "config.yml", "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
+    "merges.txt", "added_tokens.json",
+)  # fmt: skip
+"""Files of a source that a bundle keeps a copy of."""
+
+_RUNS_ON = {
+    "float32": ("onnxruntime-cpu", "onnxruntime-gpu", "tensorrt"),
+    "float16": ("onnxruntime-cpu", "onnxruntime-gpu", "tensorrt"),
+    "bfloat16": ("onnxruntime-gpu", "tensorrt"),
+}
+
+
+def describe_graph(
+    model: ir.Model, checkpoint: Checkpoint, source: Source, options: LoweringOptions
+) -> Manifest:
+    """The manifest of ``model``, lowered from ``checkpoint`` with ``options``."""
+    states = tuple(
+        StateInfo(s.key, *s.names(options.state_names), s.shape, s.dtype, s.init)
+        for s in state_specs(checkpoint.spec)
+    )
+    carried = {name for state in states for name in (state.input, state.output)}
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        family=checkpoint.spec.family,
+        dtype=options.dtype,
+        opset=options.opset,
+        ops=OpsInfo(DOMAIN, VERSION),
+        inputs=tuple(_info(v) for v in model.graph.inputs if v.name not in carried),
+        outputs=tuple(_info(v) for v in model.graph.outputs if v.name not in carried),
+        states=states,
+        source=SourceInfo(source.path.resolve().name, fingerprint(checkpoint)),
+        versions=versions(),
+        runs_on=_RUNS_ON[options.dtype],
+        logits=options.logits,
+        ragged=options.ragged,
+    )
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the source's files in order, each by its own hash."""
+    total = hashlib.sha256()
+    for path in checkpoint.files:
+        total.update(_file_hash(path))
+    return total.hexdigest()
+
+
+def copy_companions(source: Source, folder: Path) -> None:
+    """Copy configuration and tokenizer files of ``source`` into the bundle ``folder``."""
+    beside = source.path if source.path.is_dir() else source.path.parent
+    for name in _COMPANIONS:
+        if (beside / name).is_file():
+            shutil.copyfile(beside / name, folder / name)
+    if source.config is not None:
+        shutil.copyfile(source.config, folder / f"config{source.config.suffix}")
+
+
+def _file_hash(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
+def _info(value: ir.Value) -> TensorInfo:
+    assert value.name is not None
+    assert value.shape is not None
+    assert value.dtype is not None
+    shape = tuple(d if isinstance(d, int) else str(d.value) for d in value.shape)
+    return TensorInfo(value.name, value.dtype.numpy().name, shape)

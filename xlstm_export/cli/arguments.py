@@ -1,0 +1,29 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Checkpoint folder, weights file, or org/name on the Hugging Face Hub.",
+        show_default=False,
+    ),
+]
+BundleArgument = Annotated[
+    Path,
+    typer.Argument(metavar="OUT", help="Bundle folder that export made.", show_default=False),
+]
+FamilyOption = Annotated[
+    str, typer.Option("--family", help="auto, hf, xlstm_large, or block_stack.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Configuration of a weights file given alone."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,40 @@
+"""``xlstm-export inspect``: what a checkpoint or a bundle holds, without reading its numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xlstm_export import pipeline
+from xlstm_export.cli.arguments import ConfigOption, FamilyOption, JsonOption, SourceArgument
+from xlstm_export.cli.console import console, print_json
+from xlstm_export.families.hub import resolve_source
+from xlstm_export.model.manifest import MANIFEST_FILE
+
+
+def inspect(
+    source: SourceArgument,
+    family: FamilyOption = "auto",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Describe a checkpoint SOURCE, or a bundle."""
+    if (Path(source) / MANIFEST_FILE).is_file():
+        facts = pipeline.inspect_bundle(Path(source))
+    else:
+        facts = pipeline.inspect_checkpoint(resolve_source(source, config), family)
+    if json:
+        print_json(facts)
+        return
+    _print(facts)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    out = console()
+    for key, value in facts.items():
+        if isinstance(value, list):
+            out.print(f"{key}:", markup=False, highlight=False)
+            for line in value:
+                out.print(f"  {line}", markup=False, highlight=False)
+        else:
+            out.print(f"{key:18} {value}", markup=False, highlight=False)

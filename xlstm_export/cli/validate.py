@@ -1,0 +1,76 @@
+"""``xlstm-export validate``: a bundle against the upstream module; exit code is the verdict."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from xlstm_export import pipeline
+from xlstm_export.cli.arguments import BundleArgument, ConfigOption, FamilyOption, JsonOption
+from xlstm_export.cli.console import console, progress_bar
+from xlstm_export.families.hub import resolve_source
+from xlstm_export.validation.compare import excess
+from xlstm_export.validation.report import Report, to_json
+
+_SHOWN = 5
+
+
+def validate(
+    bundle: BundleArgument,
+    reference: Annotated[
+        str, typer.Option("--reference", help="SOURCE the bundle was made from.", metavar="SOURCE")
+    ],
+    family: FamilyOption = "auto",
+    config: ConfigOption = None,
+    upstream: Annotated[
+        bool, typer.Option(help="Compare with the upstream package where it is installed.")
+    ] = True,
+    batch: Annotated[int, typer.Option(help="Rows of the rollout.", min=1)] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Compare every output and state of OUT with SOURCE over a carried rollout."""
+    with progress_bar("validate") as progress:
+        report = pipeline.validate(
+            bundle,
+            resolve_source(reference, config),
+            family=family,
+            upstream=upstream,
+            batch=batch,
+            seed=seed,
+            progress=progress,
+        )
+    if json:
+        typer.echo(to_json(report))
+    else:
+        _print(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _print(report: Report) -> None:
+    out = console()
+    colour = {"validated": "green", "self-consistent": "yellow", "failed": "red"}[report.verdict]
+    out.print(f"verdict: {report.verdict}", style=colour)
+    out.print(f"  subject    {report.subject}", markup=False, highlight=False)
+    for domain, implementation in report.subject_ops.items():
+        out.print(f"  operators  {domain}: {implementation}", markup=False, highlight=False)
+    out.print(f"  reference  {report.reference}", markup=False, highlight=False)
+    for note in report.notes:
+        out.print(f"  note       {note}", markup=False, highlight=False)
+    if not report.source_matches_bundle:
+        out.print("  note       the reference is not the source this bundle was made from")
+    results = sorted(report.results, key=lambda r: -excess(r.judgement))
+    for result in results[:_SHOWN]:
+        j = result.judgement
+        mark = "✓" if j.ok else "✗"
+        out.print(
+            f"  [{mark}] {result.name:24} max {j.max_error:.1e} of {j.max_allowed:.1e}, "
+            f"rms {j.rms_error:.1e} of {j.rms_allowed:.1e}",
+            markup=False,
+            highlight=False,
+        )
+    if len(results) > _SHOWN:
+        out.print(f"  … and {len(results) - _SHOWN} more tensors, each closer", markup=False)
+    out.print(f"  report     {report.bundle}/reports/validation.md", markup=False, highlight=False)

@@ -1,0 +1,91 @@
+"""What this machine has, what each part is for, and how to get the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+from xlstm_export import __version__
+
+_REPORTED = (
+    "numpy", "onnx", "onnx-ir", "onnxruntime", "torch", "xlstm", "mlstm_kernels", "transformers",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of ``doctor``: ``cure`` is empty when nothing is amiss."""
+
+    what: str
+    ok: bool
+    found: str
+    cure: str = ""
+
+
+def versions() -> dict[str, str]:
+    """Versions of this toolkit and of the packages that take part, absent ones left out."""
+    found = {"xlstm-export": __version__, "python": platform.python_version()}
+    for package in _REPORTED:
+        version = _version(package)
+        if version:
+            found[package] = version
+    return found
+
+
+def diagnose() -> list[Finding]:
+    """What this machine can do. Installed means installed: nothing heavy is imported."""
+    return [
+        Finding("xlstm-export", True, f"{__version__}, Python {sys.version.split()[0]}"),
+        Finding("processor", True, f"{platform.machine()}, {os.cpu_count()} logical, {_isa()}"),
+        *_onnxruntime(),
+        _package("validate: torch reference", "torch", "validate"),
+        _package("validate block_stack, xlstm_large", "xlstm", "validate"),
+        _package("validate xlstm_large, hf kernels", "mlstm_kernels", "validate"),
+        _package("validate hf", "transformers", "validate"),
+        _package("run: text in and out", "tokenizers", "cpu"),
+        _package("download org/name sources", "huggingface_hub", "hub"),
+    ]
+
+
+def _onnxruntime() -> list[Finding]:
+    cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
+    if cpu and gpu:
+        cure = (
+            "pip uninstall onnxruntime onnxruntime-gpu, then install one: they overwrite each other"
+        )
+        return [
+            Finding(
+                "run: ONNX Runtime", False, f"onnxruntime {cpu} and onnxruntime-gpu {gpu}", cure
+            )
+        ]
+    if not cpu and not gpu:
+        return [Finding("run: ONNX Runtime", False, "missing", "pip install 'xlstm-export[cpu]'")]
+    flavour = f"onnxruntime {cpu}" if cpu else f"onnxruntime-gpu {gpu}"
+    return [Finding("run: ONNX Runtime", True, f"{flavour}, operators by their function bodies")]
+
+
+def _package(what: str, package: str, extra: str) -> Finding:
+    version = _version(package)
+    if version:
+        return Finding(what, True, f"{package} {version}")
+    return Finding(what, False, f"{package} missing", f"pip install 'xlstm-export[{extra}]'")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _isa() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:
+        return "instruction sets unknown"
+    wanted = ("avx2", "fma", "avx512f", "amx_bf16")
+    return " ".join(f for f in wanted if f in flags) or "no vector extension beyond SSE"

@@ -1,0 +1,1 @@
+"""Checkpoint layouts: each module knows one, as ``detect``, ``read`` and ``oracle``."""

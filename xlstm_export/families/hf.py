@@ -1,0 +1,161 @@
+"""``transformers`` xLSTMForCausalLM: config.json with model_type xlstm, and weight files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlstm_export.errors import (
+    BackendUnavailableError,
+    CheckpointError,
+    UnsupportedModelError,
+)
+from xlstm_export.families.large_blocks import LargeLayout, read_model
+from xlstm_export.families.large_fields import (
+    LargeFields,
+    config_file,
+    parse_fields,
+    refuse_contradiction,
+    refuse_qk_norm,
+)
+from xlstm_export.families.source import Checkpoint, Oracle, Source
+from xlstm_export.families.storage import read_weight_files
+from xlstm_export.families.tensor_table import TensorTable
+from xlstm_export.model.weights import Weight
+
+# in the order in which transformers looks for them
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _JsonFields(LargeFields):
+    """Names that only xLSTMConfig has; embedding_dim and num_blocks win where both are stated."""
+
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    tie_word_embeddings: bool = False
+
+
+def detect(source: Source) -> bool:
+    """Whether the configuration of ``source`` says model_type xlstm.
+
+    Raises CheckpointError where it is a JSON file that cannot be read.
+    """
+    path = config_file(source, "config.json")
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    values = _read_json(path)
+    return values.get("model_type") == "xlstm" or "xLSTMForCausalLM" in (
+        values.get("architectures") or ()
+    )
+
+
+def read(source: Source) -> Checkpoint:
+    """The model in ``source``.
+
+    Raises CheckpointError for missing, damaged, or contradictory files, UnsupportedModelError
+    for options with other maths.
+    """
+    config = config_file(source, "config.json")
+    fields = _read_fields(config)
+    files = _weight_files(source.path)
+    tensors = read_weight_files(files)
+    _require_language_model(source.path, tensors, fields.tie_word_embeddings)
+    table = TensorTable(tensors, str(source.path))
+    # transformers ignores add_out_norm, and use_bias for this norm
+    layout = LargeLayout(
+        family="hf",
+        embedding="backbone.embeddings.weight",
+        has_out_norm=True,
+        out_norm_bias=False,
+        tied_without_head=fields.tie_word_embeddings,
+    )
+    spec, weights = read_model(table, fields, layout, config)
+    table.finish()
+    if fields.embedding_dim is None:
+        refuse_contradiction(config, "hidden_size", fields.hidden_size, spec.model_size)
+    if fields.num_blocks is None:
+        stated = fields.num_hidden_layers
+        refuse_contradiction(config, "num_hidden_layers", stated, len(spec.blocks))
+    return Checkpoint(spec, weights, (config, *files))
+
+
+def oracle(source: Source, rounding: Mapping[str, str]) -> Oracle:
+    """Upstream's xLSTMForCausalLM in float64, each tensor first rounded as ``rounding`` says.
+
+    Raises BackendUnavailableError where torch or transformers is missing.
+    """
+    try:
+        from xlstm_export.families.hf_oracle import build
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f'the reference model: {error} (pip install "xlstm-export[validate]")'
+        ) from error
+    spec = read(source).spec
+    fields = _read_fields(config_file(source, "config.json"))
+    tensors = read_weight_files(_weight_files(source.path))
+    return build(spec, fields.use_bias, tensors, rounding)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise CheckpointError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds no fields")
+    return values
+
+
+def _read_fields(path: Path) -> _JsonFields:
+    """Other fields are normal in config.json, released ones hold many dead ones."""
+    values = _read_json(path)
+    refuse_qk_norm(values, path)
+    if values.get("quantization_config"):
+        raise UnsupportedModelError(f"{path}: quantized weights (quantization_config)")
+    return parse_fields(_JsonFields, values, path, strict=False)
+
+
+def _weight_files(path: Path) -> tuple[Path, ...]:
+    """One file, or the shards an index lists; or the file itself."""
+    if not path.is_dir():
+        return (path,)
+    for name in _WEIGHT_FILES:
+        whole, index = path / name, path / f"{name}.index.json"
+        if whole.exists():
+            return (whole,)
+        if index.exists():
+            return _shards(index)
+    raise CheckpointError(
+        f"{path}: no model.safetensors, model.safetensors.index.json, or pytorch_model.bin"
+    )
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
+        raise CheckpointError(f"{index}: no weight_map of tensor to file")
+    files = []
+    for name in sorted(set(places.values())):
+        if Path(name).name != name or not (index.parent / name).is_file():
+            raise CheckpointError(f"{index}: lists {name}, which is not in its folder; download it")
+        files.append(index.parent / name)
+    return tuple(files)
+
+
+def _require_language_model(path: Path, tensors: Mapping[str, Weight], tied: bool) -> None:
+    if "embeddings.weight" in tensors and "backbone.embeddings.weight" not in tensors:
+        raise UnsupportedModelError(
+            f"{path}: holds an xLSTMModel without a language-model head; "
+            "save the whole xLSTMForCausalLM"
+        )
+    if "lm_head.weight" not in tensors and not tied:
+        raise CheckpointError(
+            f"{path}: tensor lm_head.weight is missing, and the configuration does not say "
+            "tie_word_embeddings: true"
+        )

@@ -1,0 +1,58 @@
+"""Which family a source belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from xlstm_export.errors import CheckpointError
+from xlstm_export.families import block_stack, hf, xlstm_large
+from xlstm_export.families.source import Checkpoint, Oracle, Source
+
+
+class Family(Protocol):
+    """What every family module offers."""
+
+    def detect(self, source: Source) -> bool:
+        """True when ``source`` has this family's files."""
+        ...
+
+    def read(self, source: Source) -> Checkpoint:
+        """Structure and lazy weights. Raises CheckpointError, UnsupportedModelError."""
+        ...
+
+    def oracle(self, source: Source, rounding: Mapping[str, str]) -> Oracle:
+        """The upstream module on weights rounded per key. Raises BackendUnavailableError."""
+        ...
+
+
+FAMILIES: dict[str, Family] = {
+    "hf": cast(Family, hf),
+    "xlstm_large": cast(Family, xlstm_large),
+    "block_stack": cast(Family, block_stack),
+}
+
+_EXPECTED = (
+    "expected a Hugging Face folder (config.json with model_type xlstm, *.safetensors), "
+    "an xLSTMLarge folder (config.yaml, model.safetensors), or a block-stack folder "
+    "(config.yaml, model.safetensors or a .pt state dict); a weights file alone takes --config"
+)
+
+
+def find_family(source: Source, wanted: str = "auto") -> Family:
+    """The family module of ``source``; ``wanted`` other than "auto" decides without looking.
+
+    Raises CheckpointError when there is no such source or no family recognises it.
+    """
+    if not source.path.exists():
+        raise CheckpointError(f"{source.path}: no such file or folder")
+    if source.config is not None and not source.config.is_file():
+        raise CheckpointError(f"{source.config}: no such configuration file")
+    if wanted != "auto":
+        if wanted not in FAMILIES:
+            raise CheckpointError(f"--family {wanted}: choose auto, {', '.join(FAMILIES)}")
+        return FAMILIES[wanted]
+    for family in FAMILIES.values():
+        if family.detect(source):
+            return family
+    raise CheckpointError(f"{source.path}: not recognised as an xLSTM checkpoint; {_EXPECTED}")

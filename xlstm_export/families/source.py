@@ -1,0 +1,52 @@
+"""What a user points at, and what a family makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from xlstm_export.model.spec import ModelSpec
+from xlstm_export.model.weights import Weights
+
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on disk: a folder, or a weights file with ``config`` beside it or elsewhere."""
+
+    path: Path
+    config: Path | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A source that was read: structure, lazy tensors, and the files they come from."""
+
+    spec: ModelSpec
+    weights: Weights
+    files: tuple[Path, ...]
+    """Configuration and weight files, in a stable order; their hash identifies the source."""
+
+
+class Oracle(Protocol):
+    """The upstream module of a source, in float64, behind one family-free interface."""
+
+    name: str
+    """Package, version, class, and kernels that compute, for the report."""
+
+    def run(
+        self, inputs: npt.NDArray[np.generic], states: Mapping[str, FloatArray] | None
+    ) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """Continue from ``states`` (None = zero) over ``inputs``.
+
+        inputs: token ids int64 [B, T], or embeddings [B, T, D] for a bare block stack.
+        Returns logits [B, T, vocab] (or hidden states [B, T, D]) and every state by
+        ``StateSpec.key`` in the shapes of ``model.state``. ``states`` is left untouched.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""ModelSpec and Weights to a typed ONNX graph."""

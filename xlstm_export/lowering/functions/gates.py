@@ -1,0 +1,38 @@
+"""Text fragments the bodies share: the lengths rule and log-sigmoid."""
+
+from __future__ import annotations
+
+
+def valid_steps(time: str) -> str:
+    """Define ``steps`` [B or 1, 1] from ``lengths`` and the 1-D length ``time``: -1 = all."""
+    return f"""
+    zero_step = Constant <value_ints = [0]> ()
+    axis_one = Constant <value_ints = [1]> ()
+    given_steps = Cast <to = 7> (lengths)
+    all_steps = Less (given_steps, zero_step)
+    capped_steps = Min (given_steps, {time})
+    chosen_steps = Where (all_steps, {time}, capped_steps)
+    steps = Unsqueeze (chosen_steps, axis_one)
+"""
+
+
+def log_sigmoid(x: str, out: str, prefix: str) -> str:
+    """``out`` = min(x, 0) - log1p(e), e = exp(-|x|), in the type of ``x``.
+
+    log1p(e) = log(w) + (e - (w - 1)) / w with w = 1 + e: the second term is what rounding w
+    lost, so small forget gates keep their relative precision. Needs constants zero, one.
+    """
+    p = prefix
+    return f"""
+    {p}abs = Abs ({x})
+    {p}neg = Neg ({p}abs)
+    {p}e = Exp ({p}neg)
+    {p}w = Add ({p}e, one)
+    {p}log_w = Log ({p}w)
+    {p}w_1 = Sub ({p}w, one)
+    {p}lost = Sub ({p}e, {p}w_1)
+    {p}fix = Div ({p}lost, {p}w)
+    {p}log1p = Add ({p}log_w, {p}fix)
+    {p}low = Min ({x}, zero)
+    {out} = Sub ({p}low, {p}log1p)
+"""

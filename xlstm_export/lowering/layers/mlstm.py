@@ -1,0 +1,88 @@
+"""The two mLSTM mixers around ``XlstmMLSTM``.
+
+MLSTMMixer             UpProjectedMLSTMMixer
+x ── q,k,v,o ─┐        x ── up ── inner ─ conv+silu ─ q,k ─┐
+ └── i,f ── mLSTM        │            └───────────── v ─── mLSTM ── head norm
+        head norm        │                   i,f from q,k,v        + skip * conv
+   * sigmoid(o) ─ out    └─ z ─ silu ──────────────────────────── * ─ out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from xlstm_export.lowering.emit import Emitter
+from xlstm_export.lowering.layers.activation import silu
+from xlstm_export.lowering.layers.conv import causal_conv
+from xlstm_export.lowering.layers.linear import block_diagonal, linear, packed_width
+from xlstm_export.lowering.layers.norm import head_norm
+from xlstm_export.lowering.layers.state_io import StateIO
+from xlstm_export.model.spec import MLSTMCell, MLSTMMixer, UpProjectedMLSTMMixer
+from xlstm_export.model.weights import Weights
+
+
+def mlstm_mixer(
+    g: Emitter, normed: ir.Value, mixer: MLSTMMixer, weights: Weights, layer: int, states: StateIO
+) -> ir.Value:
+    """normed [B,T,D] float32 to [B,T,D]."""
+    x = g.cast(normed, g.dtype)
+    gates = ("input_gate", "forget_gate")
+    if g.dtype == "float32":
+        q, k, v, o, i, f = linear(g, x, weights, ("q", "k", "v", "output_gate", *gates), g.dtype)
+    else:
+        q, k, v, o = linear(g, x, weights, ("q", "k", "v", "output_gate"), g.dtype)
+        i, f = linear(g, normed, weights, gates, "float32")
+    h = _cell(g, (q, k, v), (i, f), mixer.cell, layer, states)
+    h = head_norm(g, h, mixer.cell.heads, mixer.cell.v_size, mixer.head_norm_eps, weights)
+    h = g.op("Mul", g.op("Sigmoid", o), h)
+    return linear(g, h, weights, ("out",), g.dtype)[0]
+
+
+def up_projected_mixer(
+    g: Emitter, normed: ir.Value, mixer: UpProjectedMLSTMMixer, weights: Weights, layer: int,
+    states: StateIO,
+) -> ir.Value:  # fmt: skip
+    """normed [B,T,D] float32 to [B,T,D]."""
+    inner, z = linear(g, g.cast(normed, g.dtype), weights, ("up", "z"), g.dtype)
+    has_conv = mixer.conv_width > 0
+    conv = causal_conv(g, inner, weights, layer, states) if has_conv else silu(g, inner)
+    blocks, size = mixer.inner_size // mixer.block_size, mixer.block_size
+    width = packed_width(blocks, size)
+    q, k = block_diagonal(g, conv, weights, ("q", "k"), width)
+    (v,) = block_diagonal(g, inner, weights, ("v",), width)
+    i, f = _gates_of_qkv(g, (q, k, v), mixer, weights)
+    h = _cell(g, (q, k, v), (i, f), mixer.cell, layer, states)
+    h = head_norm(g, h, mixer.cell.heads, mixer.cell.v_size, mixer.head_norm_eps, weights)
+    skip = g.weight(f"{g.scope}/skip.weight", weights["skip.weight"])
+    h = g.op("Mul", g.op("Add", h, g.op("Mul", conv, skip)), silu(g, z))
+    return linear(g, h, weights, ("out",), g.dtype)[0]
+
+
+def _gates_of_qkv(
+    g: Emitter, qkv: Sequence[ir.Value], mixer: UpProjectedMLSTMMixer, weights: Weights
+) -> Sequence[ir.Value]:
+    """i, f [B,T,N] = W cat(q, k, v) + b in float32."""
+    joined = g.cast(g.op("Concat", *qkv, axis=-1), "float32")
+    return linear(g, joined, weights, ("input_gate", "forget_gate"), "float32")
+
+
+def _cell(
+    g: Emitter, qkv: Sequence[ir.Value], gates: Sequence[ir.Value], cell: MLSTMCell, layer: int,
+    states: StateIO,
+) -> ir.Value:  # fmt: skip
+    """h [B,T,N,V] from flat q, k, v [B,T,*] and float32 gates [B,T,N]."""
+    sizes = (cell.qk_size, cell.qk_size, cell.v_size)
+    heads = [g.reshape(x, 0, 0, cell.heads, s) for x, s in zip(qkv, sizes, strict=True)]
+    past = states.take(layer, "mlstm", "Cnm")
+    h, *present = g.custom(
+        "XlstmMLSTM",
+        [*heads, *gates, *past, states.lengths],
+        gate_soft_cap=cell.gate_soft_cap,
+        eps=cell.eps,
+        scale_side=cell.scale_side,
+        chunk_size=cell.chunk_size,
+    )
+    states.give(layer, "mlstm", "Cnm", present)
+    return h

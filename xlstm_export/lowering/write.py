@@ -1,0 +1,49 @@
+"""Writing the graph: weights stream into external data, then the file is checked by path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+
+EXTERNAL_FROM_BYTES = 1024
+ALIGNMENT = 4096
+"""Page size: runtimes may map the data instead of reading it."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being written, how many are done, and how many there are."""
+
+
+def write_model(model: ir.Model, folder: Path, progress: Progress | None = None) -> Path:
+    """Write ``model.onnx`` and ``model.onnx.data`` into ``folder``; return the former.
+
+    One weight is in memory at a time. Raises CheckpointError or UnsupportedModelError when a
+    weight cannot be written (NaN, too large for float16).
+    """
+    path = folder / MODEL_FILE
+
+    def report(tensor: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
+        if progress is not None:
+            progress(tensor.name or "", info.index, info.total)
+
+    ir.save(
+        model,
+        path,
+        external_data=DATA_FILE,
+        size_threshold_bytes=EXTERNAL_FROM_BYTES,
+        alignment=ALIGNMENT,
+        align_threshold=0,
+        max_workers=1,
+        callback=report,
+    )
+    return path
+
+
+def check_model(path: Path) -> None:
+    """ONNX checker with shape inference, by path, so that size is no limit."""
+    onnx.checker.check_model(str(path), full_check=True)

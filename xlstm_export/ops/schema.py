@@ -1,0 +1,115 @@
+"""Data types that describe an operator.
+
+Dimension letters, used everywhere in this project:
+B batch, T time, N heads, K query/key size per head, V value size per head,
+H sLSTM head size, D model size, W convolution width, G gates (i, f, z, o).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+TypeVar = Literal["TX", "TS", "lengths"]
+"""TX: activation type. TS: state type (float32, or double where TX is double). lengths: int32."""
+
+TX_DTYPES = ("float32", "float16", "bfloat16", "float64")
+"""Element types TX ranges over, by numpy name."""
+
+INT32_MAX = 2**31 - 1
+
+
+def state_dtype(tx: str) -> str:
+    """Element type TS that goes with the activation type ``tx``."""
+    return "float64" if tx == "float64" else "float32"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One operand. ``dims`` are letters, digits, or ``W-1``."""
+
+    name: str
+    dims: tuple[str, ...]
+    type: TypeVar
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute. INT attributes lie within int32 (TensorRT truncates to it)."""
+
+    name: str
+    kind: Literal["int", "float"]
+    default: int | float
+    meaning: str
+    choices: tuple[int, ...] = ()
+
+    def check(self, value: int | float) -> int | float:
+        """Return ``value`` in the declared kind; raise ValueError when it does not fit."""
+        if self.kind == "float":
+            return float(value)
+        if int(value) != value or not -INT32_MAX - 1 <= value <= INT32_MAX:
+            raise ValueError(f"attribute {self.name} takes an int32, not {value!r}")
+        if self.choices and value not in self.choices:
+            raise ValueError(f"attribute {self.name} is one of {self.choices}, not {value!r}")
+        return int(value)
+
+
+@dataclass(frozen=True)
+class OpSchema:
+    """One operator: signature, attributes, and which outputs continue which inputs."""
+
+    name: str
+    meaning: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    attributes: tuple[Attribute, ...]
+    states: tuple[tuple[str, str], ...]
+    """Pairs (input, output): the output is the input carried on; a kernel may alias them."""
+
+    def complete_attributes(self, given: Mapping[str, int | float]) -> dict[str, int | float]:
+        """Every attribute of the operator, defaults filled in and values checked."""
+        unknown = set(given) - {a.name for a in self.attributes}
+        if unknown:
+            raise ValueError(f"{self.name} has no attribute {', '.join(sorted(unknown))}")
+        return {a.name: a.check(given.get(a.name, a.default)) for a in self.attributes}
+
+    def output_shapes(self, shapes: Sequence[Sequence[int | str]]) -> list[tuple[int | str, ...]]:
+        """Shapes of the outputs for input ``shapes`` (ints or symbolic names).
+
+        Raises ValueError when the inputs contradict each other.
+        """
+        if len(shapes) != len(self.inputs):
+            raise ValueError(f"{self.name} takes {len(self.inputs)} inputs, got {len(shapes)}")
+        letters: dict[str, int | str] = {}
+        for spec, shape in zip(self.inputs, shapes, strict=True):
+            if spec.type == "lengths":
+                continue
+            if len(shape) != len(spec.dims):
+                raise ValueError(f"{self.name}.{spec.name} has rank {len(spec.dims)}, got {shape}")
+            for letter, size in _bind(spec.dims, shape):
+                if letters.setdefault(letter, size) != size:
+                    raise ValueError(
+                        f"{self.name}.{spec.name} has {letter}={size}, expected {letters[letter]}"
+                    )
+        return [tuple(_resolve(d, letters) for d in o.dims) for o in self.outputs]
+
+
+def _bind(dims: tuple[str, ...], shape: Sequence[int | str]) -> Iterator[tuple[str, int | str]]:
+    for dim, size in zip(dims, shape, strict=True):
+        if dim == "W-1":
+            if isinstance(size, int):
+                yield "W", size + 1
+        elif dim.isdigit():
+            if isinstance(size, int) and size != int(dim):
+                raise ValueError(f"expected size {dim}, got {size}")
+        else:
+            yield dim, size
+
+
+def _resolve(dim: str, letters: Mapping[str, int | str]) -> int | str:
+    if dim == "W-1":
+        width = letters["W"]
+        return width - 1 if isinstance(width, int) else "W-1"
+    return int(dim) if dim.isdigit() else letters[dim]

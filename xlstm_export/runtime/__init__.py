@@ -1,0 +1,1 @@
+"""Sessions that run a model: ONNX Runtime, and the torch reference."""

@@ -1,0 +1,78 @@
+"""Tokens and text for a bundle: its tokenizer file, and the ids that stop generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlstm_export.errors import BackendUnavailableError, BundleError
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class TextCodec:
+    """Turns text into ids and back. ``first`` is prepended where the model wants a BOS id."""
+
+    tokenizer: Any
+    first: tuple[int, ...]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``."""
+        ids: list[int] = self.tokenizer.encode(text).ids
+        return [*self.first, *ids] if tuple(ids[: len(self.first)]) != self.first else ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ``ids``, special tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def open_codec(bundle: Path) -> TextCodec | None:
+    """The codec of ``bundle``, or None when it carries no tokenizer.json.
+
+    Raises BackendUnavailableError when the tokenizers package is missing, BundleError when the
+    file is damaged.
+    """
+    path = bundle / TOKENIZER_FILE
+    if not path.is_file():
+        return None
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{path}: text needs the tokenizers package (pip install 'xlstm-export[cpu]'); "
+            "or give ids with --ids"
+        ) from error
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise BundleError(f"{path}: not a readable tokenizer ({error})") from error
+    config = _config(bundle, "config.json")
+    bos = config.get("bos_token_id")
+    wants_bos = config.get("force_bos_token_insert") is True and isinstance(bos, int)
+    return TextCodec(tokenizer, (bos,) if wants_bos and isinstance(bos, int) else ())
+
+
+def stop_ids(bundle: Path) -> tuple[int, ...]:
+    """End-of-sequence ids from generation_config.json, else from config.json."""
+    for name in ("generation_config.json", "config.json"):
+        eos = _config(bundle, name).get("eos_token_id")
+        if isinstance(eos, int):
+            return (eos,)
+        if isinstance(eos, list):
+            return tuple(int(e) for e in eos)
+    return ()
+
+
+def _config(bundle: Path, name: str) -> dict[str, Any]:
+    path = bundle / name
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path}: not readable as JSON ({error})") from error
+    return content if isinstance(content, dict) else {}

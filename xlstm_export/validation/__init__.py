@@ -1,0 +1,1 @@
+"""Comparing two sessions and saying what is true."""

@@ -1,0 +1,117 @@
+"""The validation report: what was compared with what, the numbers, and one verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from xlstm_export.validation.compare import TensorResult, excess
+from xlstm_export.validation.tolerance import FACTOR, ULPS
+
+Verdict = Literal["validated", "self-consistent", "failed"]
+
+_EXPLANATION: dict[Verdict, str] = {
+    "validated": (
+        "Every output and every state is within the tolerance rule of the upstream module."
+    ),
+    "self-consistent": (
+        "Every output and every state is within the tolerance rule of this toolkit's own "
+        "float64 reference. The upstream package took no part: an error in reading the "
+        "checkpoint cannot be seen this way. For a validation install it: "
+        "pip install 'xlstm-export[validate]'."
+    ),
+    "failed": "At least one output or state is outside the tolerance rule.",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything ``reports/validation.json`` holds."""
+
+    verdict: Verdict
+    bundle: str
+    source: str
+    source_matches_bundle: bool
+    subject: str
+    subject_ops: dict[str, str]
+    reference: str
+    yardsticks: tuple[str, str]
+    reader_distance: float | None
+    """Relative distance of our float64 model from upstream's, None without upstream."""
+    batch: int
+    calls: tuple[int, ...]
+    seed: int
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+    results: tuple[TensorResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """False only when the verdict is ``failed``."""
+        return self.verdict != "failed"
+
+
+def decide(results: Iterable[TensorResult], against_upstream: bool) -> Verdict:
+    """The verdict of a comparison; ``validated`` needs the upstream module as the reference."""
+    if not all(result.judgement.ok for result in results):
+        return "failed"
+    return "validated" if against_upstream else "self-consistent"
+
+
+def to_json(report: Report) -> str:
+    """The report as JSON; every result with its errors, allowances, and ``ok``."""
+    content: dict[str, Any] = dataclasses.asdict(report)
+    content["explanation"] = _EXPLANATION[report.verdict]
+    content["rule"] = {"factor": FACTOR, "ulps": ULPS}
+    for entry, result in zip(content["results"], report.results, strict=True):
+        entry["ok"] = result.judgement.ok
+    return json.dumps(content, indent=2, default=str, allow_nan=True) + "\n"
+
+
+def to_markdown(report: Report) -> str:
+    """The report for people: verdict first, who computed, the worst tensors, all tensors."""
+    lines = [
+        f"# Validation: {report.verdict}",
+        "",
+        _EXPLANATION[report.verdict],
+        "",
+        f"- bundle: `{report.bundle}`, run by {report.subject}",
+        *(f"- operators `{op}`: {by}" for op, by in report.subject_ops.items()),
+        f"- source: `{report.source}`"
+        + ("" if report.source_matches_bundle else " (NOT the weights this bundle was made from)"),
+        f"- reference: {report.reference}",
+        f"- yardsticks: {'; '.join(report.yardsticks)}",
+        f"- rollout: batch {report.batch}, calls of {', '.join(map(str, report.calls))} steps "
+        f"with carried states, seed {report.seed}",
+        f"- rule: error at most {FACTOR:g} x the yardsticks' own error + {ULPS:g} ulp",
+        *(f"- {note}" for note in report.notes),
+    ]
+    if report.reader_distance is not None:
+        lines.append(
+            f"- reader: our float64 model and upstream's differ by {report.reader_distance:.1e} "
+            "(relative)"
+        )
+    lines += ["", *_table(report.results), "", "Versions: " + _versions(report.versions), ""]
+    return "\n".join(lines)
+
+
+def _table(results: Iterable[TensorResult]) -> list[str]:
+    rows = [
+        "| | tensor | worst call | max error | allowed | rms error | allowed | of allowance |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in sorted(results, key=lambda r: -excess(r.judgement)):
+        j = result.judgement
+        rows.append(
+            f"| {'✓' if j.ok else '✗'} | `{result.name}` | {result.call} | {j.max_error:.2e} | "
+            f"{j.max_allowed:.2e} | {j.rms_error:.2e} | {j.rms_allowed:.2e} | "
+            f"{100 * excess(j):.0f} % |"
+        )
+    return rows
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
