@@ -10,7 +10,7 @@ from xlstm_export import pipeline
 from xlstm_export.cli.arguments import BundleArgument, ConfigOption, FamilyOption, JsonOption
 from xlstm_export.cli.console import console, progress_bar
 from xlstm_export.families.hub import resolve_source
-from xlstm_export.validation.compare import excess
+from xlstm_export.validation.compare import share
 from xlstm_export.validation.report import Report, to_json
 
 _SHOWN = 5
@@ -61,7 +61,7 @@ def _print(report: Report) -> None:
         out.print(f"  note       {note}", markup=False, highlight=False)
     if not report.source_matches_bundle:
         out.print("  note       the reference is not the source this bundle was made from")
-    results = sorted(report.results, key=lambda r: -excess(r.judgement))
+    results = sorted(report.results, key=lambda r: -share(r.judgement))
     for result in results[:_SHOWN]:
         j = result.judgement
         mark = "✓" if j.ok else "✗"

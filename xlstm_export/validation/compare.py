@@ -1,14 +1,12 @@
-"""A carried rollout of two sessions, judged tensor by tensor."""
+"""A carried rollout of four sessions, judged tensor by tensor over all its calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from xlstm_export.runtime.session import Array, Session
-from xlstm_export.validation.tolerance import Judgement, errors, judge
+from xlstm_export.validation.tolerance import Errors, Judgement, errors, judge_errors, magnitude
 
 ROLLOUT = (7, 1, 1, 33, 1, 64, 1, 22)
 """Lengths of the calls of a rollout: prefill, decode and chunk borders, states carried on."""
@@ -16,24 +14,49 @@ ROLLOUT = (7, 1, 1, 33, 1, 64, 1, 22)
 
 @dataclass(frozen=True)
 class TensorResult:
-    """The worst judgement of one output or state over a rollout, and the call it fell on."""
+    """The judgement of one output or state over a rollout.
+
+    ``errors_by_call`` is the largest error of each call: where a drift would show.
+    """
 
     name: str
     kind: str
-    call: int
     judgement: Judgement
-    largest: float
-    """Largest magnitude of the exact values, for scale."""
+    magnitude: float
+    errors_by_call: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The sessions of one comparison. ``recurrent`` and ``chunkwise`` share the subject's dtype."""
+    """The sessions of one comparison; the yardsticks compute in the subject's dtype."""
 
     subject: Session
     exact: Session
     recurrent: Session
     chunkwise: Session
+
+
+@dataclass
+class _Tally:
+    """Errors of the subject and the yardsticks in one tensor, added up call by call."""
+
+    kind: str
+    totals: list[Errors] = field(default_factory=lambda: [Errors()] * 3)
+    by_call: list[float] = field(default_factory=list)
+    largest: float = 0.0
+
+    def add(self, tensors: Sequence[Array]) -> None:
+        got, exact, *yardsticks = tensors
+        new = [errors(tensor, exact) for tensor in (got, *yardsticks)]
+        self.totals = [old + more for old, more in zip(self.totals, new, strict=True)]
+        self.by_call.append(new[0].largest)
+        self.largest = max(self.largest, magnitude(exact))
+
+    def result(self, name: str, dtype: str) -> TensorResult:
+        # states are float32 in every bundle; outputs carry the rounding of its dtype
+        precision = dtype if self.kind == "output" else "float32"
+        judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, precision)
+        return TensorResult(name, self.kind, judgement, self.largest, tuple(self.by_call))
 
 
 def compare_rollout(
@@ -50,11 +73,11 @@ def compare_rollout(
 
     inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D]. ``dtype`` is that of the
     subject's projections; ``last_only``: the subject returns the last step of each call.
-    Returns one result per output and state, the worst over the calls.
+    Returns one result per output and state.
     """
     sessions = (panel.subject, panel.exact, panel.recurrent, panel.chunkwise)
     states: list[dict[str, Array] | None] = [None] * len(sessions)
-    worst: dict[str, TensorResult] = {}
+    tallies = {output_name: _Tally("output")}
     start = 0
     for call, steps in enumerate(calls):
         part = inputs[:, start : start + steps]
@@ -62,36 +85,17 @@ def compare_rollout(
         outputs = []
         for index, session in enumerate(sessions):
             output, states[index] = session.run(part, states[index])
-            keep_all = index == 0 or not last_only
-            outputs.append(output if keep_all else output[:, -1:])
-        _keep_worst(worst, _judged(output_name, "output", call, outputs, dtype))
-        for key in panel_keys(states[0]):
-            tensors = [state[key] for state in states if state is not None]
-            _keep_worst(worst, _judged(key, "state", call, tensors, dtype))
+            outputs.append(output[:, -1:] if last_only and index > 0 else output)
+        tallies[output_name].add(outputs)
+        for key in states[0] or {}:
+            tally = tallies.setdefault(key, _Tally("state"))
+            tally.add([state[key] for state in states if state is not None])
         if progress is not None:
             progress(call + 1, len(calls))
-    return list(worst.values())
+    return [tally.result(name, dtype) for name, tally in tallies.items()]
 
 
-def panel_keys(states: dict[str, Array] | None) -> Sequence[str]:
-    """Names of the carried states."""
-    return list(states or ())
-
-
-def _judged(name: str, kind: str, call: int, tensors: Sequence[Array], dtype: str) -> TensorResult:
-    got, exact, recurrent, chunkwise = tensors
-    # outputs and states are float32 tensors, but carry the rounding of the bundle's dtype
-    judgement = judge(got, exact, recurrent, chunkwise, dtype if kind == "output" else "float32")
-    return TensorResult(name, kind, call, judgement, float(np.abs(exact).max(initial=0.0)))
-
-
-def _keep_worst(worst: dict[str, TensorResult], new: TensorResult) -> None:
-    old = worst.get(new.name)
-    if old is None or excess(new.judgement) > excess(old.judgement):
-        worst[new.name] = new
-
-
-def excess(judgement: Judgement) -> float:
+def share(judgement: Judgement) -> float:
     """Error over allowance, the larger of max and rms; above 1 the rule is broken."""
     pairs = (
         (judgement.max_error, judgement.max_allowed),
@@ -107,4 +111,4 @@ def relative_distance(first: Session, second: Session, inputs: Array) -> float:
     """
     a, _ = first.run(inputs, None)
     b, _ = second.run(inputs, None)
-    return errors(a, b)[0] / max(float(np.abs(b).max(initial=0.0)), np.finfo(np.float64).tiny)
+    return errors(a, b).largest / (magnitude(b) or 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from xlstm_export.validation.compare import TensorResult, excess
+from xlstm_export.validation.compare import TensorResult, share
 from xlstm_export.validation.tolerance import FACTOR, ULPS
 
 Verdict = Literal["validated", "self-consistent", "failed"]
@@ -100,15 +100,15 @@ def to_markdown(report: Report) -> str:
 
 def _table(results: Iterable[TensorResult]) -> list[str]:
     rows = [
-        "| | tensor | worst call | max error | allowed | rms error | allowed | of allowance |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | tensor | max error | allowed | rms error | allowed | of allowance |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for result in sorted(results, key=lambda r: -excess(r.judgement)):
+    for result in sorted(results, key=lambda r: -share(r.judgement)):
         j = result.judgement
         rows.append(
-            f"| {'✓' if j.ok else '✗'} | `{result.name}` | {result.call} | {j.max_error:.2e} | "
+            f"| {'✓' if j.ok else '✗'} | `{result.name}` | {j.max_error:.2e} | "
             f"{j.max_allowed:.2e} | {j.rms_error:.2e} | {j.rms_allowed:.2e} | "
-            f"{100 * excess(j):.0f} % |"
+            f"{100 * share(j):.0f} % |"
         )
     return rows
 

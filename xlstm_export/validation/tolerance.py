@@ -9,6 +9,7 @@ apart: then the chunkwise one is not a fair yardstick and only the recurrent one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,27 @@ Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
+class Errors:
+    """Errors of one tensor, over as many calls as were added up; infinite once not finite."""
+
+    largest: float = 0.0
+    squares: float = 0.0
+    count: int = 0
+
+    @property
+    def rms(self) -> float:
+        """Root mean square over all values seen."""
+        return math.sqrt(self.squares / self.count) if self.count else 0.0
+
+    def __add__(self, other: Errors) -> Errors:
+        return Errors(
+            max(self.largest, other.largest),
+            self.squares + other.squares,
+            self.count + other.count,
+        )
+
+
+@dataclass(frozen=True)
 class Judgement:
     """Errors of one tensor beside what the rule allows."""
 
@@ -44,46 +66,54 @@ class Judgement:
         return self.max_error <= self.max_allowed and self.rms_error <= self.rms_allowed
 
 
-def judge(
-    got: Array, exact: Array, recurrent: Array, chunkwise: Array | None, dtype: str
-) -> Judgement:
-    """Judge ``got`` against ``exact`` (float64); all arrays have one shape.
-
-    ``recurrent`` and ``chunkwise`` are the torch reference's two forms in the precision of
-    ``got`` (chunkwise None where the operator has one form); ``dtype`` is the element type of
-    ``got`` by numpy name.
-    """
+def errors(got: Array, exact: Array) -> Errors:
+    """Differences of two tensors of one shape. Raises ValueError when the shapes differ."""
     if got.shape != exact.shape:
         raise ValueError(f"compared tensors have shapes {got.shape} and {exact.shape}")
-    slack = ULPS * ulp(exact, dtype)
-    forms = [errors(f, exact) for f in (recurrent, chunkwise) if f is not None]
-    max_error, rms_error = errors(got, exact)
+    if exact.size == 0:
+        return Errors()
+    difference = np.abs(got.astype(np.float64) - exact.astype(np.float64))
+    if not np.isfinite(difference).all():
+        return Errors(math.inf, math.inf, exact.size)
+    return Errors(float(difference.max()), float(np.square(difference).sum()), exact.size)
+
+
+def judge_errors(got: Errors, forms: Sequence[Errors], largest: float, dtype: str) -> Judgement:
+    """Apply the rule.
+
+    ``forms`` are the errors of the torch reference in the precision of ``got``, recurrent first,
+    then chunkwise where there is such a form. ``largest`` is the largest magnitude of the exact
+    values, ``dtype`` the element type of ``got`` by numpy name.
+    """
+    slack = ULPS * ulp(largest, dtype)
     return Judgement(
-        max_error,
-        FACTOR * _yardstick([f[0] for f in forms], slack) + slack,
-        rms_error,
-        FACTOR * _yardstick([f[1] for f in forms], slack) + slack,
+        got.largest,
+        FACTOR * _yardstick([f.largest for f in forms], slack) + slack,
+        got.rms,
+        FACTOR * _yardstick([f.rms for f in forms], slack) + slack,
     )
 
 
-def errors(got: Array, exact: Array) -> tuple[float, float]:
-    """Largest and root-mean-square difference; infinite where ``got`` is not finite."""
-    if exact.size == 0:
-        return 0.0, 0.0
-    difference = np.abs(got.astype(np.float64) - exact.astype(np.float64))
-    if not np.isfinite(difference).all():
-        return np.inf, np.inf
-    return float(difference.max()), float(np.sqrt(np.mean(np.square(difference))))
+def judge(
+    got: Array, exact: Array, recurrent: Array, chunkwise: Array | None, dtype: str
+) -> Judgement:
+    """``judge_errors`` on tensors of one shape; ``exact`` is float64."""
+    forms = [errors(form, exact) for form in (recurrent, chunkwise) if form is not None]
+    return judge_errors(errors(got, exact), forms, magnitude(exact), dtype)
 
 
-def ulp(exact: Array, dtype: str) -> float:
-    """Spacing of ``dtype`` numbers at the largest magnitude in ``exact``."""
-    largest = float(np.abs(exact).max(initial=0.0))
+def magnitude(exact: Array) -> float:
+    """Largest magnitude in ``exact``."""
+    return float(np.abs(exact).max(initial=0.0))
+
+
+def ulp(value: float, dtype: str) -> float:
+    """Spacing of ``dtype`` numbers at ``value``."""
     kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
     info: Any = ml_dtypes.finfo(kind)  # type: ignore[no-untyped-call]
-    if largest <= float(info.smallest_normal):
+    if value <= float(info.smallest_normal):
         return float(info.smallest_subnormal)
-    return float(2.0 ** np.floor(np.log2(largest)) * float(info.eps))
+    return float(2.0 ** math.floor(math.log2(value)) * float(info.eps))
 
 
 def _yardstick(form_errors: Sequence[float], slack: float) -> float:

@@ -1,0 +1,308 @@
+"""One-node models of an operator with its function body, and who computes what in the op tests.
+
+``run_body`` is ONNX Runtime on the body; ``run_reference`` the torch definition; ``run_exact`` an
+independent extended-precision loop. All take and give numpy arrays by catalogue name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper
+
+from tests.cases import NUMPY_DTYPES, Array, Inputs, OpCase, valid_steps
+from xlstm_export.lowering.functions import function_body
+from xlstm_export.ops.catalog import CATALOG, DOMAIN, PLUGIN_ATTRIBUTES, VERSION
+from xlstm_export.ops.schema import TensorSpec, state_dtype
+from xlstm_export.validation.tolerance import Judgement, judge
+
+IR_VERSION = 9
+_ONNX_TYPES = {"float32": 1, "int32": 6, "float16": 10, "float64": 11, "bfloat16": 16}
+
+Attributes = Mapping[str, int | float]
+AttributePairs = tuple[tuple[str, int | float], ...]
+
+
+def element_type(spec: TensorSpec, tx: str) -> str:
+    """Numpy name of the element type of ``spec`` where the activations are ``tx``."""
+    return {"TX": tx, "TS": state_dtype(tx), "lengths": "int32"}[spec.type]
+
+
+def op_model(op: str, tx: str, opset: int, attributes: Attributes) -> onnx.ModelProto:
+    """One node of ``op``, every dimension dynamic, body attached; passes the full checker."""
+    schema = CATALOG[op]
+
+    def infos(specs: tuple[TensorSpec, ...]) -> list[onnx.ValueInfoProto]:
+        return [
+            helper.make_tensor_value_info(
+                s.name, _ONNX_TYPES[element_type(s, tx)], [None] * len(s.dims)
+            )
+            for s in specs
+        ]
+
+    node = helper.make_node(
+        op,
+        [s.name for s in schema.inputs],
+        [s.name for s in schema.outputs],
+        domain=DOMAIN,
+        **schema.complete_attributes(attributes),
+        **PLUGIN_ATTRIBUTES,
+    )
+    model = helper.make_model(
+        helper.make_graph([node], op, infos(schema.inputs), infos(schema.outputs)),
+        functions=[function_body(op, opset)],
+        opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)],
+        ir_version=IR_VERSION,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run_body(case: OpCase, inputs: Inputs, tx: str, opset: int = 18) -> dict[str, Array]:
+    """The function body in this process's ONNX Runtime; outputs in their own types."""
+    return run_session(body_session(case.op, tx, opset, case.attributes), case.op, inputs, tx)
+
+
+@cache
+def body_session(op: str, tx: str, opset: int, attributes: AttributePairs) -> ort.InferenceSession:
+    """A one-thread session of the one-node model; made once per set of attributes."""
+    return _session(_model_bytes(op, tx, opset, attributes))
+
+
+@cache
+def _model_bytes(op: str, tx: str, opset: int, attributes: AttributePairs) -> bytes:
+    return bytes(op_model(op, tx, opset, dict(attributes)).SerializeToString())
+
+
+def _session(model: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(
+    session: ort.InferenceSession, op: str, inputs: Inputs, tx: str
+) -> dict[str, Array]:
+    """Feed ``inputs`` in the operand types of ``tx``; outputs by name."""
+    schema = CATALOG[op]
+    feeds = {
+        s.name: _to_ort(inputs[s.name].astype(NUMPY_DTYPES.get(element_type(s, tx), np.int32)))
+        for s in schema.inputs
+    }
+    values = session.run_with_ort_values([s.name for s in schema.outputs], feeds)
+    return {
+        s.name: _from_ort(value, element_type(s, tx))
+        for s, value in zip(schema.outputs, values, strict=True)
+    }
+
+
+def _to_ort(array: Array) -> Any:
+    if array.dtype == NUMPY_DTYPES["bfloat16"]:
+        bits, kind = np.ascontiguousarray(array).view(np.uint16), _ONNX_TYPES["bfloat16"]
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, kind)
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def _from_ort(value: Any, dtype: str) -> Array:
+    if dtype != "bfloat16":
+        return np.asarray(value.numpy())
+    shape = value.shape()  # OrtValue.numpy() has no bfloat16
+    raw = ctypes.string_at(value.data_ptr(), 2 * math.prod(shape))
+    return np.frombuffer(raw, NUMPY_DTYPES[dtype]).reshape(shape)
+
+
+def run_reference(case: OpCase, inputs: Inputs, tx: str, form: str) -> dict[str, Array]:
+    """The torch definition on operands of type ``tx``; ``form`` recurrent or chunkwise."""
+    import torch
+
+    from xlstm_export.ops import reference
+
+    functions = {
+        ("XlstmMLSTM", "recurrent"): reference.mlstm_recurrent,
+        ("XlstmMLSTM", "chunkwise"): reference.mlstm_chunkwise,
+        ("XlstmSLSTM", "recurrent"): reference.slstm,
+        ("XlstmCausalConv1d", "recurrent"): reference.causal_conv1d,
+    }
+    schema = CATALOG[case.op]
+    operands = [
+        torch.from_numpy(inputs[s.name]).to(getattr(torch, element_type(s, tx)))
+        for s in schema.inputs
+    ]
+    results = functions[case.op, form](*operands, **case.attribute_values())
+    return {
+        s.name: result.to(torch.float64).numpy()
+        for s, result in zip(schema.outputs, results, strict=True)
+    }
+
+
+def run_exact(case: OpCase, inputs: Inputs) -> dict[str, Array]:
+    """What the formulas give, in numpy's longest float: no stabiliser in the mLSTM memory."""
+    wide = {
+        name: array if name == "lengths" else array.astype(np.longdouble)
+        for name, array in inputs.items()
+    }
+    loops = {
+        "XlstmMLSTM": _exact_mlstm,
+        "XlstmSLSTM": _exact_slstm,
+        "XlstmCausalConv1d": _exact_conv,
+    }
+    with np.errstate(over="ignore"):
+        rows = [
+            loops[case.op](row, int(steps), case.attribute_values())
+            for row, steps in _rows(case, wide)
+        ]
+    return {
+        s.name: np.stack([row[j] for row in rows]) for j, s in enumerate(CATALOG[case.op].outputs)
+    }
+
+
+def assert_within_rule(case: OpCase, inputs: Inputs, tx: str, got: Mapping[str, Array]) -> None:
+    """``got``, every output and state, obeys the rule of ``validation.tolerance``."""
+    failures = [
+        f"{name}: {judgement}"
+        for name, judgement in judgements(case, inputs, tx, got).items()
+        if not judgement.ok
+    ]
+    assert not failures, f"{case} {tx}\n" + "\n".join(failures)
+
+
+def judgements(
+    case: OpCase, inputs: Inputs, tx: str, got: Mapping[str, Array]
+) -> dict[str, Judgement]:
+    """The rule on each output. With state_rounding the values are bfloat16's, whatever holds them.
+
+    The exact values are the reference's in float64; for float64 itself, ``run_exact``'s.
+    """
+    rounds = case.attribute_values().get("state_rounding", 0) == 1
+    recurrent = run_reference(case, inputs, tx, "recurrent")
+    chunkwise = run_reference(case, inputs, tx, "chunkwise") if case.op == "XlstmMLSTM" else None
+    exact = run_exact(case, inputs) if tx == "float64" else None
+    if exact is None:
+        exact = run_reference(case, inputs, "float64", "recurrent")
+    return {
+        s.name: judge(
+            got[s.name],
+            exact[s.name],
+            recurrent[s.name],
+            chunkwise[s.name] if chunkwise else None,
+            "bfloat16" if rounds else element_type(s, tx),
+        )
+        for s in CATALOG[case.op].outputs
+    }
+
+
+def _rows(case: OpCase, inputs: Inputs) -> list[tuple[Inputs, int]]:
+    """Each batch row's inputs and number of valid steps."""
+    by_row = {s.name for s in CATALOG[case.op].inputs if s.dims[0] == "B"}
+    return [
+        ({name: a[row] if name in by_row else a for name, a in inputs.items()}, int(steps))
+        for row, steps in enumerate(valid_steps(case))
+    ]
+
+
+def _log_sigmoid(x: Array) -> Array:
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+def _exact_mlstm(x: Inputs, steps: int, attributes: Attributes) -> list[Array]:
+    """h = q^T C / (max(|q^T n|, 1) + eps e^m), C' = sigmoid(f) C + e^i k v^T (paper, eq. 19-27)."""
+    q, k, v, i, f, m = (x[name] for name in "qkvifm")
+    cap = attributes["gate_soft_cap"]
+    if cap > 0:
+        i, f = cap * np.tanh(i / cap), cap * np.tanh(f / cap)
+    root = np.sqrt(np.longdouble(q.shape[-1]))
+    q, k = (q, k / root) if attributes["scale_side"] else (q / root, k)
+    C, n = x["C"] * np.exp(m)[:, None, None], x["n"] * np.exp(m)[:, None]
+    h = np.zeros_like(v)
+    for t in range(steps):
+        log_f = _log_sigmoid(f[t])
+        m = np.maximum(m + log_f, i[t])
+        forget, write = np.exp(log_f)[:, None], np.exp(i[t])[:, None]
+        C = forget[..., None] * C + (write * k[t])[..., None] * v[t][:, None, :]
+        n = forget * n + write * k[t]
+        scale = np.maximum(np.abs((q[t] * n).sum(-1)), 1) + attributes["eps"] * np.exp(m)
+        h[t] = (q[t][..., None] * C).sum(-2) / scale[:, None]
+    return [h, C * np.exp(-m)[:, None, None], n * np.exp(-m)[:, None], m]
+
+
+def _exact_slstm(x: Inputs, steps: int, attributes: Attributes) -> list[Array]:
+    """Equations 8-18 of the paper with the n == 0 rule."""
+    y, c, n, m, R = (x[name] for name in ("y", "c", "n", "m", "R"))
+    y_all = np.zeros((len(x["gates"]), *y.shape), np.longdouble)
+    for t in range(steps):
+        mixed = (y[:, :, None, None] * R).sum(1).transpose(1, 0, 2)
+        i, f, z, o = x["gates"][t] + mixed + x["b"]
+        if attributes["f_clamp"] > 0:
+            f = np.minimum(f, attributes["f_clamp"])
+        kept = m + _log_sigmoid(f)
+        m = np.where(n == 0, i, np.maximum(i, kept))
+        write, forget = np.exp(np.minimum(i - m, 0)), np.exp(np.minimum(kept - m, 0))
+        c, n = forget * c + write * np.tanh(z), forget * n + write
+        if attributes["n_floor"] > 0:
+            n = np.maximum(n, attributes["n_floor"])
+        y = c / (n * (1 + np.exp(-o)))
+        if attributes["state_rounding"]:
+            y, c, n, m = (
+                s.astype(np.float64).astype(NUMPY_DTYPES["bfloat16"]).astype(np.longdouble)
+                for s in (y, c, n, m)
+            )
+        y_all[t] = y
+    return [y_all, y, c, n, m]
+
+
+def _exact_conv(x: Inputs, steps: int, attributes: Attributes) -> list[Array]:
+    """One dot product per step and channel over the carried window."""
+    W = x["w"].shape[1]
+    padded = np.concatenate([x["state"], x["x"]])
+    y = np.zeros_like(x["x"])
+    for t in range(steps):
+        y[t] = (padded[t : t + W].T * x["w"]).sum(-1) + x["b"]
+    if attributes["activation"]:
+        y = y / (1 + np.exp(-y))
+    return [y, padded[steps : steps + W - 1]]
+
+
+def run_in_other_runtime(
+    runtime: Path, jobs: list[tuple[OpCase, Inputs, str, int]], folder: Path
+) -> tuple[str, list[dict[str, Array]]]:
+    """The bodies of ``jobs`` (case, inputs, tx, opset) under the ONNX Runtime unpacked in a folder.
+
+    Returns that runtime's version and the outputs of each job, in their own types.
+    """
+    models = [
+        (_model_bytes(c.op, tx, opset, c.attributes), c.op, inputs, tx)
+        for c, inputs, tx, opset in jobs
+    ]
+    (folder / "jobs").write_bytes(pickle.dumps(models))
+    path = os.pathsep.join([str(runtime), str(Path(__file__).parents[2])])
+    subprocess.run(
+        [sys.executable, "-m", "tests.ops.op_models", str(folder)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    version, results = pickle.loads((folder / "results").read_bytes())
+    return version, results
+
+
+def _run_jobs(folder: Path) -> None:
+    session = cache(_session)
+    jobs = pickle.loads((folder / "jobs").read_bytes())
+    results = [run_session(session(model), op, inputs, tx) for model, op, inputs, tx in jobs]
+    (folder / "results").write_bytes(pickle.dumps((ort.__version__, results)))
+
+
+if __name__ == "__main__":
+    _run_jobs(Path(sys.argv[1]))
