@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
 import onnx_ir as ir
 
 from xlstm_export.environment import versions
-from xlstm_export.families.source import Checkpoint, Source
+from xlstm_export.families.source import Checkpoint, Source, fingerprint
 from xlstm_export.lowering.lower import LoweringOptions
 from xlstm_export.model.manifest import (
     FORMAT_VERSION,
@@ -62,14 +61,6 @@ def describe_graph(
     )
 
 
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """SHA-256 over the source's files in order, each by its own hash."""
-    total = hashlib.sha256()
-    for path in checkpoint.files:
-        total.update(_file_hash(path))
-    return total.hexdigest()
-
-
 def copy_companions(source: Source, folder: Path) -> None:
     """Copy configuration and tokenizer files of ``source`` into the bundle ``folder``."""
     beside = source.path if source.path.is_dir() else source.path.parent
@@ -78,14 +69,6 @@ def copy_companions(source: Source, folder: Path) -> None:
             shutil.copyfile(beside / name, folder / name)
     if source.config is not None:
         shutil.copyfile(source.config, folder / f"config{source.config.suffix}")
-
-
-def _file_hash(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
 
 
 def _info(value: ir.Value) -> TensorInfo:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from xlstm_export.bundle import copy_companions, describe_graph, fingerprint
-from xlstm_export.environment import versions
+from xlstm_export.bundle import copy_companions, describe_graph
 from xlstm_export.errors import BackendUnavailableError
-from xlstm_export.families.registry import Family, find_family
+from xlstm_export.families.registry import find_family
 from xlstm_export.families.source import Checkpoint, Source
 from xlstm_export.lowering.lower import LoweringOptions, lower_model
-from xlstm_export.lowering.write import MODEL_FILE, check_model, write_model
+from xlstm_export.lowering.write import check_model, write_model
 from xlstm_export.model.manifest import Manifest, TensorInfo, read_manifest, write_manifest
-from xlstm_export.model.precision import checkpoint_rounding
-from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.summary import summarise
 from xlstm_export.runtime.generate import Generation, open_generation
-from xlstm_export.runtime.ort import OrtSession
-from xlstm_export.runtime.session import Array, Session
 from xlstm_export.target import check_target, new_folder, write_text
-from xlstm_export.validation.report import Report, decide, to_json, to_markdown
+from xlstm_export.validation.report import Report, to_json, to_markdown
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, steps done, steps in all."""
@@ -122,92 +113,20 @@ def validate(
     """Compare ``bundle`` in ONNX Runtime with the upstream module of ``source``; write the report.
 
     Without the upstream package, or with ``upstream`` False, the reference is our own float64
-    model and the verdict at most ``self-consistent``.
+    model and the verdict at most ``self-consistent``. Raises BundleError, CheckpointError,
+    UnsupportedModelError, BackendUnavailableError.
     """
-    from xlstm_export.runtime.reference import ReferenceModel
-    from xlstm_export.validation.compare import (
-        ROLLOUT,
-        Panel,
-        compare_rollout,
-        relative_distance,
-    )
-
-    manifest = read_manifest(bundle)
-    module = find_family(source, family)
-    checkpoint = module.read(source)
-    spec, weights, dtype = checkpoint.spec, checkpoint.weights, manifest.dtype
-    notes: list[str] = []
-    own = ReferenceModel(spec, weights, dtype, "float64")
-    oracle = _oracle(module, source, checkpoint, dtype, notes) if upstream else None
-    yardsticks = [
-        ReferenceModel(spec, weights, dtype, dtype, f) for f in ("recurrent", "chunkwise")
-    ]
-    inputs = rollout_inputs(spec, batch, sum(ROLLOUT), seed)
-    with _subject(bundle, manifest, notes) as subject:
-        results = compare_rollout(
-            Panel(subject, oracle or own, yardsticks[0], yardsticks[1]),
-            inputs,
-            ROLLOUT,
-            dtype=dtype,
-            output_name=manifest.outputs[0].name,
-            last_only=manifest.logits == "last",
-            progress=None if progress is None else lambda i, n: progress("comparing", i, n),
-        )
-        ops = subject.describe()
-    report = Report(
-        verdict=decide(results, oracle is not None),
-        bundle=str(bundle),
-        source=str(source.path),
-        source_matches_bundle=fingerprint(checkpoint) == manifest.source.sha256,
-        subject=subject.name,
-        subject_ops=ops,
-        reference=(oracle or own).name,
-        yardsticks=(yardsticks[0].name, yardsticks[1].name),
-        reader_distance=relative_distance(own, oracle, inputs[:, :16]) if oracle else None,
-        batch=batch,
-        calls=ROLLOUT,
-        seed=seed,
-        notes=tuple(notes),
-        versions=versions(),
-        results=tuple(results),
-    )
+    try:
+        from xlstm_export.validation.validate import validate_bundle
+    except ModuleNotFoundError as error:
+        raise BackendUnavailableError(
+            f"validate computes references with {error.name}, which is not installed: "
+            "pip install 'xlstm-export[validate]'"
+        ) from error
+    report = validate_bundle(
+        bundle, source, find_family(source, family),
+        upstream=upstream, batch=batch, seed=seed, progress=progress,
+    )  # fmt: skip
     write_text(bundle / "reports" / "validation.json", to_json(report))
     write_text(bundle / "reports" / "validation.md", to_markdown(report))
     return report
-
-
-def rollout_inputs(spec: ModelSpec, batch: int, steps: int, seed: int) -> Array:
-    """Random ids [batch, steps], or normal embeddings [batch, steps, D] for a bare stack."""
-    random = np.random.default_rng(seed)
-    if spec.vocab_size is not None:
-        return random.integers(0, spec.vocab_size, (batch, steps))
-    # rounded to float32, the type of the graph input, so that both sides see one number
-    return random.standard_normal((batch, steps, spec.model_size)).astype(np.float32)
-
-
-def _oracle(
-    module: Family, source: Source, checkpoint: Checkpoint, dtype: str, notes: list[str]
-) -> Session | None:
-    try:
-        return module.oracle(source, checkpoint_rounding(checkpoint.weights, dtype))
-    except BackendUnavailableError as error:
-        notes.append(str(error))
-        return None
-
-
-@contextmanager
-def _subject(bundle: Path, manifest: Manifest, notes: list[str]) -> Iterator[OrtSession]:
-    """The bundle in ONNX Runtime; a bfloat16 one through a widened copy, which is noted."""
-    from xlstm_export.runtime.bf16_emulation import write_emulation
-
-    if manifest.dtype != "bfloat16":
-        yield OrtSession(bundle)
-        return
-    with tempfile.TemporaryDirectory(prefix="xlstm-export-") as folder:
-        session = OrtSession(bundle, model=write_emulation(bundle / MODEL_FILE, Path(folder)))
-        session.name += " (emulated)"
-        notes.append(
-            "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and "
-            "its result was rounded to bfloat16"
-        )
-        yield session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,3 +51,19 @@ class Oracle(Protocol):
         ``StateSpec.key`` in the shapes of ``model.state``. ``states`` is left untouched.
         """
         ...
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the source's files in order, each by its own hash."""
+    total = hashlib.sha256()
+    for path in checkpoint.files:
+        total.update(_file_hash(path))
+    return total.hexdigest()
+
+
+def _file_hash(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

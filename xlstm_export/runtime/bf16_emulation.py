@@ -17,21 +17,14 @@ _MOVING = {"Cast", "Concat", "Gather", "GatherND", "Identity", "Reshape", "Split
 _MEASURING = {"Shape"}
 
 
-def write_emulation(model: Path, folder: Path) -> Path:
-    """Write the widened copy of the graph ``model`` into ``folder``; return its path.
-
-    The copy refers to the external data of ``model`` through a link in ``folder``.
-    """
+def emulated_graph(model: Path) -> bytes:
+    """The widened copy of the graph file ``model``, serialised; it keeps the external data."""
     emulated = ir.load(model)
     bf16 = _bf16_values(emulated.graph)
     for node in list(emulated.graph):
         if node.domain != DOMAIN and node.op_type not in _MOVING | _MEASURING:
             _widen(emulated.graph, node, bf16)
-    path = folder / model.name
-    for data in {t.location for t in _external(emulated.graph)}:
-        (folder / data).symlink_to((model.parent / data).resolve())
-    path.write_bytes(ir.to_proto(emulated).SerializeToString())
-    return path
+    return ir.to_proto(emulated).SerializeToString()
 
 
 def _bf16_values(graph: ir.Graph) -> set[ir.Value]:
@@ -73,8 +66,3 @@ def _widen(graph: ir.Graph, node: ir.Node, bf16: set[ir.Value]) -> None:
         bf16.add(narrow.outputs[0])
         bf16.discard(value)
         value.type = None
-
-
-def _external(graph: ir.Graph) -> list[ir.ExternalTensor]:
-    constants = (v.const_value for v in graph.initializers.values())
-    return [t for t in constants if isinstance(t, ir.ExternalTensor)]

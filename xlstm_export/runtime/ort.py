@@ -15,6 +15,7 @@ from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.session import Array
 
 MODEL_FILE = "model.onnx"
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 PIECE = 512
 """Longest stretch of time fed at once: memory does not grow with the prompt."""
 
@@ -38,31 +39,32 @@ def cpu_threads() -> int:
 class OrtSession:
     """ONNX Runtime on the CPU, computing the operators by their function bodies.
 
-    ``model`` overrides the graph file (the bfloat16 emulation does). Raises BundleError,
+    ``graph`` replaces the graph, on the same external data (the bfloat16 emulation does). Raises BundleError,
     BackendUnavailableError.
     """
 
     def __init__(
-        self, bundle: Path, *, model: Path | None = None, threads: int | None = None
+        self, bundle: Path, *, graph: bytes | None = None, threads: int | None = None
     ) -> None:
         ort = import_onnxruntime()
         self.manifest: Manifest = read_manifest(bundle)
-        if model is None and "onnxruntime-cpu" not in self.manifest.runs_on:
+        if graph is None and "onnxruntime-cpu" not in self.manifest.runs_on:
             where = ", ".join(self.manifest.runs_on)
             raise BackendUnavailableError(
                 f"{bundle}: a {self.manifest.dtype} bundle runs on {where}; "
                 "ONNX Runtime's CPU provider has no bfloat16 arithmetic. "
                 "Export with --dtype fp32 or fp16 to run here"
             )
-        path = model or bundle / MODEL_FILE
+        path = bundle / MODEL_FILE
         if not path.is_file():
             raise BundleError(f"{path}: missing; export again")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cpu_threads()
         options.log_severity_level = 3
+        options.add_session_config_entry(_DATA_FOLDER, str(bundle.resolve()))
         try:
             self._session = ort.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                graph or str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises many types of its own
             reason = str(error).strip().splitlines()[0]

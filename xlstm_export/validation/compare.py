@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from xlstm_export.model.manifest import Manifest
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.validation.tolerance import Errors, Judgement, errors, judge_errors, magnitude
 
-ROLLOUT = (7, 1, 1, 33, 1, 64, 1, 22)
-"""Lengths of the calls of a rollout: prefill, decode and chunk borders, states carried on."""
+ROLLOUT = (7, *[1] * 12, 33, *[1] * 12, 64, *[1] * 12, 2, 16)
+"""Lengths of the calls of a rollout: prefills around chunk borders, stretches of decode, states
+carried throughout. Every call is a sample of every state: with few, a maximum is a matter of luck.
+"""
+
+_RAGGED_STEPS = 80
+
+Progress = Callable[[str, int, int], None]
+RunRagged = Callable[[Array, None, Array], tuple[Array, dict[str, Array]]]
 
 
 @dataclass(frozen=True)
@@ -63,20 +73,17 @@ def compare_rollout(
     panel: Panel,
     inputs: Array,
     calls: Sequence[int],
-    *,
-    dtype: str,
-    output_name: str,
-    last_only: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    manifest: Manifest,
+    progress: Progress | None = None,
 ) -> list[TensorResult]:
     """Run ``calls`` steps at a time through every session, each carrying its own states.
 
-    inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D]. ``dtype`` is that of the
-    subject's projections; ``last_only``: the subject returns the last step of each call.
+    inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D]; ``manifest`` is the subject's.
     Returns one result per output and state.
     """
     sessions = (panel.subject, panel.exact, panel.recurrent, panel.chunkwise)
     states: list[dict[str, Array] | None] = [None] * len(sessions)
+    output_name = manifest.outputs[0].name
     tallies = {output_name: _Tally("output")}
     start = 0
     for call, steps in enumerate(calls):
@@ -85,14 +92,44 @@ def compare_rollout(
         outputs = []
         for index, session in enumerate(sessions):
             output, states[index] = session.run(part, states[index])
-            outputs.append(output[:, -1:] if last_only and index > 0 else output)
+            is_cut = manifest.logits == "last" and index > 0
+            outputs.append(output[:, -1:] if is_cut else output)
         tallies[output_name].add(outputs)
         for key in states[0] or {}:
             tally = tallies.setdefault(key, _Tally("state"))
             tally.add([state[key] for state in states if state is not None])
         if progress is not None:
-            progress(call + 1, len(calls))
-    return [tally.result(name, dtype) for name, tally in tallies.items()]
+            progress("comparing", call + 1, len(calls))
+    return [tally.result(name, manifest.dtype) for name, tally in tallies.items()]
+
+
+def compare_ragged(
+    panel: Panel, run_ragged: RunRagged, inputs: Array, manifest: Manifest
+) -> list[TensorResult]:
+    """One batch of rows of different lengths, against each row alone.
+
+    ``run_ragged`` is the subject's ``run`` with lengths. Returns one result per output and state,
+    named ``ragged {name}``.
+    """
+    steps = min(inputs.shape[1], _RAGGED_STEPS)
+    rows = inputs.shape[0]
+    lengths = np.array([steps - (row * steps) // (2 * rows) for row in range(rows)], np.int32)
+    together, states = run_ragged(inputs[:, :steps], None, lengths)
+    output_name = manifest.outputs[0].name
+    tallies = {output_name: _Tally("output")} | {key: _Tally("state") for key in states}
+    for row, length in enumerate(lengths):
+        alone = [
+            session.run(inputs[row : row + 1, :length], None)
+            for session in (panel.exact, panel.recurrent, panel.chunkwise)
+        ]
+        valid = slice(-1, None) if manifest.logits == "last" else slice(0, length)
+        own = (
+            together[row : row + 1] if manifest.logits == "last" else together[row : row + 1, valid]
+        )
+        tallies[output_name].add([own, *(output[:, valid] for output, _ in alone)])
+        for key in states:
+            tallies[key].add([states[key][row : row + 1], *(state[key] for _, state in alone)])
+    return [t.result(f"ragged {name}", manifest.dtype) for name, t in tallies.items()]
 
 
 def share(judgement: Judgement) -> float:

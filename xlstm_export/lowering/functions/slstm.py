@@ -1,7 +1,8 @@
 """XlstmSLSTM in standard operators: a Scan over time, heads leading for the batched MatMul.
 
 The maths is ``ops/reference/slstm.py``; within the Scan every tensor is [N,B,H]. sigmoid(o) is
-1 / (1 + exp(-o)), see ``conv1d``.
+1 / (1 + exp(-o)), see ``conv1d``. Attributes are read outside the Scan: ONNX's own evaluator hands
+none into it.
 """
 
 from __future__ import annotations
@@ -9,16 +10,9 @@ from __future__ import annotations
 from xlstm_export.lowering.functions.gates import log_sigmoid, valid_steps
 
 _CELL = f"""
-            zero_f = Constant <value_float = 0.0> ()
-            one_f = Constant <value_float = 1.0> ()
-            zero = CastLike (zero_f, m_in)
-            one = CastLike (one_f, m_in)
             mixed = MatMul (y_in, R_heads)
             raw = Add (x_t, mixed)
             i_raw, f_raw, z_raw, o_raw = Split <axis = -1, num_outputs = 4> (raw)
-            clamp_f = Constant <value_float: float = @f_clamp> ()
-            clamp = CastLike (clamp_f, m_in)
-            is_clamped = Greater (clamp, zero)
             f_pre = If (is_clamped) <
                 then_branch = clamp_gate () => (f_clamped) {{ f_clamped = Min (f_raw, clamp) }},
                 else_branch = no_clamp () => (f_same) {{ f_same = Identity (f_raw) }}>
@@ -39,9 +33,6 @@ _CELL = f"""
             c_new = Add (c_kept, c_added)
             n_kept = Mul (forget, n_in)
             n_sum = Add (n_kept, write)
-            floor_f = Constant <value_float: float = @n_floor> ()
-            floor = CastLike (floor_f, m_in)
-            is_floored = Greater (floor, zero)
             n_new = If (is_floored) <
                 then_branch = floor_n () => (n_high) {{ n_high = Max (n_sum, floor) }},
                 else_branch = no_floor () => (n_same) {{ n_same = Identity (n_sum) }}>
@@ -50,8 +41,6 @@ _CELL = f"""
             o_inverse = Add (o_exp, one)
             n_o = Mul (n_new, o_inverse)
             y_new = Div (c_new, n_o)
-            rounding = Constant <value_int: int = @state_rounding> ()
-            is_rounded = Cast <to = 9> (rounding)
             y_r, c_r, n_r, m_r = If (is_rounded) <
                 then_branch = round_bf16 () => (y_b, c_b, n_b, m_b) {{
                     y_16 = Cast <to = 16> (y_new)
@@ -78,6 +67,18 @@ _CELL = f"""
 SLSTM_BODY = f"""
     T = Shape <start = 1, end = 2> (gates)
     {valid_steps("T")}
+    zero_f = Constant <value_float = 0.0> ()
+    one_f = Constant <value_float = 1.0> ()
+    zero = CastLike (zero_f, m)
+    one = CastLike (one_f, m)
+    clamp_f = Constant <value_float: float = @f_clamp> ()
+    clamp = CastLike (clamp_f, m)
+    is_clamped = Greater (clamp, zero)
+    floor_f = Constant <value_float: float = @n_floor> ()
+    floor = CastLike (floor_f, m)
+    is_floored = Greater (floor, zero)
+    rounding = Constant <value_int: int = @state_rounding> ()
+    is_rounded = Cast <to = 9> (rounding)
     zero_i = Constant <value_int = 0> ()
     one_i = Constant <value_int = 1> ()
     T_0 = Squeeze (T)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The main job on the shipped checkpoints: inspect, export, validate, run. Called by `make demo`.
+set -euo pipefail
+bin=${BIN:?folder of the xlstm-export command}
+out=${OUT:-out}
+here=recipes/demo
+
+step() { printf '\n\033[1m$ xlstm-export %s\033[0m\n' "$*"; "$bin/xlstm-export" "$@"; }
+
+for model in char_lm parity; do
+  step inspect "$here/$model"
+  step export "$here/$model" -o "$out/$model" --overwrite
+  step validate "$out/$model" --reference "$here/$model"
+done
+step run "$out/char_lm" --prompt "And " --max-new-tokens 200 --temperature 0.7 --seed 1
+printf '\nparity of 1 0 1 1 0 1 (ids are bits; the model answers 0 or 1 after each):\n'
+step run "$out/parity" --ids 1,0,1,1,0,1 --max-new-tokens 1
+
+printf '\nDone. Bundles and their reports:\n'
+ls -d "$out"/*/ "$out"/*/reports/validation.md

@@ -1,0 +1,133 @@
+"""A bundle against the module it came from: who takes part, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from xlstm_export.environment import versions
+from xlstm_export.errors import BackendUnavailableError, BundleError
+from xlstm_export.families.registry import Family
+from xlstm_export.families.source import Checkpoint, Source, fingerprint
+from xlstm_export.model.manifest import Manifest, read_manifest
+from xlstm_export.model.precision import checkpoint_rounding
+from xlstm_export.model.spec import ModelSpec
+from xlstm_export.model.state import state_specs
+from xlstm_export.runtime.bf16_emulation import emulated_graph
+from xlstm_export.runtime.ort import MODEL_FILE, OrtSession
+from xlstm_export.runtime.reference import ReferenceModel
+from xlstm_export.runtime.session import Array, Session
+from xlstm_export.validation.compare import (
+    ROLLOUT,
+    Panel,
+    compare_ragged,
+    compare_rollout,
+    relative_distance,
+)
+from xlstm_export.validation.report import Report, decide
+
+Progress = Callable[[str, int, int], None]
+
+_EMULATED = (
+    "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and its "
+    "result was rounded to bfloat16"
+)
+_READER_STEPS = 16
+
+
+def validate_bundle(
+    bundle: Path,
+    source: Source,
+    module: Family,
+    *,
+    upstream: bool,
+    batch: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> Report:
+    """Run ``bundle`` beside the upstream module of ``source`` and judge every tensor.
+
+    Raises BundleError when the two have different states or vocabularies.
+    """
+    manifest = read_manifest(bundle)
+    checkpoint = module.read(source)
+    _check_same_model(bundle, manifest, source, checkpoint.spec)
+    notes: list[str] = []
+    own = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
+    oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
+    inputs = rollout_inputs(checkpoint.spec, batch, sum(ROLLOUT), seed)
+    subject = _subject(bundle, manifest, notes)
+    panel = Panel(subject, oracle or own, *_yardsticks(checkpoint, manifest.dtype))
+    results = compare_rollout(panel, inputs, ROLLOUT, manifest, progress)
+    if manifest.ragged:
+        results += compare_ragged(panel, subject.run, inputs, manifest)
+    return Report(
+        verdict=decide(results, oracle is not None),
+        bundle=str(bundle),
+        source=str(source.path),
+        source_matches_bundle=fingerprint(checkpoint) == manifest.source.sha256,
+        subject=subject.name,
+        subject_ops=subject.describe(),
+        reference=panel.exact.name,
+        yardsticks=(panel.recurrent.name, panel.chunkwise.name),
+        reader_distance=(
+            relative_distance(own, oracle, inputs[:, :_READER_STEPS]) if oracle else None
+        ),
+        batch=batch,
+        calls=ROLLOUT,
+        seed=seed,
+        notes=tuple(notes),
+        versions=versions(),
+        results=tuple(results),
+    )
+
+
+def rollout_inputs(spec: ModelSpec, batch: int, steps: int, seed: int) -> Array:
+    """Random ids [batch, steps], or normal embeddings [batch, steps, D] for a bare stack."""
+    random = np.random.default_rng(seed)
+    if spec.vocab_size is not None:
+        return random.integers(0, spec.vocab_size, (batch, steps))
+    # rounded to float32, the type of the graph input, so that both sides see one number
+    return random.standard_normal((batch, steps, spec.model_size)).astype(np.float32)
+
+
+def _check_same_model(bundle: Path, manifest: Manifest, source: Source, spec: ModelSpec) -> None:
+    states = [(s.key, s.shape) for s in state_specs(spec)]
+    width = spec.vocab_size or spec.model_size
+    is_same = states == [(s.key, s.shape) for s in manifest.states]
+    if not is_same or manifest.outputs[0].shape[-1] != width:
+        raise BundleError(
+            f"{bundle}: its states or outputs are not those of {source.path}; "
+            "give the source the bundle was made from"
+        )
+
+
+def _oracle(
+    module: Family, source: Source, checkpoint: Checkpoint, dtype: str, notes: list[str]
+) -> Session | None:
+    try:
+        return module.oracle(source, checkpoint_rounding(checkpoint.weights, dtype))
+    except BackendUnavailableError as error:
+        notes.append(str(error))
+        return None
+
+
+def _yardsticks(checkpoint: Checkpoint, dtype: str) -> tuple[Session, Session]:
+    """The torch reference in the bundle's precision: recurrent, and chunkwise."""
+    spec, weights = checkpoint.spec, checkpoint.weights
+    return (
+        ReferenceModel(spec, weights, dtype, dtype, "recurrent"),
+        ReferenceModel(spec, weights, dtype, dtype, "chunkwise"),
+    )
+
+
+def _subject(bundle: Path, manifest: Manifest, notes: list[str]) -> OrtSession:
+    """The bundle in ONNX Runtime; a bfloat16 one through a widened copy, which is noted."""
+    if manifest.dtype != "bfloat16":
+        return OrtSession(bundle)
+    session = OrtSession(bundle, graph=emulated_graph(bundle / MODEL_FILE))
+    session.name += " (emulated)"
+    notes.append(_EMULATED)
+    return session
