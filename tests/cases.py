@@ -43,12 +43,18 @@ class OpCase:
     state: Literal["zero", "random"] = "random"
     gate_scale: float = 1.0
     """Standard deviation of the gate pre-activations."""
+    forget_bias: float = 3.0
+    """Mean of the forget gate; 12 forgets 6e-6 a step, which log-sigmoid must not round away."""
+    input_bias: float = 0.0
+    """Mean of the input gate; below 0 the mLSTM denominator is exp(-m), else mostly |q.n|."""
 
     def __str__(self) -> str:
         """Test and benchmark id."""
         parts = [self.op.removeprefix("Xlstm").lower(), "".join(f"{d}{n}" for d, n in self.sizes)]
         parts += [f"{name}={value:g}" for name, value in self.attributes]
         parts += [f"gate*{self.gate_scale:g}"] if self.gate_scale != 1 else []
+        parts += [f"forget+{self.forget_bias:g}"] if self.forget_bias != 3 else []
+        parts += [f"input{self.input_bias:g}"] if self.input_bias != 0 else []
         parts += ["zero"] if self.state == "zero" else []
         parts += ["len" + ",".join(map(str, self.lengths))] if self.lengths != (-1,) else []
         return "-".join(parts)
@@ -167,8 +173,8 @@ def _query(z: Array, case: OpCase) -> Array:
 
 
 def _slstm_gates(z: Array, case: OpCase) -> Array:
-    """Slots i, f, z, o; forgetting is rarer than keeping, as in trained models."""
-    return case.gate_scale * z + np.array([0.0, 2.0, 0.0, 0.0])[:, None, None]
+    """Slots i, f, z, o."""
+    return case.gate_scale * z + np.array([case.input_bias, case.forget_bias, 0, 0])[:, None, None]
 
 
 def _empty_some_cells(inputs: Inputs) -> None:
@@ -184,8 +190,8 @@ _DRAWS = {
     ("XlstmMLSTM", "q"): _query,
     ("XlstmMLSTM", "k"): lambda z, case: z + 1,
     ("XlstmMLSTM", "v"): lambda z, case: z,
-    ("XlstmMLSTM", "i"): lambda z, case: case.gate_scale * z,
-    ("XlstmMLSTM", "f"): lambda z, case: case.gate_scale * z + 3,
+    ("XlstmMLSTM", "i"): lambda z, case: case.gate_scale * z + case.input_bias,
+    ("XlstmMLSTM", "f"): lambda z, case: case.gate_scale * z + case.forget_bias,
     ("XlstmMLSTM", "C"): lambda z, case: z,
     ("XlstmMLSTM", "n"): lambda z, case: z + 1,
     ("XlstmMLSTM", "m"): lambda z, case: z,
@@ -206,13 +212,16 @@ _DRAWS = {
 def _case(op: str, sizes: str, **given: Any) -> OpCase:
     """``sizes`` like "B2 T65"; attributes and the other fields by name."""
     pairs = tuple((word[0], int(word[1:])) for word in sizes.split())
-    fields = {k: given.pop(k) for k in ("lengths", "state", "gate_scale") if k in given}
+    own = OpCase.__dataclass_fields__
+    fields = {k: given.pop(k) for k in list(given) if k in own}
     return OpCase(op, pairs, tuple(given.items()), **fields)
 
 
 def _mlstm_cases() -> Iterator[OpCase]:
     op = "XlstmMLSTM"
     yield _case(op, "B1 T1 N4 K64 V128", state="zero")
+    yield _case(op, "B2 T1 N4 K64 V128", state="zero", scale_side=1, input_bias=-4.0)
+    yield _case(op, "B2 T1 N3 K24 V24", gate_soft_cap=15.0, input_bias=-10.0)
     yield _case(op, "B3 T1 N3 K33 V17", gate_soft_cap=15.0, scale_side=1, lengths=(1, 0, -1))
     yield _case(op, "B2 T1 N1 K1 V1", eps=1e-3, gate_scale=3.0)
     yield _case(op, "B2 T2 N1 K1 V1", scale_side=1)
@@ -221,6 +230,7 @@ def _mlstm_cases() -> Iterator[OpCase]:
     yield _case(op, "B2 T7 N1 K8 V8", chunk_size=1, scale_side=1, lengths=(5,))
     yield _case(op, "B1 T33 N1 K1 V7", chunk_size=7)
     yield _case(op, "B2 T33 N3 K96 V192", eps=1e-3, gate_soft_cap=15.0)
+    yield _case(op, "B2 T64 N3 K64 V32", state="zero", scale_side=1, input_bias=-6.0)
     yield _case(op, "B1 T64 N4 K64 V128", gate_soft_cap=15.0, state="zero")
     yield _case(op, "B2 T65 N2 K16 V24", scale_side=1, chunk_size=16)
     yield _case(op, "B2 T65 N5 K24 V16", lengths=(64, 65), gate_scale=3.0)
@@ -231,6 +241,7 @@ def _mlstm_cases() -> Iterator[OpCase]:
     )  # fmt: skip
     yield _case(op, "B1 T131 N5 K32 V32", gate_scale=3.0)
     yield _case(op, "B1 T1000 N2 K64 V64", state="zero")
+    yield _case(op, "B1 T1000 N3 K16 V16", gate_scale=0.0, forget_bias=12.0)
     yield _case(
         op, "B2 T1000 N2 K32 V48", gate_soft_cap=15.0, scale_side=1, gate_scale=5.0,
         lengths=(1000, 777),
@@ -254,6 +265,7 @@ def _slstm_cases() -> Iterator[OpCase]:
     )  # fmt: skip
     yield _case(op, "B1 T131 N5 H13", gate_scale=3.0)
     yield _case(op, "B2 T1000 N1 H16", lengths=(1000, 777))
+    yield _case(op, "B1 T1000 N3 H16", gate_scale=0.0, forget_bias=12.0)
 
 
 def _conv_cases() -> Iterator[OpCase]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import signal
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from xlstm_export.errors import TargetError
+
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that end a program, and that it can answer."""
 
 
 @contextmanager
@@ -20,84 +26,144 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``out`` that becomes ``out`` when the block ends well.
 
     An existing ``out`` is an error unless ``overwrite``: then it is swapped by two renames. On
-    any exception, Ctrl-C and SIGTERM included, nothing is left behind. Raises TargetError.
+    any exception, and when the program is told to stop, nothing is left behind. Raises
+    TargetError.
     """
     check_target(out, overwrite)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise TargetError(f"{out}: cannot be written ({error.strerror})") from error
-    try:
-        with _terminated_as_exception():
+    with _terminated_as_exception(), _parents(out), _writing(out):
+        work = _beside(out, "partial")
+        try:
+            work.mkdir()
             yield work
-            work.chmod(0o777 & ~_umask())
-            _swap(work, out)
-    except OSError as error:
-        raise TargetError(f"{out}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            with _undisturbed():
+                _swap(work, out)
+        finally:
+            with _undisturbed():
+                shutil.rmtree(work, ignore_errors=True)
 
 
-def check_target(out: Path, overwrite: bool = False) -> None:
-    """Raise TargetError when ``out`` may not be written, before any work is done."""
-    if out.exists() and not overwrite:
-        raise TargetError(f"{out}: already exists; choose another -o or add --overwrite")
-    if out.exists() and not out.is_dir():
-        raise TargetError(f"{out}: is a file, and a bundle is a folder; choose another -o")
-    if out.is_dir() and any(out.iterdir()) and not (out / "xlstm_export.json").is_file():
-        raise TargetError(f"{out}: holds other files than a bundle; --overwrite would delete them")
-    if out.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise TargetError(f"{out}: is the current folder or above it; choose another -o")
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``; what is written there replaces ``path`` at the end.
+
+    Raises TargetError, before any work is done where ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise TargetError(f"{path}: is a folder; name a file")
+    with _terminated_as_exception(), _parents(path), _writing(path):
+        work = _beside(path, "partial")
+        try:
+            work.touch()  # whether it can be written is known before the work is done
+            yield work
+            work.replace(path)
+        finally:
+            with _undisturbed():
+                work.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write ``path`` under a temporary name, then rename it. Raises TargetError."""
+    with new_file(path) as work:
+        work.write_text(text, encoding="utf-8")
+
+
+def check_target(out: Path, overwrite: bool = False, source: Path | None = None) -> None:
+    """Raise TargetError when ``out`` may not be written, before any work is done.
+
+    ``source``: what is read meanwhile, which an ``out`` to be replaced must not contain.
+    """
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise TargetError(f"{out}: already exists; choose another -o or add --overwrite")
+    if not out.is_dir():
+        raise TargetError(f"{out}: is a file, and a bundle is a folder; choose another -o")
+    if any(out.iterdir()) and not (out / "xlstm_export.json").is_file():
+        raise TargetError(f"{out}: holds other files than a bundle; --overwrite would delete them")
+    if out.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise TargetError(f"{out}: is the current folder or above it; choose another -o")
+    if source is not None and source.resolve().is_relative_to(out.resolve()):
+        raise TargetError(f"{out}: holds the source {source}, which --overwrite would delete")
+
+
+@contextmanager
+def on_stop(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Answer the stopping signals with ``handler``; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    # one that is ignored (nohup) or set outside Python (None) stays as it is
+    before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            work.write_text(text, encoding="utf-8")
-            work.replace(path)
-        finally:
-            work.unlink(missing_ok=True)
+        for number in before:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A fresh name in the folder of ``path``: renaming is atomic within a file system only."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{suffix}")
+
+
+@contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """The folders above ``path``; those made here are removed again when the block fails."""
+    missing = [p for p in path.parents if not p.exists()]
+    try:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with _undisturbed(), contextlib.suppress(OSError):  # another program may use them by now
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise TargetError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _swap(work: Path, out: Path) -> None:
-    if not out.exists():
+    if not os.path.lexists(out):
         work.rename(out)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    out.rename(old / out.name)
+    old = _beside(out, "old")
+    out.rename(old)
     try:
         work.rename(out)
     except OSError:
-        (old / out.name).rename(out)
+        old.rename(out)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    # a link in place of the old bundle goes, what it points at stays
+    old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def _terminated_as_exception() -> Iterator[None]:
-    """Let SIGTERM unwind the stack like Ctrl-C, so that clean-up runs."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Let every stopping signal unwind the stack as Ctrl-C does, so that clean-up runs."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
+    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with on_stop(interrupt) if is_default else contextlib.nullcontext():
         yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put signals off to the end of the block: a second Ctrl-C must not stop the clean-up."""
+    pending: list[int] = []
+    with on_stop(lambda number, _: pending.append(number)):
+        yield
+    for number in pending[:1]:
+        signal.raise_signal(number)

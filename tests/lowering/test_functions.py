@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from tests.cases import (
     NUMPY_DTYPES,
@@ -28,6 +29,7 @@ from tests.cases import (
     valid_steps,
 )
 from tests.ops.op_models import (
+    Job,
     assert_within_rule,
     element_type,
     judgements,
@@ -41,6 +43,7 @@ from xlstm_export.ops.schema import TX_DTYPES
 
 OPSETS = (18, 19, 20, 21)
 SHORT = [case for case in OP_CASES if case.size["T"] < 200]
+EDGES = [case for case in SHORT if case.size["T"] in (1, 130)]
 RAGGED = [case for case in OP_CASES if len(case.lengths) > 1]
 
 every_tx = pytest.mark.parametrize("tx", TX_DTYPES)
@@ -73,7 +76,7 @@ def test_signature_is_the_catalogue(op: str, opset: int) -> None:
 
 @every_op
 def test_node_carries_every_attribute_and_the_plugin_name(op: str) -> None:
-    (node,) = op_model(op, "float32", 18, {}).graph.node
+    (node,) = op_model(OpCase(op, ()), "float32").graph.node
     names = [a.name for a in CATALOG[op].attributes]
     assert sorted(a.name for a in node.attribute) == sorted([*names, *PLUGIN_ATTRIBUTES])
 
@@ -116,17 +119,30 @@ def test_body_obeys_the_rule(case: OpCase, tx: str) -> None:
     assert_within_rule(case, inputs, tx, got)
 
 
-OPSET_CASES = [case for case in SHORT if case.size["T"] in (1, 130)]
-
-
 @every_tx
 @pytest.mark.parametrize("opset", OPSETS[1:])
-@pytest.mark.parametrize("case", OPSET_CASES, ids=str)
+@pytest.mark.parametrize("case", EDGES, ids=str)
 def test_later_opsets_compute_the_same(case: OpCase, opset: int, tx: str) -> None:
     inputs = make_inputs(case, tx)
     first, later = run_body(case, inputs, tx), run_body(case, inputs, tx, opset)
     for name, value in first.items():
         np.testing.assert_array_equal(later[name], value, err_msg=name)
+
+
+@every_tx
+@pytest.mark.parametrize("case", SHORT, ids=str)
+def test_static_shapes_and_constant_lengths_change_nothing(case: OpCase, tx: str) -> None:
+    inputs = make_inputs(case, tx)
+    assert_within_rule(case, inputs, tx, run_body(case, inputs, tx, fixed=True))
+
+
+@pytest.mark.parametrize("case", [c for c in SHORT if c.size["T"] in (1, 7)], ids=str)
+def test_onnx_own_evaluator_runs_the_body(case: OpCase) -> None:
+    inputs = make_inputs(case)
+    feeds = {n: a if n == "lengths" else a.astype(np.float32) for n, a in inputs.items()}
+    results = ReferenceEvaluator(op_model(case, "float32")).run(None, feeds)
+    names = [s.name for s in CATALOG[case.op].outputs]
+    assert_within_rule(case, inputs, "float32", dict(zip(names, results, strict=True)))
 
 
 def changes() -> Iterator[tuple[str, str, float]]:
@@ -274,13 +290,10 @@ NO_RUNTIMES = "XLSTM_ORT_DIRS names no folder with an unpacked onnxruntime wheel
 @pytest.mark.skipif(not RUNTIMES, reason=NO_RUNTIMES)
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda path: path.name)
 def test_bodies_obey_the_rule_in_other_runtimes(runtime: Path, tmp_path: Path) -> None:
-    jobs = [(c, make_inputs(c, tx), tx, 18) for c in SHORT for tx in TX_DTYPES]
-    jobs += [
-        (c, make_inputs(c, "float32"), "float32", opset)
-        for c in OPSET_CASES
-        for opset in OPSETS[1:]
-    ]
+    jobs = [Job(c, make_inputs(c, tx), tx) for c in SHORT for tx in TX_DTYPES]
+    jobs += [Job(c, make_inputs(c), "float32", opset) for c in EDGES for opset in OPSETS[1:]]
+    jobs += [Job(c, make_inputs(c), "float32", fixed=True) for c in SHORT]
     version, results = run_in_other_runtime(runtime, jobs, tmp_path)
     assert version in runtime.name or (runtime / f"onnxruntime-{version}.dist-info").is_dir()
-    for (case, inputs, tx, _), got in zip(jobs, results, strict=True):
-        assert_within_rule(case, inputs, tx, got)
+    for job, got in zip(jobs, results, strict=True):
+        assert_within_rule(job.case, job.inputs, job.tx, got)

@@ -13,6 +13,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from tests.cases import NUMPY_DTYPES, Array, Inputs, OpCase, valid_steps
 from xlstm_export.lowering.functions import function_body
@@ -32,7 +33,17 @@ IR_VERSION = 9
 _ONNX_TYPES = {"float32": 1, "int32": 6, "float16": 10, "float64": 11, "bfloat16": 16}
 
 Attributes = Mapping[str, int | float]
-AttributePairs = tuple[tuple[str, int | float], ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a body in another ONNX Runtime."""
+
+    case: OpCase
+    inputs: Inputs
+    tx: str
+    opset: int = 18
+    fixed: bool = False
 
 
 def element_type(spec: TensorSpec, tx: str) -> str:
@@ -40,16 +51,23 @@ def element_type(spec: TensorSpec, tx: str) -> str:
     return {"TX": tx, "TS": state_dtype(tx), "lengths": "int32"}[spec.type]
 
 
-def op_model(op: str, tx: str, opset: int, attributes: Attributes) -> onnx.ModelProto:
-    """One node of ``op``, every dimension dynamic, body attached; passes the full checker."""
-    schema = CATALOG[op]
+def op_model(case: OpCase, tx: str, opset: int = 18, *, fixed: bool = False) -> onnx.ModelProto:
+    """One node of ``case.op`` with its attributes and body; passes the full checker.
+
+    Every dimension is dynamic and ``lengths`` an input; where ``fixed``, the dimensions are the
+    sizes of ``case`` and ``lengths`` is its constant.
+    """
+    schema, op = CATALOG[case.op], case.op
 
     def infos(specs: tuple[TensorSpec, ...]) -> list[onnx.ValueInfoProto]:
         return [
             helper.make_tensor_value_info(
-                s.name, _ONNX_TYPES[element_type(s, tx)], [None] * len(s.dims)
+                s.name,
+                _ONNX_TYPES[element_type(s, tx)],
+                case.shape(s.dims) if fixed and s.type != "lengths" else [None] * len(s.dims),
             )
             for s in specs
+            if not (fixed and s.type == "lengths")
         ]
 
     node = helper.make_node(
@@ -57,11 +75,18 @@ def op_model(op: str, tx: str, opset: int, attributes: Attributes) -> onnx.Model
         [s.name for s in schema.inputs],
         [s.name for s in schema.outputs],
         domain=DOMAIN,
-        **schema.complete_attributes(attributes),
+        **schema.complete_attributes(dict(case.attributes)),
         **PLUGIN_ATTRIBUTES,
     )
+    lengths = numpy_helper.from_array(np.array(case.lengths, np.int32), "lengths")
     model = helper.make_model(
-        helper.make_graph([node], op, infos(schema.inputs), infos(schema.outputs)),
+        helper.make_graph(
+            [node],
+            op,
+            infos(schema.inputs),
+            infos(schema.outputs),
+            initializer=[lengths] if fixed else [],
+        ),
         functions=[function_body(op, opset)],
         opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)],
         ir_version=IR_VERSION,
@@ -70,20 +95,21 @@ def op_model(op: str, tx: str, opset: int, attributes: Attributes) -> onnx.Model
     return model
 
 
-def run_body(case: OpCase, inputs: Inputs, tx: str, opset: int = 18) -> dict[str, Array]:
+def run_body(
+    case: OpCase, inputs: Inputs, tx: str, opset: int = 18, *, fixed: bool = False
+) -> dict[str, Array]:
     """The function body in this process's ONNX Runtime; outputs in their own types."""
-    return run_session(body_session(case.op, tx, opset, case.attributes), case.op, inputs, tx)
+    return run_session(_cached_session(model_bytes(case, tx, opset, fixed)), case.op, inputs, tx)
+
+
+def model_bytes(case: OpCase, tx: str, opset: int = 18, fixed: bool = False) -> bytes:
+    """``op_model`` in file form, made once for all cases that share it."""
+    return _model_bytes(case if fixed else OpCase(case.op, (), case.attributes), tx, opset, fixed)
 
 
 @cache
-def body_session(op: str, tx: str, opset: int, attributes: AttributePairs) -> ort.InferenceSession:
-    """A one-thread session of the one-node model; made once per set of attributes."""
-    return _session(_model_bytes(op, tx, opset, attributes))
-
-
-@cache
-def _model_bytes(op: str, tx: str, opset: int, attributes: AttributePairs) -> bytes:
-    return bytes(op_model(op, tx, opset, dict(attributes)).SerializeToString())
+def _model_bytes(case: OpCase, tx: str, opset: int, fixed: bool) -> bytes:
+    return bytes(op_model(case, tx, opset, fixed=fixed).SerializeToString())
 
 
 def _session(model: bytes) -> ort.InferenceSession:
@@ -93,14 +119,19 @@ def _session(model: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+_cached_session = cache(_session)
+
+
 def run_session(
     session: ort.InferenceSession, op: str, inputs: Inputs, tx: str
 ) -> dict[str, Array]:
     """Feed ``inputs`` in the operand types of ``tx``; outputs by name."""
     schema = CATALOG[op]
+    wanted = {i.name for i in session.get_inputs()}
     feeds = {
         s.name: _to_ort(inputs[s.name].astype(NUMPY_DTYPES.get(element_type(s, tx), np.int32)))
         for s in schema.inputs
+        if s.name in wanted
     }
     values = session.run_with_ort_values([s.name for s in schema.outputs], feeds)
     return {
@@ -130,6 +161,7 @@ def run_reference(case: OpCase, inputs: Inputs, tx: str, form: str) -> dict[str,
 
     from xlstm_export.ops import reference
 
+    torch.set_num_threads(1)  # the tensors are small: more threads only wait for each other
     functions = {
         ("XlstmMLSTM", "recurrent"): reference.mlstm_recurrent,
         ("XlstmMLSTM", "chunkwise"): reference.mlstm_chunkwise,
@@ -275,16 +307,14 @@ def _exact_conv(x: Inputs, steps: int, attributes: Attributes) -> list[Array]:
     return [y, padded[steps : steps + W - 1]]
 
 
-def run_in_other_runtime(
-    runtime: Path, jobs: list[tuple[OpCase, Inputs, str, int]], folder: Path
-) -> tuple[str, list[dict[str, Array]]]:
-    """The bodies of ``jobs`` (case, inputs, tx, opset) under the ONNX Runtime unpacked in a folder.
+def run_in_other_runtime(runtime: Path, jobs: list[Job], folder: Path) -> tuple[str, list[Inputs]]:
+    """The bodies of ``jobs`` under the ONNX Runtime unpacked in the folder ``runtime``.
 
     Returns that runtime's version and the outputs of each job, in their own types.
     """
     models = [
-        (_model_bytes(c.op, tx, opset, c.attributes), c.op, inputs, tx)
-        for c, inputs, tx, opset in jobs
+        (model_bytes(job.case, job.tx, job.opset, job.fixed), job.case.op, job.inputs, job.tx)
+        for job in jobs
     ]
     (folder / "jobs").write_bytes(pickle.dumps(models))
     path = os.pathsep.join([str(runtime), str(Path(__file__).parents[2])])
@@ -298,9 +328,10 @@ def run_in_other_runtime(
 
 
 def _run_jobs(folder: Path) -> None:
-    session = cache(_session)
     jobs = pickle.loads((folder / "jobs").read_bytes())
-    results = [run_session(session(model), op, inputs, tx) for model, op, inputs, tx in jobs]
+    results = [
+        run_session(_cached_session(model), op, inputs, tx) for model, op, inputs, tx in jobs
+    ]
     (folder / "results").write_bytes(pickle.dumps((ort.__version__, results)))
 
 

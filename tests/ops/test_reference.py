@@ -33,6 +33,8 @@ CASES_FORMS = [(c, form) for c in OP_CASES for form in FORMS.get(c.op, ("recurre
 RAGGED_FORMS = [(c, form) for c, form in CASES_FORMS if len(c.lengths) > 1]
 NO_REFERENCE = "needs a float wider than float64"
 
+torch.set_num_threads(1)
+
 
 def ids(pairs: list[tuple[OpCase, str]]) -> list[str]:
     return [f"{case}-{form}" for case, form in pairs]

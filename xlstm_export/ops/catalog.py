@@ -46,7 +46,7 @@ MLSTM = OpSchema(
         Attribute("gate_soft_cap", "float", 0.0, "i and f become cap*tanh(x/cap); 0 = off"),
         Attribute("eps", "float", 1e-6, "added to the denominator, outside its max"),
         Attribute("scale_side", "int", 0, "1/sqrt(K) on q (0) or on k and so in C, n (1)", (0, 1)),
-        Attribute("chunk_size", "int", 64, "longest chunk of the chunkwise form, 1 to 64"),
+        Attribute("chunk_size", "int", 64, "longest chunk of the chunkwise form", least=1),
     ),
     states=(("C", "C_out"), ("n", "n_out"), ("m", "m_out")),
 )

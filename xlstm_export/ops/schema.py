@@ -7,6 +7,8 @@ H sLSTM head size, D model size, W convolution width, G gates (i, f, z, o).
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,15 +46,24 @@ class Attribute:
     default: int | float
     meaning: str
     choices: tuple[int, ...] = ()
+    least: int | None = None
 
     def check(self, value: int | float) -> int | float:
-        """Return ``value`` in the declared kind; raise ValueError when it does not fit."""
+        """Return ``value`` as a file holds it: an int32, or a float32 number.
+
+        Raises ValueError when it does not fit.
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"attribute {self.name} takes a finite number, not {value!r}")
         if self.kind == "float":
-            return float(value)
+            (stored,) = struct.unpack("f", struct.pack("f", value))
+            return float(stored)
         if int(value) != value or not -INT32_MAX - 1 <= value <= INT32_MAX:
             raise ValueError(f"attribute {self.name} takes an int32, not {value!r}")
         if self.choices and value not in self.choices:
             raise ValueError(f"attribute {self.name} is one of {self.choices}, not {value!r}")
+        if self.least is not None and value < self.least:
+            raise ValueError(f"attribute {self.name} is at least {self.least}, not {value!r}")
         return int(value)
 
 
@@ -85,6 +96,8 @@ class OpSchema:
         letters: dict[str, int | str] = {}
         for spec, shape in zip(self.inputs, shapes, strict=True):
             if spec.type == "lengths":
+                if len(shape) != 1:
+                    raise ValueError(f"{self.name}.{spec.name} has rank 1, got {shape}")
                 continue
             if len(shape) != len(spec.dims):
                 raise ValueError(f"{self.name}.{spec.name} has rank {len(spec.dims)}, got {shape}")

@@ -24,7 +24,7 @@ def emulated_graph(model: Path) -> bytes:
     for node in list(emulated.graph):
         if node.domain != DOMAIN and node.op_type not in _MOVING | _MEASURING:
             _widen(emulated.graph, node, bf16)
-    return ir.to_proto(emulated).SerializeToString()
+    return bytes(ir.to_proto(emulated).SerializeToString())
 
 
 def _bf16_values(graph: ir.Graph) -> set[ir.Value]:

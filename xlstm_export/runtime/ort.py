@@ -39,8 +39,8 @@ def cpu_threads() -> int:
 class OrtSession:
     """ONNX Runtime on the CPU, computing the operators by their function bodies.
 
-    ``graph`` replaces the graph, on the same external data (the bfloat16 emulation does). Raises BundleError,
-    BackendUnavailableError.
+    ``graph`` replaces the graph, on the same external data (the bfloat16 emulation does).
+    Raises BundleError, BackendUnavailableError.
     """
 
     def __init__(
