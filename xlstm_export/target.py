@@ -112,7 +112,8 @@ def _beside(path: Path, suffix: str) -> Path:
 @contextmanager
 def _parents(path: Path) -> Iterator[None]:
     """The folders above ``path``; those made here are removed again when the block fails."""
-    missing = [p for p in path.parents if not p.exists()]
+    with _writing(path):
+        missing = [p for p in path.parents if not p.exists()]
     try:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,15 +11,26 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+_LINES = 6
+_LINE_LENGTH = 600
+
 
 def error_console() -> Console:
     """Console on stderr; long lines wrap at spaces, never inside a path."""
-    return Console(stderr=True, soft_wrap=True)
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def console() -> Console:
-    """Console on stdout."""
-    return Console(soft_wrap=True)
+    """Console on stdout; what is printed is not searched for markup."""
+    return Console(soft_wrap=True, highlight=False, markup=False)
+
+
+def print_error(message: str) -> None:
+    """A few lines on stderr. Names out of a file may hold anything: terminals get none of it."""
+    lines = message.splitlines()[:_LINES] or [""]
+    shown = "\n".join(line[:_LINE_LENGTH] for line in lines)
+    clean = "".join(c if c.isprintable() or c == "\n" else "?" for c in shown)
+    error_console().print(f"error: {clean}", style="red")
 
 
 def print_json(content: Any) -> None:
@@ -31,7 +42,7 @@ def print_json(content: Any) -> None:
 def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr, shown on terminals only; yields its update function."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -8,7 +8,6 @@ H sLSTM head size, D model size, W convolution width, G gates (i, f, z, o).
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -49,16 +48,14 @@ class Attribute:
     least: int | None = None
 
     def check(self, value: int | float) -> int | float:
-        """Return ``value`` as a file holds it: an int32, or a float32 number.
-
-        Raises ValueError when it does not fit.
-        """
-        if not math.isfinite(value):
-            raise ValueError(f"attribute {self.name} takes a finite number, not {value!r}")
+        """Return ``value`` in the declared kind; raise ValueError when it does not fit."""
         if self.kind == "float":
-            (stored,) = struct.unpack("f", struct.pack("f", value))
-            return float(stored)
-        if int(value) != value or not -INT32_MAX - 1 <= value <= INT32_MAX:
+            return float(value)
+        if (
+            not math.isfinite(value)
+            or int(value) != value
+            or not -INT32_MAX - 1 <= value <= INT32_MAX
+        ):
             raise ValueError(f"attribute {self.name} takes an int32, not {value!r}")
         if self.choices and value not in self.choices:
             raise ValueError(f"attribute {self.name} is one of {self.choices}, not {value!r}")
