@@ -1,0 +1,72 @@
+"""Verdicts and the documents that carry them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from xlstm_export.validation.compare import TensorResult
+from xlstm_export.validation.report import Report, Verdict, decide, to_json, to_markdown
+from xlstm_export.validation.tolerance import Judgement
+
+GOOD = TensorResult("logits", "output", Judgement(1e-6, 2e-6, 1e-7, 2e-7), 3.0, (1e-6, 1e-7))
+BAD = TensorResult("0.mlstm.C", "state", Judgement(1e-3, 2e-6, 1e-4, 2e-7), 3.0, (1e-3, 1e-7))
+
+
+def _report(verdict: Verdict, *results: TensorResult) -> Report:
+    return Report(
+        verdict=verdict,
+        bundle="out",
+        source="checkpoint",
+        source_matches_bundle=True,
+        subject="ONNX Runtime",
+        subject_ops={"ai.xlstm": "function bodies"},
+        reference="upstream 1.0, kernels native",
+        yardsticks=("recurrent", "chunkwise"),
+        reader_distance=1e-15,
+        batch=2,
+        calls=(7, 1),
+        seed=0,
+        notes=("a note",),
+        versions={"onnx": "1"},
+        results=results,
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "against_upstream", "verdict"),
+    [
+        ((GOOD,), True, "validated"),
+        ((GOOD,), False, "self-consistent"),
+        ((GOOD, BAD), True, "failed"),
+        ((GOOD, BAD), False, "failed"),
+    ],
+)
+def test_verdict(
+    results: tuple[TensorResult, ...], against_upstream: bool, verdict: Verdict
+) -> None:
+    assert decide(results, against_upstream) == verdict
+
+
+def test_json_holds_every_number_and_verdict() -> None:
+    content = json.loads(to_json(_report("failed", GOOD, BAD)))
+    assert content["verdict"] == "failed"
+    assert [entry["ok"] for entry in content["results"]] == [True, False]
+    assert content["results"][1]["judgement"]["max_error"] == 1e-3
+    assert content["results"][1]["errors_by_call"] == [1e-3, 1e-7]
+    assert content["reference"] == "upstream 1.0, kernels native"
+
+
+def test_markdown_leads_with_the_verdict_and_the_worst_tensor() -> None:
+    text = to_markdown(_report("failed", GOOD, BAD))
+    assert text.startswith("# Validation: failed")
+    assert text.index("0.mlstm.C") < text.index("`logits`")
+    assert "✗" in text
+    assert "upstream 1.0, kernels native" in text
+
+
+def test_self_consistent_says_what_it_cannot_see() -> None:
+    text = to_markdown(_report("self-consistent", GOOD))
+    assert "reading the checkpoint cannot be seen" in " ".join(text.split())
+    assert "validated" not in text
