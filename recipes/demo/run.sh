@@ -12,7 +12,7 @@ for model in char_lm parity; do
   step export "$here/$model" -o "$out/$model" --overwrite
   step validate "$out/$model" --reference "$here/$model"
 done
-step run "$out/char_lm" --prompt "And " --max-new-tokens 200 --temperature 0.7 --seed 1
+step run "$out/char_lm" --prompt "The Rays of Light " --max-new-tokens 200 --temperature 0.7 --seed 1
 printf '\nparity of 1 0 1 1 0 1 (ids are bits; the model answers 0 or 1 after each):\n'
 step run "$out/parity" --ids 1,0,1,1,0,1 --max-new-tokens 1
 

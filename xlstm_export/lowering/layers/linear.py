@@ -14,6 +14,9 @@ BLOCK_WIDTH = 64
 """Small diagonal blocks are packed to about this width: batched MatMuls run at GEMM speed there,
 7 times faster than the blocks one by one and 8 times faster than a dense matrix (1024 channels)."""
 
+GATE_PIECES = 8
+"""Partial sums a gate pre-activation is added up from."""
+
 
 def linear(
     g: Emitter, x: ir.Value, weights: Weights, paths: Sequence[str], dtype: str
@@ -54,6 +57,42 @@ def block_diagonal(
         bias = weights.get(f"{path}.bias")
         values.append(y if bias is None else g.op("Add", y, g.weight(f"{name}.{path}.bias", bias)))
     return values
+
+
+def gates(
+    g: Emitter, partial: ir.Value, weights: Weights, paths: Sequence[str], pieces: int
+) -> Sequence[ir.Value]:
+    """Sum the partial products [B,T,pieces*len(paths)*N] of ``spread_gates``, add the biases.
+
+    Returns one float32 value [B,T,N] per path.
+    """
+    sizes = [weights[f"{path}.weight"].shape[0] for path in paths]
+    y = g.op("ReduceSum", g.reshape(partial, 0, 0, pieces, sum(sizes)), g.ints(2), keepdims=0)
+    bias = concatenate([weights[f"{path}.bias"] for path in paths], axis=0)
+    y = g.op("Add", y, g.weight(f"{g.scope}/{'_'.join(paths)}.bias", bias, "float32"))
+    return g.split(y, sizes)
+
+
+def spread_gates(weights: Weights, paths: Sequence[str]) -> tuple[Weight, int]:
+    """The gate matrices ``{path}.weight`` [N,in] as one [pieces*len(paths)*N, in], and ``pieces``.
+
+    Row (p, n) holds row n on the p-th stretch of inputs and zeros elsewhere, so that a MatMul
+    yields sums over short stretches. A gate's rounding error is exponentiated and carried on, and
+    runtimes add up a MatMul in one long chain; short chains keep the error at PyTorch's level.
+    """
+    joined = concatenate([weights[f"{path}.weight"] for path in paths], axis=0)
+    rows, size = joined.shape
+    pieces = max(p for p in range(1, GATE_PIECES + 1) if size % p == 0)
+
+    def load() -> Array:
+        matrix = joined.load()
+        spread = np.zeros((pieces, rows, pieces, size // pieces), matrix.dtype)
+        stretch = np.arange(pieces)
+        # advanced indices on both sides of a slice lead: [pieces, rows, size / pieces]
+        spread[stretch, :, stretch] = matrix.reshape(rows, pieces, -1).transpose(1, 0, 2)
+        return spread.reshape(pieces * rows, size)
+
+    return Weight((pieces * rows, size), joined.dtype, joined.sources, load), pieces
 
 
 def packed_width(blocks: int, size: int) -> int:

@@ -16,11 +16,20 @@ import onnx_ir as ir
 from xlstm_export.lowering.emit import Emitter
 from xlstm_export.lowering.layers.activation import silu
 from xlstm_export.lowering.layers.conv import causal_conv
-from xlstm_export.lowering.layers.linear import block_diagonal, linear, packed_width
+from xlstm_export.lowering.layers.linear import (
+    block_diagonal,
+    gates,
+    linear,
+    packed_width,
+    spread_gates,
+)
 from xlstm_export.lowering.layers.norm import head_norm
 from xlstm_export.lowering.layers.state_io import StateIO
 from xlstm_export.model.spec import MLSTMCell, MLSTMMixer, UpProjectedMLSTMMixer
 from xlstm_export.model.weights import Weights
+
+_PROJECTIONS = ("q", "k", "v", "output_gate")
+_GATES = ("input_gate", "forget_gate")
 
 
 def mlstm_mixer(
@@ -28,12 +37,14 @@ def mlstm_mixer(
 ) -> ir.Value:
     """normed [B,T,D] float32 to [B,T,D]."""
     x = g.cast(normed, g.dtype)
-    gates = ("input_gate", "forget_gate")
+    matrix, pieces = spread_gates(weights, _GATES)
+    spread = {**weights, "gates.weight": matrix}
     if g.dtype == "float32":
-        q, k, v, o, i, f = linear(g, x, weights, ("q", "k", "v", "output_gate", *gates), g.dtype)
+        q, k, v, o, partial = linear(g, x, spread, (*_PROJECTIONS, "gates"), g.dtype)
     else:
-        q, k, v, o = linear(g, x, weights, ("q", "k", "v", "output_gate"), g.dtype)
-        i, f = linear(g, normed, weights, gates, "float32")
+        q, k, v, o = linear(g, x, spread, _PROJECTIONS, g.dtype)
+        (partial,) = linear(g, normed, spread, ("gates",), "float32")
+    i, f = gates(g, partial, weights, _GATES, pieces)
     h = _cell(g, (q, k, v), (i, f), mixer.cell, layer, states)
     h = head_norm(g, h, mixer.cell.heads, mixer.cell.v_size, mixer.head_norm_eps, weights)
     h = g.op("Mul", g.op("Sigmoid", o), h)
@@ -52,7 +63,7 @@ def up_projected_mixer(
     width = packed_width(blocks, size)
     q, k = block_diagonal(g, conv, weights, ("q", "k"), width)
     (v,) = block_diagonal(g, inner, weights, ("v",), width)
-    i, f = _gates_of_qkv(g, (q, k, v), mixer, weights)
+    i, f = _gates_of_qkv(g, (q, k, v), weights)
     h = _cell(g, (q, k, v), (i, f), mixer.cell, layer, states)
     h = head_norm(g, h, mixer.cell.heads, mixer.cell.v_size, mixer.head_norm_eps, weights)
     skip = g.weight(f"{g.scope}/skip.weight", weights["skip.weight"])
@@ -60,12 +71,12 @@ def up_projected_mixer(
     return linear(g, h, weights, ("out",), g.dtype)[0]
 
 
-def _gates_of_qkv(
-    g: Emitter, qkv: Sequence[ir.Value], mixer: UpProjectedMLSTMMixer, weights: Weights
-) -> Sequence[ir.Value]:
+def _gates_of_qkv(g: Emitter, qkv: Sequence[ir.Value], weights: Weights) -> Sequence[ir.Value]:
     """i, f [B,T,N] = W cat(q, k, v) + b in float32."""
     joined = g.cast(g.op("Concat", *qkv, axis=-1), "float32")
-    return linear(g, joined, weights, ("input_gate", "forget_gate"), "float32")
+    matrix, pieces = spread_gates(weights, _GATES)
+    (partial,) = linear(g, joined, {"gates.weight": matrix}, ("gates",), "float32")
+    return gates(g, partial, weights, _GATES, pieces)
 
 
 def _cell(

@@ -1,0 +1,115 @@
+"""The shipped models: their bundles reproduce PyTorch's accuracy and perplexity."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from xlstm_export.families.source import Source
+from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.model.precision import BundleDtype
+from xlstm_export.pipeline import export, validate
+from xlstm_export.runtime.ort import OrtSession
+from xlstm_export.runtime.session import Array, run_in_pieces
+
+DEMO = Path(__file__).resolve().parents[2] / "recipes" / "demo"
+DIGITS = 1e-4
+
+Model = Callable[[Array], Array]
+
+
+def _torch_model(name: str) -> Model:
+    """Upstream's own parallel forward in float32."""
+    sys.path.insert(0, str(DEMO))
+    try:
+        from checkpoint import load_checkpoint
+    finally:
+        sys.path.remove(str(DEMO))
+    module = load_checkpoint(DEMO / name)
+
+    def run(ids: Array) -> Array:
+        with torch.inference_mode():
+            return module(torch.tensor(ids)).numpy()
+
+    return run
+
+
+def _bundle_model(bundle: Path) -> Model:
+    session = OrtSession(bundle, threads=1)
+    return lambda ids: run_in_pieces(session, ids, longest=100)[0]
+
+
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def bundles(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("demo")
+    dtype: BundleDtype = request.param
+    for name in ("parity", "char_lm"):
+        export(Source(DEMO / name), folder / name, LoweringOptions(dtype=dtype))
+    return folder
+
+
+def _parity_accuracy(model: Model, length: int, strings: int = 200) -> tuple[float, float]:
+    """Share of right answers over all positions, and at the last one."""
+    bits = np.random.default_rng(7).integers(0, 2, (strings, length))
+    right = model(bits).argmax(-1) == np.cumsum(bits, axis=1) % 2
+    return float(right.mean()), float(right[:, -1].mean())
+
+
+def _perplexity(model: Model, ids: list[int], window: int) -> float:
+    """Non-overlapping windows, each from the zero state; every id but the first is predicted."""
+    losses = []
+    for start in range(0, len(ids) - 1, window):
+        inputs, targets = ids[start : start + window], ids[start + 1 : start + window + 1]
+        logits = model(np.array([inputs[: len(targets)]]))[0].astype(np.float64)
+        logits -= logits.max(-1, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses.extend(-log_p[np.arange(len(targets)), targets])
+    return float(np.exp(np.mean(losses)))
+
+
+def test_parity_stays_right_at_eight_times_its_training_length(bundles: Path) -> None:
+    metrics = json.loads((DEMO / "parity" / "metrics.json").read_text())
+    length = 8 * metrics["train_length"]
+    got = _parity_accuracy(_bundle_model(bundles / "parity"), length)
+    assert min(got) >= 0.99
+    want = _parity_accuracy(_torch_model("parity"), length)
+    assert np.abs(np.subtract(got, want)).max() < DIGITS
+
+
+def test_perplexity_is_that_of_torch(bundles: Path) -> None:
+    metrics = json.loads((DEMO / "char_lm" / "metrics.json").read_text())
+    text = (DEMO / "char_lm" / "excerpt.txt").read_text(encoding="utf-8")
+    ids = Tokenizer.from_file(str(DEMO / "char_lm" / "tokenizer.json")).encode(text).ids
+    got = _perplexity(_bundle_model(bundles / "char_lm"), ids, window=256)
+    want = _perplexity(_torch_model("char_lm"), ids, window=256)
+    is_exact = (
+        json.loads((bundles / "char_lm" / "xlstm_export.json").read_text())["dtype"] == "float32"
+    )
+    # float16 weights are other weights: their perplexity may differ in the fourth digit
+    assert got == pytest.approx(want, rel=DIGITS / 2 if is_exact else 1e-3)
+    assert want == pytest.approx(metrics["perplexity"], rel=DIGITS)
+
+
+def test_the_tokenizer_gives_back_the_excerpt() -> None:
+    text = (DEMO / "char_lm" / "excerpt.txt").read_text(encoding="utf-8")
+    tokenizer = Tokenizer.from_file(str(DEMO / "char_lm" / "tokenizer.json"))
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+@pytest.mark.parametrize("name", ["parity", "char_lm"])
+def test_shipped_models_are_validated(name: str, tmp_path: Path) -> None:
+    export(Source(DEMO / name), tmp_path / name, LoweringOptions())
+    assert validate(tmp_path / name, Source(DEMO / name)).verdict == "validated"
+
+
+def test_shipped_files_are_small() -> None:
+    for path in DEMO.rglob("*.safetensors"):
+        assert path.stat().st_size <= 2_000_000
+    assert (DEMO / "char_lm" / "excerpt.txt").stat().st_size <= 20_000
