@@ -61,6 +61,8 @@ class OrtSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cpu_threads()
         options.log_severity_level = 3
+        # a second call of one shape would get a buffer for the whole pattern beside the arena's
+        options.enable_mem_pattern = False
         options.add_session_config_entry(_DATA_FOLDER, str(bundle.resolve()))
         try:
             self._session = ort.InferenceSession(
