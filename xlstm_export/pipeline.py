@@ -67,12 +67,18 @@ def inspect_bundle(bundle: Path) -> dict[str, Any]:
         "source": f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]}…)",
         "inputs": [_tensor_line(t) for t in manifest.inputs],
         "outputs": [_tensor_line(t) for t in manifest.outputs],
-        "states": [f"{s.input} -> {s.output}  {s.dtype} {list(s.shape)}" for s in manifest.states],
+        "states": [
+            f"{s.input} -> {s.output}  {s.dtype} {_sizes(s.shape)}" for s in manifest.states
+        ],
     }
 
 
 def _tensor_line(tensor: TensorInfo) -> str:
-    return f"{tensor.name}  {tensor.dtype} {list(tensor.shape)}"
+    return f"{tensor.name}  {tensor.dtype} {_sizes(tensor.shape)}"
+
+
+def _sizes(shape: tuple[int | str, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
 
 
 def export(
@@ -88,7 +94,7 @@ def export(
 
     Raises CheckpointError, UnsupportedModelError, TargetError.
     """
-    check_target(out, overwrite)
+    check_target(out, overwrite, source.path)
     checkpoint = read_checkpoint(source, family)
     model = lower_model(checkpoint.spec, checkpoint.weights, options)
     manifest = describe_graph(model, checkpoint, source, options)

@@ -35,6 +35,7 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
         try:
             work.mkdir()
             yield work
+            check_target(out, overwrite)  # it may have come into being meanwhile
             with _undisturbed():
                 _swap(work, out)
         finally:
@@ -130,7 +131,9 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TargetError(f"{path}: cannot be written ({error.strerror or error})") from error
+        # numpy says only how many bytes it could not write
+        reason = error.strerror or f"{error}; is the disk full?"
+        raise TargetError(f"{path}: cannot be written ({reason})") from error
 
 
 def _swap(work: Path, out: Path) -> None:

@@ -46,13 +46,18 @@ def model_from_config(config: Config) -> xLSTMLMModel:
         feedforward=FeedForwardConfig(**slstm["feedforward"]),
     )
     mlstm_block = mLSTMBlockConfig(mlstm=mLSTMLayerConfig(**mlstm["mlstm"])) if mlstm else None
-    return xLSTMLMModel(xLSTMLMModelConfig(mlstm_block=mlstm_block, slstm_block=slstm_block, **fields))
+    return xLSTMLMModel(
+        xLSTMLMModelConfig(mlstm_block=mlstm_block, slstm_block=slstm_block, **fields)
+    )
 
 
 def save_checkpoint(model: xLSTMLMModel, config: Config, folder: Path) -> None:
     """Every tensor gets its own contiguous storage: safetensors refuses aliases (tied weights)."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().float().clone().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().float().clone().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     save_file(tensors, folder / "model.safetensors")
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
@@ -64,8 +69,15 @@ def load_checkpoint(folder: Path) -> xLSTMLMModel:
     return model.eval()
 
 
-def write_metrics(folder: Path, model: xLSTMLMModel, run: Run, seconds: float, metrics: dict[str, Any]) -> None:
-    training = {"seed": run.seed, "steps": run.steps, "threads": run.threads, "seconds": round(seconds, 1)}
+def write_metrics(
+    folder: Path, model: xLSTMLMModel, run: Run, seconds: float, metrics: dict[str, Any]
+) -> None:
+    training = {
+        "seed": run.seed,
+        "steps": run.steps,
+        "threads": run.threads,
+        "seconds": round(seconds, 1),
+    }
     record = {
         **metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

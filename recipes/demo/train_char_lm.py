@@ -18,7 +18,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
 from xlstm import xLSTMLMModel
 
-from checkpoint import Config, Run, load_checkpoint, model_from_config, save_checkpoint, write_metrics
+from checkpoint import (
+    Config,
+    Run,
+    load_checkpoint,
+    model_from_config,
+    save_checkpoint,
+    write_metrics,
+)
 
 PACKAGE = "golang-1.19-src"
 TEXT_ROOT, TEXT_PATTERN = Path("/usr/share"), "go-*/src/testdata/Isaac.Newton-Opticks.txt"
@@ -45,9 +52,16 @@ def config_for(vocab_size: int) -> Config:
         "num_blocks": 4,
         "embedding_dim": 128,
         "slstm_at": [1],
-        "mlstm_block": {"mlstm": {"conv1d_kernel_size": 4, "qkv_proj_blocksize": 4, "num_heads": 4}},
+        "mlstm_block": {
+            "mlstm": {"conv1d_kernel_size": 4, "qkv_proj_blocksize": 4, "num_heads": 4}
+        },
         "slstm_block": {
-            "slstm": {"backend": "vanilla", "dtype": "float32", "num_heads": 4, "conv1d_kernel_size": 4},
+            "slstm": {
+                "backend": "vanilla",
+                "dtype": "float32",
+                "num_heads": 4,
+                "conv1d_kernel_size": 4,
+            },
             "feedforward": {"proj_factor": 1.3, "act_fn": "gelu"},
         },
     }
@@ -58,7 +72,9 @@ def read_text(path: Path | None) -> str:
     if path is None:
         found = sorted(TEXT_ROOT.glob(TEXT_PATTERN))
         if not found:
-            raise SystemExit(f"{TEXT_ROOT / TEXT_PATTERN} not found: install the Debian package {PACKAGE} or give --text")
+            raise SystemExit(
+                f"{TEXT_ROOT / TEXT_PATTERN} not found: install the Debian package {PACKAGE} or give --text"
+            )
         path = found[-1]
     text = path.read_text(encoding="utf-8")
     return text[max(0, text.find(TITLE)) :].replace("_", "")
@@ -92,8 +108,12 @@ def window_starts(parts: list[torch.Tensor]) -> torch.Tensor:
 def train(model: xLSTMLMModel, parts: list[torch.Tensor], run: Run) -> None:
     generator = torch.Generator().manual_seed(run.seed)
     ids, starts, window = torch.cat(parts), window_starts(parts), torch.arange(TRAIN_LENGTH + 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=run.steps, pct_start=0.05)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.05
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=run.steps, pct_start=0.05
+    )
     model.train()
     for step in range(run.steps):
         chosen = starts[torch.randint(len(starts), (BATCH,), generator=generator)]
@@ -112,12 +132,16 @@ def train(model: xLSTMLMModel, parts: list[torch.Tensor], run: Run) -> None:
 def perplexity(model: xLSTMLMModel, ids: torch.Tensor) -> float:
     """See PROTOCOL."""
     inputs, targets = ids[:-1].split(CONTEXT_LENGTH), ids[1:].split(CONTEXT_LENGTH)
-    total = sum(cross_entropy(model(x[None])[0], y, reduction="sum").item() for x, y in zip(inputs, targets))
+    total = sum(
+        cross_entropy(model(x[None])[0], y, reduction="sum").item() for x, y in zip(inputs, targets)
+    )
     return math.exp(total / (len(ids) - 1))
 
 
 @torch.no_grad()
-def sample(model: xLSTMLMModel, tokenizer: Tokenizer, characters: int, temperature: float = 0.7) -> str:
+def sample(
+    model: xLSTMLMModel, tokenizer: Tokenizer, characters: int, temperature: float = 0.7
+) -> str:
     ids, state = tokenizer.encode(PROMPT).ids, None
     for position in range(len(ids) + characters - 1):
         logits, state = model.step(torch.tensor([[ids[position]]]), state=state)
@@ -127,9 +151,15 @@ def sample(model: xLSTMLMModel, tokenizer: Tokenizer, characters: int, temperatu
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train the character-level language model demo (mLSTM + sLSTM).")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "char_lm", help="folder to write")
-    parser.add_argument("--text", type=Path, help=f"UTF-8 text instead of the one in Debian's {PACKAGE}")
+    parser = argparse.ArgumentParser(
+        description="Train the character-level language model demo (mLSTM + sLSTM)."
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "char_lm", help="folder to write"
+    )
+    parser.add_argument(
+        "--text", type=Path, help=f"UTF-8 text instead of the one in Debian's {PACKAGE}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--threads", type=int, default=1)

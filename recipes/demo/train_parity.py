@@ -19,7 +19,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from xlstm import xLSTMLMModel
 
-from checkpoint import Config, Run, load_checkpoint, model_from_config, save_checkpoint, write_metrics
+from checkpoint import (
+    Config,
+    Run,
+    load_checkpoint,
+    model_from_config,
+    save_checkpoint,
+    write_metrics,
+)
 
 FIRST_LENGTH = 4
 TRAIN_LENGTH = 64
@@ -36,13 +43,20 @@ CONFIG: Config = {
     "embedding_dim": 32,
     "slstm_at": [0, 1],
     "slstm_block": {
-        "slstm": {"backend": "vanilla", "dtype": "float32", "num_heads": 2, "conv1d_kernel_size": 0},
+        "slstm": {
+            "backend": "vanilla",
+            "dtype": "float32",
+            "num_heads": 2,
+            "conv1d_kernel_size": 0,
+        },
         "feedforward": {"proj_factor": 1.3, "act_fn": "gelu"},
     },
 }
 
 
-def random_strings(count: int, length: int, generator: torch.Generator, fair: int) -> tuple[torch.Tensor, torch.Tensor]:
+def random_strings(
+    count: int, length: int, generator: torch.Generator, fair: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bits [count, length] and the parity of every prefix [count, length].
 
     The first `fair` strings are fair coin flips; each other one has its own density of ones, so that long runs occur.
@@ -55,8 +69,12 @@ def random_strings(count: int, length: int, generator: torch.Generator, fair: in
 
 def train(model: xLSTMLMModel, run: Run) -> None:
     generator = torch.Generator().manual_seed(run.seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=run.steps, pct_start=0.05)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=run.steps, pct_start=0.05
+    )
     length = FIRST_LENGTH
     model.train()
     for step in range(run.steps):
@@ -70,11 +88,16 @@ def train(model: xLSTMLMModel, run: Run) -> None:
         schedule.step()
         accuracy = (logits.argmax(-1) == parity).float().mean().item()
         if step % 50 == 0 or step == run.steps - 1:
-            print(f"step {step:5d}  length {length:3d}  loss {loss.item():.5f}  accuracy {accuracy:.4f}", flush=True)
+            print(
+                f"step {step:5d}  length {length:3d}  loss {loss.item():.5f}  accuracy {accuracy:.4f}",
+                flush=True,
+            )
         if accuracy > 0.99:
             length = min(TRAIN_LENGTH, length + 2)
     if length < TRAIN_LENGTH:
-        raise RuntimeError(f"the curriculum only reached length {length} of {TRAIN_LENGTH}: raise --steps")
+        raise RuntimeError(
+            f"the curriculum only reached length {length} of {TRAIN_LENGTH}: raise --steps"
+        )
 
 
 @torch.no_grad()
@@ -83,7 +106,9 @@ def measure(model: xLSTMLMModel, seed: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     accuracy = {}
     for multiple in MULTIPLES:
-        bits, parity = random_strings(TEST_STRINGS, TRAIN_LENGTH * multiple, generator, fair=TEST_STRINGS)
+        bits, parity = random_strings(
+            TEST_STRINGS, TRAIN_LENGTH * multiple, generator, fair=TEST_STRINGS
+        )
         right = (model(bits).argmax(-1) == parity).double()
         accuracy[f"{multiple}x"] = {
             "length": TRAIN_LENGTH * multiple,
@@ -104,7 +129,9 @@ def longest_memory(model: xLSTMLMModel, zeros: int = 2048) -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the parity demo model (sLSTM only).")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "parity", help="folder to write")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "parity", help="folder to write"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=1)

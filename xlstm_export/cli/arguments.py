@@ -20,10 +20,10 @@ BundleArgument = Annotated[
     typer.Argument(metavar="OUT", help="Bundle folder that export made.", show_default=False),
 ]
 FamilyOption = Annotated[
-    str, typer.Option("--family", help="auto, hf, xlstm_large, or block_stack.")
+    str, typer.Option("--family", metavar="NAME", help="auto, hf, xlstm_large, or block_stack.")
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="Configuration of a weights file given alone."),
+    typer.Option("--config", metavar="FILE", help="Configuration of a weights file given alone."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

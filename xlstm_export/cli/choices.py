@@ -7,6 +7,7 @@ from typing import Literal, TypeVar, cast
 
 import typer
 
+from xlstm_export.families.registry import FAMILIES
 from xlstm_export.lowering.lower import OPSETS
 from xlstm_export.model.precision import BundleDtype
 from xlstm_export.model.state import StateNaming
@@ -18,6 +19,11 @@ _DTYPES: dict[str, BundleDtype] = {
 }  # fmt: skip
 
 T = TypeVar("T")
+
+
+def parse_family(word: str) -> str:
+    """The family that a source is read as, or auto."""
+    return _choose("--family", word, {name: name for name in ("auto", *FAMILIES)})
 
 
 def parse_dtype(word: str) -> BundleDtype:

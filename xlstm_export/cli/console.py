@@ -17,12 +17,12 @@ _LINE_LENGTH = 600
 
 def error_console() -> Console:
     """Console on stderr; long lines wrap at spaces, never inside a path."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def console() -> Console:
     """Console on stdout; what is printed is not searched for markup."""
-    return Console(soft_wrap=True, highlight=False, markup=False)
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def print_error(message: str) -> None:

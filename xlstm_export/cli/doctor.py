@@ -22,9 +22,7 @@ def doctor(json: JsonOption = False) -> None:
     for finding in findings:
         mark = "✓" if finding.ok else "✗"
         cure = f"  -> {finding.cure}" if finding.cure else ""
-        out.print(
-            f"[{mark}] {finding.what:34} {finding.found}{cure}", markup=False, highlight=False
-        )
+        out.print(f"[{mark}] {finding.what:34} {finding.found}{cure}")
 
 
 def print_version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from xlstm_export import pipeline
 from xlstm_export.cli.arguments import ConfigOption, FamilyOption, JsonOption, SourceArgument
+from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, print_json
 from xlstm_export.families.hub import resolve_source
 from xlstm_export.model.manifest import MANIFEST_FILE
@@ -18,7 +19,8 @@ def inspect(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Describe a checkpoint SOURCE, or a bundle."""
+    """Describe the checkpoint SOURCE, or a bundle."""
+    family = parse_family(family)
     if (Path(source) / MANIFEST_FILE).is_file():
         facts = pipeline.inspect_bundle(Path(source))
     else:
@@ -33,8 +35,8 @@ def _print(facts: dict[str, Any]) -> None:
     out = console()
     for key, value in facts.items():
         if isinstance(value, list):
-            out.print(f"{key}:", markup=False, highlight=False)
+            out.print(f"{key}:")
             for line in value:
-                out.print(f"  {line}", markup=False, highlight=False)
+                out.print(f"  {line}")
         else:
-            out.print(f"{key:18} {value}", markup=False, highlight=False)
+            out.print(f"{key:18} {value}")

@@ -19,8 +19,15 @@ FAILED = 1
 BUG = 70
 """EX_SOFTWARE of sysexits.h: nothing the user did."""
 
+
+def _with_dashes(name: str) -> str:
+    """--max_new_tokens is --max-new-tokens: people's fingers know either."""
+    return name.replace("_", "-")
+
+
 app = typer.Typer(
     name="xlstm-export",
+    context_settings={"token_normalize_func": _with_dashes},
     help="Trained xLSTM checkpoints to ONNX, and proof that the numbers are PyTorch's.",
     epilog="Exit codes: 0 done and true, 1 error or failed validation, 2 wrong usage.",
     no_args_is_help=True,

@@ -1,65 +1,149 @@
-"""``xlstm-export run``: generate from a language-model bundle in ONNX Runtime."""
+"""``xlstm-export run``: generate from a bundle, or run a bare stack, in ONNX Runtime."""
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from xlstm_export import pipeline
 from xlstm_export.cli.arguments import BundleArgument, JsonOption
-from xlstm_export.cli.console import error_console, print_json
+from xlstm_export.cli.console import console, error_console, print_json
+from xlstm_export.runtime.embeddings import run_embeddings
 from xlstm_export.runtime.generate import Sampling
+
+PromptOption = Annotated[
+    str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="Text to continue.")
+]
+PromptFileOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File with the text to continue; - is stdin.")
+]
+IdsOption = Annotated[str | None, typer.Option(metavar="1,2,3", help="Token ids to continue.")]
+CountOption = Annotated[
+    int, typer.Option("-n", "--max-new-tokens", metavar="N", help="Most tokens to make.", min=1)
+]
+TemperatureOption = Annotated[
+    float, typer.Option(metavar="X", help="0 takes the likeliest; above, draws.", min=0.0)
+]
+TopKOption = Annotated[int, typer.Option(metavar="N", help="Draw from the N best; 0: all.", min=0)]
+TopPOption = Annotated[
+    float,
+    typer.Option(metavar="X", help="Draw from the likeliest that reach this.", min=0.0, max=1.0),
+]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.", min=0)]
+EmbedsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.npy", help="Embeddings [batch, sequence, size]: a bare stack."),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE.npy", help="With it: where hidden states go."),
+]
+ThreadsOption = Annotated[int | None, typer.Option(metavar="N", help="Default: all.", min=1)]
 
 
 def run(
     bundle: BundleArgument,
-    prompt: Annotated[str, typer.Option("-p", "--prompt", help="Text to continue.")] = "",
-    prompt_file: Annotated[
-        typer.FileText | None, typer.Option(help="File with the text to continue; - is stdin.")
-    ] = None,
-    ids: Annotated[str, typer.Option(help="Token ids to continue, separated by commas.")] = "",
-    max_new_tokens: Annotated[int, typer.Option("-n", "--max-new-tokens", min=1)] = 100,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.0,
-    top_k: Annotated[int, typer.Option(help="0 keeps every token.", min=0)] = 0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="Threads; default all.", min=1)] = None,
+    prompt: PromptOption = None,
+    prompt_file: PromptFileOption = None,
+    ids: IdsOption = None,
+    max_new_tokens: CountOption = 100,
+    temperature: TemperatureOption = 0.0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 1.0,
+    seed: SeedOption = 0,
+    inputs_embeds: EmbedsOption = None,
+    output: OutputOption = None,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Generate with OUT: text where it has a tokenizer, token ids otherwise."""
-    text = prompt_file.read() if prompt_file is not None else prompt
+    """Generate with OUT: text where it has a tokenizer, ids otherwise.
+
+    A bare block stack takes --inputs-embeds and writes its hidden states to --output.
+    """
+    given = [text for text in (prompt, prompt_file, ids, inputs_embeds) if text is not None]
+    if len(given) > 1:
+        raise typer.BadParameter("give one of --prompt, --prompt-file, --ids, --inputs-embeds")
+    if (inputs_embeds is None) != (output is None):
+        raise typer.BadParameter("--inputs-embeds and --output go together")
+    if inputs_embeds is not None and output is not None:
+        _run_stack(bundle, inputs_embeds, output, threads, json)
+        return
+    text = prompt if prompt_file is None else _read_prompt(prompt_file)
     generation = pipeline.open_generation(bundle, text, ids, threads)
+    _generate(generation, max_new_tokens, Sampling(temperature, top_k, top_p, seed), json)
+
+
+def _generate(
+    generation: pipeline.Generation, max_new_tokens: int, sampling: Sampling, json: bool
+) -> None:
+    stream = generation.stream()
     chosen: list[int] = []
     shown = ""
     start = time.perf_counter()
-    for token in generation.tokens(max_new_tokens, Sampling(temperature, top_k, top_p, seed)):
+    for token in generation.tokens(max_new_tokens, sampling):
         chosen.append(token)
-        if not json:
-            whole = generation.render(chosen)
-            sys.stdout.write(whole[len(shown) :])
-            sys.stdout.flush()
-            shown = whole
+        shown += _show(stream.push(token), json)
+    shown += _show(stream.finish(), json)
     seconds = time.perf_counter() - start
     if json:
         print_json(
             {
                 "prompt_ids": list(generation.prompt),
                 "ids": chosen,
-                "text": generation.render(chosen) if generation.codec else None,
+                "text": shown if generation.codec else None,
                 "seconds": seconds,
                 "session": generation.session.name,
                 "operators": generation.session.describe(),
             }
         )
         return
-    sys.stdout.write("\n")
+    typer.echo()
     error_console().print(
         f"{len(generation.prompt)} prompt + {len(chosen)} new tokens in {seconds:.2f} s, "
         f"{generation.session.name}",
         style="dim",
-        markup=False,
-        highlight=False,
     )
+
+
+def _run_stack(
+    bundle: Path, inputs_embeds: Path, output: Path, threads: int | None, json: bool
+) -> None:
+    start = time.perf_counter()
+    made = run_embeddings(bundle, inputs_embeds, output, threads)
+    seconds = time.perf_counter() - start
+    if json:
+        print_json(
+            {
+                "output": str(made.output),
+                "shape": list(made.shape),
+                "seconds": seconds,
+                "session": made.session.name,
+                "operators": made.session.describe(),
+            }
+        )
+        return
+    console().print(f"{made.output}: last_hidden_state {list(made.shape)}, {seconds:.2f} s")
+
+
+def _show(text: str, json: bool) -> str:
+    if not json:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    return text
+
+
+def _read_prompt(path: Path) -> str:
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return content.decode("utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--prompt-file") from error
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start})",
+            param_hint="--prompt-file",
+        ) from error

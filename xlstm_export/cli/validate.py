@@ -8,6 +8,7 @@ import typer
 
 from xlstm_export import pipeline
 from xlstm_export.cli.arguments import BundleArgument, ConfigOption, FamilyOption, JsonOption
+from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, progress_bar
 from xlstm_export.families.hub import resolve_source
 from xlstm_export.validation.compare import share
@@ -26,11 +27,15 @@ def validate(
     upstream: Annotated[
         bool, typer.Option(help="Compare with the upstream package where it is installed.")
     ] = True,
-    batch: Annotated[int, typer.Option(help="Rows of the rollout.", min=1)] = 2,
-    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+    batch: Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)] = 2,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Compare every output and state of OUT with SOURCE over a carried rollout."""
+    """Compare OUT with SOURCE; exit code 0 says they agree.
+
+    Every output and every state is compared, over a rollout with carried states.
+    """
+    family = parse_family(family)
     with progress_bar("validate") as progress:
         report = pipeline.validate(
             bundle,
@@ -53,12 +58,12 @@ def _print(report: Report) -> None:
     out = console()
     colour = {"validated": "green", "self-consistent": "yellow", "failed": "red"}[report.verdict]
     out.print(f"verdict: {report.verdict}", style=colour)
-    out.print(f"  subject    {report.subject}", markup=False, highlight=False)
+    out.print(f"  subject    {report.subject}")
     for domain, implementation in report.subject_ops.items():
-        out.print(f"  operators  {domain}: {implementation}", markup=False, highlight=False)
-    out.print(f"  reference  {report.reference}", markup=False, highlight=False)
+        out.print(f"  operators  {domain}: {implementation}")
+    out.print(f"  reference  {report.reference}")
     for note in report.notes:
-        out.print(f"  note       {note}", markup=False, highlight=False)
+        out.print(f"  note       {note}")
     if not report.source_matches_bundle:
         out.print("  note       the reference is not the source this bundle was made from")
     results = sorted(report.results, key=lambda r: -share(r.judgement))
@@ -67,10 +72,8 @@ def _print(report: Report) -> None:
         mark = "✓" if j.ok else "✗"
         out.print(
             f"  [{mark}] {result.name:24} max {j.max_error:.1e} of {j.max_allowed:.1e}, "
-            f"rms {j.rms_error:.1e} of {j.rms_allowed:.1e}",
-            markup=False,
-            highlight=False,
+            f"rms {j.rms_error:.1e} of {j.rms_allowed:.1e}"
         )
     if len(results) > _SHOWN:
-        out.print(f"  … and {len(results) - _SHOWN} more tensors, each closer", markup=False)
-    out.print(f"  report     {report.bundle}/reports/validation.md", markup=False, highlight=False)
+        out.print(f"  … and {len(results) - _SHOWN} more tensors, each closer")
+    out.print(f"  report     {report.bundle}/reports/validation.md")

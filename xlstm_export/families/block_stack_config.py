@@ -17,6 +17,9 @@ from xlstm_export.model.spec import Activation
 StoredType = Literal["bfloat16", "float16", "float32"]
 BlockKind = Literal["mlstm", "slstm"]
 
+_MOST_BLOCKS = 10_000
+"""A number beyond it is a slip, and as many names would not fit in memory."""
+
 _COMPUTED = frozenset(
     {"_block_idx", "_block_map", "_inner_embedding_dim", "_num_blocks", "_proj_up_dim"}
 )
@@ -161,6 +164,8 @@ def _check_structure(config: StackConfig) -> None:
     for name in ("num_blocks", "embedding_dim"):
         if getattr(config, name) < 1:
             raise CheckpointError(f"{name} is {getattr(config, name)}, expected at least 1")
+    if config.num_blocks > _MOST_BLOCKS:
+        raise CheckpointError(f"num_blocks is {config.num_blocks}, expected at most {_MOST_BLOCKS}")
     blocks = config.num_blocks
     for index in config.slstm_indices:
         if not -blocks <= index < blocks:

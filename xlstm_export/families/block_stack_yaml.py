@@ -31,6 +31,8 @@ def read_yaml(path: Path, kind: type[T], section: str, ignored: Collection[str])
     except dacite.UnexpectedDataError as error:
         names = ", ".join(sorted(map(str, error.keys)))
         raise CheckpointError(f"{path}: unknown fields: {names}; remove or correct them") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: a field contains itself") from error
     except (dacite.DaciteError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -40,7 +42,7 @@ def _load(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: not a readable YAML file ({reason})") from error
     if not isinstance(document, dict):

@@ -105,7 +105,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: no such file") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too deep
         raise CheckpointError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds no fields")

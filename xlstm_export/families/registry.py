@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Protocol, cast
 
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families import block_stack, hf, xlstm_large
 from xlstm_export.families.source import Checkpoint, Oracle, Source
+from xlstm_export.model.manifest import MANIFEST_FILE
 
 
 class Family(Protocol):
@@ -32,11 +34,11 @@ FAMILIES: dict[str, Family] = {
     "block_stack": cast(Family, block_stack),
 }
 
-_EXPECTED = (
-    "expected a Hugging Face folder (config.json with model_type xlstm, *.safetensors), "
-    "an xLSTMLarge folder (config.yaml, model.safetensors), or a block-stack folder "
-    "(config.yaml, model.safetensors or a .pt state dict); a weights file alone takes --config"
-)
+_EXPECTED = """expected one of
+  a Hugging Face folder: config.json with model_type xlstm, and *.safetensors
+  an xLSTMLarge folder: config.yaml, and model.safetensors or model_0.safetensors, ...
+  a block-stack folder: config.yaml, and model.safetensors, model.pt or model.pth
+  a weights file of one of these, with --config FILE"""
 
 
 def find_family(source: Source, wanted: str = "auto") -> Family:
@@ -46,6 +48,8 @@ def find_family(source: Source, wanted: str = "auto") -> Family:
     """
     if not source.path.exists():
         raise CheckpointError(f"{source.path}: no such file or folder")
+    if (source.path / MANIFEST_FILE).is_file():
+        raise CheckpointError(f"{source.path}: is a bundle; give the checkpoint it was made from")
     if source.config is not None and not source.config.is_file():
         raise CheckpointError(f"{source.config}: no such configuration file")
     if wanted != "auto":
@@ -55,4 +59,15 @@ def find_family(source: Source, wanted: str = "auto") -> Family:
     for family in FAMILIES.values():
         if family.detect(source):
             return family
-    raise CheckpointError(f"{source.path}: not recognised as an xLSTM checkpoint; {_EXPECTED}")
+    raise CheckpointError(
+        f"{source.path}: not recognised as an xLSTM checkpoint{_stated_type(source)}; {_EXPECTED}"
+    )
+
+
+def _stated_type(source: Source) -> str:
+    """What config.json says the model is, for the message; nothing where there is none."""
+    try:
+        values = json.loads((source.path / "config.json").read_text(encoding="utf-8"))
+        return f" (config.json: model_type {values['model_type']})"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""

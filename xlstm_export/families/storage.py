@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +22,35 @@ _SAFETENSORS_TYPES = {
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 
+_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".th")
+
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 
 
 def read_weight_files(paths: Iterable[Path]) -> dict[str, Weight]:
-    """All tensors of ``paths`` (.safetensors, .pt, .pth, .ckpt, .bin) by name.
+    """All tensors of ``paths`` (.safetensors, .pt, .pth, .ckpt, .bin, .th) by name.
 
-    Raises CheckpointError for a missing or damaged file, and for a name found twice.
+    Raises CheckpointError for a missing or damaged file, and for a name found twice; a tensor's
+    ``load`` raises it for numbers that are not finite.
     """
     tensors: dict[str, Weight] = {}
     for path in paths:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file")
-        read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-        for name, weight in read(path).items():
+        for name, weight in _reader(path)(path).items():
             if name in tensors:
                 raise CheckpointError(f"{path}: tensor {name} is in another file as well")
             tensors[name] = weight
     return tensors
+
+
+def _reader(path: Path) -> Callable[[Path], dict[str, Weight]]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors
+    if path.suffix in _TORCH_SUFFIXES:
+        return _read_torch
+    known = ", ".join((".safetensors", *_TORCH_SUFFIXES))
+    raise CheckpointError(f"{path}: not a weights file by its name; known endings: {known}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Weight]:
@@ -57,17 +70,36 @@ def _read_safetensors(path: Path) -> dict[str, Weight]:
         dtype = _SAFETENSORS_TYPES.get(entry["dtype"], entry["dtype"])
         shape = tuple(entry["shape"])
         offset = 8 + header_size + entry["data_offsets"][0]
-        weights[name] = Weight(shape, dtype, (name,), _file_reader(path, dtype, shape, offset))
+        load = _file_reader(path, name, dtype, shape, offset)
+        weights[name] = Weight(shape, dtype, (name,), load)
     return weights
 
 
-def _file_reader(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> Any:
+def _file_reader(
+    path: Path, name: str, dtype: str, shape: tuple[int, ...], offset: int
+) -> Callable[[], Array]:
+    count = math.prod(shape)
+
     def load() -> Array:
         # fromfile, not mmap: pages of a finished tensor do not stay in memory
-        flat = np.fromfile(path, _numpy_type(dtype), count=int(np.prod(shape)), offset=offset)
-        return flat.reshape(shape)
+        try:
+            flat = np.fromfile(path, _numpy_type(dtype), count=count, offset=offset)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        if flat.size != count:
+            raise CheckpointError(f"{path}: became shorter while it was read")
+        return _finite(flat, path, name).reshape(shape)
 
     return load
+
+
+def _finite(numbers: Array, path: Path, name: str) -> Array:
+    if not np.isfinite(numbers).all():
+        raise CheckpointError(
+            f"{path}: tensor {name} holds NaN or infinite numbers; "
+            "the checkpoint is damaged or the training diverged"
+        )
+    return numbers
 
 
 def _numpy_type(dtype: str) -> np.dtype[Any]:
@@ -92,10 +124,13 @@ def _read_torch(path: Path) -> dict[str, Weight]:
     for name, tensor in content.items():
         if not isinstance(tensor, torch.Tensor):
             raise CheckpointError(
-                f"{path}: entry {name} is a {type(tensor).__name__}, not a tensor; "
+                f"{path}: entry {name} is of type {type(tensor).__name__}, not a tensor; "
                 "save model.state_dict()"
             )
-        weights[str(name)] = _torch_weight(str(name), tensor)
+        if tensor.layout is not torch.strided or tensor.is_meta:
+            kind = "meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+            raise CheckpointError(f"{path}: tensor {name} is stored as {kind}; save it dense")
+        weights[str(name)] = _torch_weight(path, str(name), tensor)
     return weights
 
 
@@ -103,25 +138,33 @@ def _load_torch(path: Path) -> Any:
     import torch
 
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)  # pre-1.6 format
+        with warnings.catch_warnings():  # the errors below say it better
+            warnings.simplefilter("ignore")
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError as error:
+                if "mmap" not in str(error):
+                    raise
+                return torch.load(path, map_location="cpu", weights_only=True)  # pre-1.6 format
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds Python objects beside tensors, or is no torch file; nothing of it was "
             "executed. Save model.state_dict(), best as safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged archive or pickle fails in many ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "TorchScript" in reason:
+            raise CheckpointError(
+                f"{path}: is a TorchScript program; save model.state_dict()"
+            ) from error
         raise CheckpointError(
             f"{path}: not a readable torch file ({reason}); download or save it again"
         ) from error
 
 
-def _torch_weight(name: str, tensor: Any) -> Weight:
+def _torch_weight(path: Path, name: str, tensor: Any) -> Weight:
     import torch
 
     dtype = str(tensor.dtype).removeprefix("torch.")
@@ -129,9 +172,9 @@ def _torch_weight(name: str, tensor: Any) -> Weight:
     def load() -> Array:
         plain = tensor.detach().contiguous()
         if plain.dtype == torch.bfloat16:
-            bits: Array = plain.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+            numbers: Array = plain.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
         else:
-            bits = plain.numpy()
-        return bits.copy()
+            numbers = plain.numpy()
+        return _finite(numbers, path, name).copy()
 
     return Weight(tuple(tensor.shape), dtype, (name,), load)

@@ -102,7 +102,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: no such configuration; an xLSTMLarge folder has config.yaml"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: not a readable YAML file ({reason})") from error
     if not isinstance(values, dict):

@@ -163,9 +163,10 @@ def rounded(weight: Weight, dtype: np.dtype[Any]) -> Array:
         return np.ascontiguousarray(numbers)
     with np.errstate(over="ignore"):
         cast = numbers.astype(dtype, order="C")
-    if dtype == np.float16 and not np.isfinite(cast).all():
+    if not np.isfinite(cast).all():
+        is_half = dtype == np.float16
+        cure = " (largest 65504); export with --dtype bf16 or fp32" if is_half else ""
         raise UnsupportedModelError(
-            f"tensor {', '.join(weight.sources)} exceeds float16 (largest 65504); "
-            "export with --dtype bf16 or fp32"
+            f"tensor {', '.join(weight.sources)} exceeds {dtype.name}{cure}"
         )
     return cast

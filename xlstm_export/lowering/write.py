@@ -31,17 +31,26 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
         if progress is not None:
             progress(tensor.name or "", info.index, info.total)
 
-    ir.save(
-        model,
-        path,
-        external_data=DATA_FILE,
-        size_threshold_bytes=EXTERNAL_FROM_BYTES,
-        alignment=ALIGNMENT,
-        align_threshold=0,
-        max_workers=1,
-        callback=report,
-    )
+    try:
+        ir.save(
+            model,
+            path,
+            external_data=DATA_FILE,
+            size_threshold_bytes=EXTERNAL_FROM_BYTES,
+            alignment=ALIGNMENT,
+            align_threshold=0,
+            max_workers=1,
+            callback=report,
+        )
+    except ir.serde.SerdeError as error:  # around what a weight inside model.onnx raised
+        raise _root(error) from None
     return path
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def check_model(path: Path) -> None:

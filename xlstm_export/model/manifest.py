@@ -104,6 +104,11 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest this "
                 "version reads; upgrade xlstm-export"
             )
-        return dacite.from_dict(Manifest, content, dacite.Config(cast=[tuple]))
-    except (ValueError, KeyError, TypeError, AttributeError, dacite.DaciteError) as error:
+        manifest = dacite.from_dict(Manifest, content, dacite.Config(cast=[tuple]))
+        if not manifest.inputs or not manifest.outputs:
+            raise ValueError("no inputs or no outputs")
+        return manifest
+    except (
+        ValueError, KeyError, TypeError, AttributeError, RecursionError, dacite.DaciteError
+    ) as error:  # fmt: skip
         raise BundleError(f"{path}: damaged manifest ({error}); export again") from error

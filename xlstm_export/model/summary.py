@@ -29,7 +29,7 @@ def summarise(spec: ModelSpec, weights: Weights) -> dict[str, Any]:
         "head": "tied to the embedding" if spec.tied_head else "own weights",
         "parameters": f"{sum(math.prod(w.shape) for w in weights.values()):,}",
         "stored as": ", ".join(f"{name} ({count} tensors)" for name, count in stored.items()),
-        "state": f"{state_bytes / 1e6:.2f} MB a sequence, whatever its length",
+        "state": f"{state_bytes / 1e3:,.1f} kB a sequence, whatever its length",
         "layers": _layers(spec),
     }
 

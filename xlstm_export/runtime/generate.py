@@ -11,7 +11,7 @@ import numpy as np
 from xlstm_export.errors import BundleError
 from xlstm_export.runtime.ort import PIECE, OrtSession
 from xlstm_export.runtime.session import Array, Session, pieces
-from xlstm_export.runtime.text import TextCodec, open_codec, stop_ids
+from xlstm_export.runtime.text import NumberStream, TextCodec, TextStream, open_codec, stop_ids
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,41 @@ def generate(
     states: dict[str, Array] | None = None
     for piece in pieces(np.asarray([prompt], np.int64), longest_piece):
         logits, states = session.run(piece, states)
+        last = logits[0, -1].copy()
+        del logits  # before those of the next piece are made
     for made in range(1, max_new_tokens + 1):
-        token = choose(logits[0, -1], sampling, random)
+        token = choose(last, sampling, random)
         yield token
         if token in stop or made == max_new_tokens:
             return
         logits, states = session.run(np.asarray([[token]], np.int64), states)
+        last = logits[0, -1]
 
 
 def choose(logits: Array, sampling: Sampling, random: np.random.Generator) -> int:
-    """One id from ``logits`` [vocab]: arg max, or a draw from the tempered, cut distribution."""
+    """One id from ``logits`` [vocab]: arg max, or a draw from the tempered, cut distribution.
+
+    top_k keeps the k best and those equal to the worst of them; of these, top_p keeps the
+    smallest set of the likeliest whose probability reaches it. Raises BundleError for NaN.
+    """
+    best = int(np.argmax(logits))  # the first NaN counts as the largest
+    if np.isnan(logits[best]):
+        raise BundleError("the model computed NaN instead of logits; compare it with: validate")
     if sampling.temperature <= 0:
-        return int(np.argmax(logits))
-    scores = logits.astype(np.float64) / sampling.temperature
-    order = np.argsort(-scores, kind="stable")
-    if sampling.top_k > 0:
-        order = order[: sampling.top_k]
-    weights = np.exp(scores[order] - scores[order[0]])
-    weights /= weights.sum()
-    # the smallest set whose probability reaches top_p; the most likely token always stays
-    kept = max(1, int(np.searchsorted(np.cumsum(weights), sampling.top_p)) + 1)
-    weights = weights[:kept] / weights[:kept].sum()
-    return int(random.choice(order[:kept], p=weights))
+        return best
+    # shifted before it is divided: a tiny temperature must not make inf - inf
+    with np.errstate(over="ignore"):
+        scores = (logits.astype(np.float64) - float(logits[best])) / sampling.temperature
+    ids = np.arange(len(scores))
+    if 0 < sampling.top_k < len(scores):
+        ids = np.flatnonzero(scores >= np.partition(scores, -sampling.top_k)[-sampling.top_k])
+    weights = np.exp(scores[ids])
+    if sampling.top_p < 1:
+        order = np.argsort(-weights, kind="stable")
+        total = np.cumsum(weights[order])
+        kept = order[: int(np.searchsorted(total, sampling.top_p * total[-1])) + 1]
+        ids, weights = ids[kept], weights[kept]
+    return int(random.choice(ids, p=weights / weights.sum()))
 
 
 @dataclass(frozen=True)
@@ -74,12 +87,16 @@ class Generation:
         """New ids as they are chosen."""
         return generate(self.session, self.prompt, max_new_tokens, sampling, self.stop)
 
-    def render(self, ids: Sequence[int]) -> str:
-        """New ids as text, or as numbers where the bundle has no tokenizer."""
-        return " ".join(map(str, ids)) if self.codec is None else self.codec.decode(ids)
+    def stream(self) -> TextStream | NumberStream:
+        """Turns new ids into what is shown: text, or numbers where there is no codec."""
+        if self.codec is None:
+            return NumberStream()
+        return TextStream(self.codec, self.prompt, self.stop)
 
 
-def open_generation(bundle: Path, text: str, ids: str, threads: int | None) -> Generation:
+def open_generation(
+    bundle: Path, text: str | None, ids: str | None, threads: int | None
+) -> Generation:
     """Open ``bundle`` on a prompt: ``text`` through its tokenizer, or comma-separated ``ids``.
 
     Raises BundleError when the bundle is no language model or the prompt does not fit it.
@@ -88,13 +105,13 @@ def open_generation(bundle: Path, text: str, ids: str, threads: int | None) -> G
     vocabulary = session.manifest.outputs[0].shape[-1]
     if not session.manifest.is_language_model or not isinstance(vocabulary, int):
         raise BundleError(
-            f"{bundle}: takes embeddings, not tokens, so it cannot generate; "
-            "feed model.onnx from your own program"
+            f"{bundle}: takes embeddings, not tokens; "
+            "run it with --inputs-embeds FILE.npy --output FILE.npy"
         )
-    codec = None if ids else open_codec(bundle)
-    if not ids and codec is None:
+    codec = None if ids is not None else open_codec(bundle)
+    if ids is None and codec is None:
         raise BundleError(f"{bundle}: no tokenizer.json; give token ids with --ids 1,2,3")
-    prompt = _parse_ids(ids) if codec is None else codec.encode(text)
+    prompt = codec.encode(text or "") if codec is not None else _parse_ids(ids or "")
     if not prompt:
         raise BundleError("the prompt is empty; give text with --prompt or ids with --ids")
     wrong = [i for i in prompt if not 0 <= i < vocabulary]
@@ -105,6 +122,6 @@ def open_generation(bundle: Path, text: str, ids: str, threads: int | None) -> G
 
 def _parse_ids(ids: str) -> list[int]:
     try:
-        return [int(part) for part in ids.replace(" ", ",").split(",") if part]
+        return [int(part) for part in ids.replace(",", " ").split()]
     except ValueError as error:
         raise BundleError(f"--ids takes whole numbers separated by commas, not {ids!r}") from error

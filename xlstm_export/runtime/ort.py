@@ -60,7 +60,7 @@ class OrtSession:
             raise BundleError(f"{path}: missing; export again")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cpu_threads()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what is raised below says it
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         options.enable_mem_pattern = False
         options.add_session_config_entry(_DATA_FOLDER, str(bundle.resolve()))
@@ -69,10 +69,16 @@ class OrtSession:
                 graph or str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises many types of its own
-            reason = str(error).strip().splitlines()[0]
-            raise BundleError(f"{path}: ONNX Runtime cannot load it ({reason})") from error
+            reason = str(error).strip().splitlines()[0][-160:]
+            raise BundleError(
+                f"{path}: ONNX Runtime cannot load it; export again (... {reason})"
+            ) from error
         self.name = f"ONNX Runtime {ort.__version__}, CPU, {self.manifest.dtype}"
         self._outputs = [o.name for o in self._session.get_outputs()]
+        described = {t.name for t in (*self.manifest.inputs, *self.manifest.outputs)}
+        described |= {name for s in self.manifest.states for name in (s.input, s.output)}
+        if described != {*self._outputs, *(i.name for i in self._session.get_inputs())}:
+            raise BundleError(f"{path}: does not belong to the manifest beside it; export again")
 
     def describe(self) -> dict[str, str]:
         """Operator -> implementation that computes it in this session."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from typing import Any
 from xlstm_export.errors import BackendUnavailableError, BundleError
 
 TOKENIZER_FILE = "tokenizer.json"
+
+_INCOMPLETE = "\ufffd"
+"""What decoders show for a character of which some bytes are missing."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,57 @@ class TextCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+class TextStream:
+    """New ids as text, piece by piece: the pieces joined are the continuation of the prompt.
+
+    A token may hold a part of a character, and decoders treat the first token apart. So each
+    piece is what the newest ids add to the text of the piece before, held back until complete.
+    """
+
+    def __init__(self, codec: TextCodec, prompt: Sequence[int], stop: Collection[int] = ()) -> None:
+        self._codec = codec
+        self._stop = frozenset(stop)
+        self._shown = list(prompt)
+        self._held: list[int] = []
+
+    def push(self, token: int) -> str:
+        """The text that ``token`` completes; empty while a character lacks bytes."""
+        if token in self._stop:
+            return ""
+        self._held.append(token)
+        return self._take(final=False)
+
+    def finish(self) -> str:
+        """What was held back, an incomplete character as the replacement character."""
+        return self._take(final=True)
+
+    def _take(self, final: bool) -> str:
+        before = self._codec.decode(self._shown)
+        text = self._codec.decode([*self._shown, *self._held])
+        new = text[len(before) :]
+        if not new or (new.endswith(_INCOMPLETE) and not final):
+            return ""
+        self._shown, self._held = self._held, []
+        return new
+
+
+class NumberStream:
+    """New ids as numbers with spaces between, for a bundle without a tokenizer."""
+
+    def __init__(self) -> None:
+        self._separator = ""
+
+    def push(self, token: int) -> str:
+        """``token``, after a space where it is not the first."""
+        piece = f"{self._separator}{token}"
+        self._separator = " "
+        return piece
+
+    def finish(self) -> str:
+        """Nothing is held back."""
+        return ""
 
 
 def open_codec(bundle: Path) -> TextCodec | None:
@@ -60,10 +114,9 @@ def stop_ids(bundle: Path) -> tuple[int, ...]:
     """End-of-sequence ids from generation_config.json, else from config.json."""
     for name in ("generation_config.json", "config.json"):
         eos = _config(bundle, name).get("eos_token_id")
-        if isinstance(eos, int):
-            return (eos,)
-        if isinstance(eos, list):
-            return tuple(int(e) for e in eos)
+        ids = eos if isinstance(eos, list) else [eos]
+        if ids and all(isinstance(e, int) for e in ids):
+            return tuple(ids)
     return ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -68,7 +69,18 @@ def to_json(report: Report) -> str:
     content["rule"] = {"factor": FACTOR, "ulps": ULPS}
     for entry, result in zip(content["results"], report.results, strict=True):
         entry["ok"] = result.judgement.ok
-    return json.dumps(content, indent=2, default=str, allow_nan=True) + "\n"
+    return json.dumps(_finite(content), indent=2, default=str, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null for numbers that JSON has no word for: an infinite error."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return value
 
 
 def to_markdown(report: Report) -> str:
