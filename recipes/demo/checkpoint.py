@@ -1,11 +1,10 @@
-"""Folder format of the demo checkpoints: `config.yaml` (fields of xLSTMLMModelConfig) + `model.safetensors` (fp32)."""
+"""Folder of a demo checkpoint: `config.yaml` (upstream's config fields) + `model.safetensors`."""
 
+import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import json
 
 import torch
 import yaml
@@ -32,6 +31,7 @@ class Run:
     threads: int
 
     def start(self) -> None:
+        """Fixes the thread count and the global random seed."""
         torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
 

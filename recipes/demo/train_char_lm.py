@@ -1,11 +1,12 @@
-"""Trains the character-level language model demo: both block kinds, on Isaac Newton's "Opticks" (1730, public domain).
+"""Trains the character-level language model demo, with both block kinds, on Newton's "Opticks".
 
-Next-character prediction. The mLSTM blocks (matrix memory, causal convolution) carry most of the capacity; one sLSTM
-block with feed-forward adds memory mixing. The pair is the smallest model that uses every part of an xLSTM stack.
+Next-character prediction. Three mLSTM blocks (matrix memory, causal convolution) carry most of the
+capacity; one sLSTM block with feed-forward adds memory mixing, so every kind of layer is in use.
 
-The text is read from the Debian package golang-1.19-src (any golang-1.*-src carries the same file) or from --text FILE;
-nothing is installed here. One passage is held out as `excerpt.txt`, and the perplexity on it is measured on the model
-reloaded from its files. Takes about ten minutes on one CPU core.
+The text (1730, public domain) is read from the Debian package golang-1.19-src (other golang-1.*-src
+carry the same file) or from --text FILE; nothing is installed here. One passage is held out as
+`excerpt.txt`; the perplexity on it is measured on the model reloaded from its files.
+Takes about ten minutes on one CPU core.
 """
 
 import argparse
@@ -14,10 +15,6 @@ import time
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from torch.nn.functional import cross_entropy
-from xlstm import xLSTMLMModel
-
 from checkpoint import (
     Config,
     Run,
@@ -26,6 +23,9 @@ from checkpoint import (
     save_checkpoint,
     write_metrics,
 )
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch.nn.functional import cross_entropy
+from xlstm import xLSTMLMModel
 
 PACKAGE = "golang-1.19-src"
 TEXT_ROOT, TEXT_PATTERN = Path("/usr/share"), "go-*/src/testdata/Isaac.Newton-Opticks.txt"
@@ -39,9 +39,10 @@ BATCH = 16
 LEARNING_RATE = 8e-3
 PROMPT = "The Rays of Light "
 PROTOCOL = (
-    "ids = tokenizer.encode(excerpt.txt).ids; for k = 0, 1, ...: inputs ids[kL : (k+1)L], targets ids[kL+1 : (k+1)L+1] "
-    "with L = context_length, every window from the zero state, the last one shorter; so each id but the first is "
-    "predicted once; perplexity = exp(mean negative log-likelihood over all predicted ids), fp32"
+    "ids = tokenizer.encode(excerpt.txt).ids; for k = 0, 1, ...: inputs ids[kL : (k+1)L], targets "
+    "ids[kL+1 : (k+1)L+1] with L = context_length, every window from the zero state, the last one "
+    "shorter; so each id but the first is predicted once; perplexity = exp(mean negative "
+    "log-likelihood over all predicted ids), fp32"
 )
 
 
@@ -68,13 +69,12 @@ def config_for(vocab_size: int) -> Config:
 
 
 def read_text(path: Path | None) -> str:
-    """The book from its title on, without the underscores that mark italics in the transcription."""
+    """The book from its title on, without the underscores that mark italics."""
     if path is None:
         found = sorted(TEXT_ROOT.glob(TEXT_PATTERN))
         if not found:
-            raise SystemExit(
-                f"{TEXT_ROOT / TEXT_PATTERN} not found: install the Debian package {PACKAGE} or give --text"
-            )
+            wanted = TEXT_ROOT / TEXT_PATTERN
+            raise SystemExit(f"no {wanted}: install Debian package {PACKAGE} or give --text FILE")
         path = found[-1]
     text = path.read_text(encoding="utf-8")
     return text[max(0, text.find(TITLE)) :].replace("_", "")
@@ -88,7 +88,7 @@ def split_text(text: str) -> tuple[list[str], str]:
 
 
 def character_tokenizer(text: str) -> Tokenizer:
-    """One id per character, 0 for unknown ones; Fuse joins the decoded characters without spaces."""
+    """One id per character, 0 for unknown ones; Fuse joins decoded characters without spaces."""
     vocabulary = {token: index for index, token in enumerate([UNKNOWN, *sorted(set(text))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
@@ -133,7 +133,8 @@ def perplexity(model: xLSTMLMModel, ids: torch.Tensor) -> float:
     """See PROTOCOL."""
     inputs, targets = ids[:-1].split(CONTEXT_LENGTH), ids[1:].split(CONTEXT_LENGTH)
     total = sum(
-        cross_entropy(model(x[None])[0], y, reduction="sum").item() for x, y in zip(inputs, targets)
+        cross_entropy(model(x[None])[0], y, reduction="sum").item()
+        for x, y in zip(inputs, targets, strict=True)
     )
     return math.exp(total / (len(ids) - 1))
 
@@ -152,16 +153,14 @@ def sample(
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Train the character-level language model demo (mLSTM + sLSTM)."
+        description="Train the character-level demo model (mLSTM, sLSTM)."
     )
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "char_lm", help="folder to write"
     )
-    parser.add_argument(
-        "--text", type=Path, help=f"UTF-8 text instead of the one in Debian's {PACKAGE}"
-    )
+    parser.add_argument("--text", type=Path, help=f"UTF-8 text; default: the one in {PACKAGE}")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 

@@ -1,13 +1,15 @@
-"""Trains the parity demo: after every bit of a string, the model says whether the number of ones so far is odd.
+"""Trains the parity demo: after every bit, the model says whether the number of ones is odd.
 
-Input ids are the bits (0, 1); the two logits at position t classify the parity of bits 0..t. It is the state-tracking
-task of the xLSTM paper. It needs sLSTM: flipping a stored state on each one requires memory mixing, the recurrent
-matrix R from the last hidden state to the gates, which mLSTM does not have (its gates see only the input). The causal
-convolution is left out: with it, some seeds learn the parity of the last few bits instead and stop there.
+Input ids are the bits (0, 1); the two logits at position t classify the parity of bits 0..t. It is
+the state-tracking task of the xLSTM paper. It needs sLSTM: flipping a stored state on each one
+requires memory mixing, the recurrent matrix R from the last hidden state to the gates, which mLSTM
+does not have (its gates see only the input). The causal convolution is left out: with it, some
+seeds learn the parity of the last few bits instead and stop there.
 
-Strings grow from 4 to 64 bits while training (a curriculum: longer once the current length is solved). The model is
-then measured, reloaded from its files, on fresh fair strings 1, 2, 4 and 8 times longer than any it was trained on.
-Takes less than a minute on one CPU core.
+Half of the training strings are fair coin flips; the others have their own density of ones, for
+long runs. Strings grow from 4 to 64 bits while training (a curriculum: longer once the current
+length is solved). The model is then measured, reloaded from its files, on fresh fair strings 1, 2,
+4 and 8 times longer than any it was trained on. Takes one to two minutes on one CPU core.
 """
 
 import argparse
@@ -16,9 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
-from xlstm import xLSTMLMModel
-
 from checkpoint import (
     Config,
     Run,
@@ -27,6 +26,8 @@ from checkpoint import (
     save_checkpoint,
     write_metrics,
 )
+from torch.nn.functional import cross_entropy
+from xlstm import xLSTMLMModel
 
 FIRST_LENGTH = 4
 TRAIN_LENGTH = 64
@@ -59,7 +60,8 @@ def random_strings(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Bits [count, length] and the parity of every prefix [count, length].
 
-    The first `fair` strings are fair coin flips; each other one has its own density of ones, so that long runs occur.
+    The first `fair` strings are fair coin flips; each other one has its own density of ones, so
+    that long runs occur.
     """
     density = torch.rand(count, 1, generator=generator)
     density[:fair] = 0.5
@@ -89,7 +91,7 @@ def train(model: xLSTMLMModel, run: Run) -> None:
         accuracy = (logits.argmax(-1) == parity).float().mean().item()
         if step % 50 == 0 or step == run.steps - 1:
             print(
-                f"step {step:5d}  length {length:3d}  loss {loss.item():.5f}  accuracy {accuracy:.4f}",
+                f"step {step:5d}  length {length:3d}  loss {loss.item():.5f}  right {accuracy:.4f}",
                 flush=True,
             )
         if accuracy > 0.99:
@@ -102,7 +104,7 @@ def train(model: xLSTMLMModel, run: Run) -> None:
 
 @torch.no_grad()
 def measure(model: xLSTMLMModel, seed: int) -> dict[str, Any]:
-    """Accuracy over all positions, at the final position, and over whole strings, for each length."""
+    """Accuracy over all positions, at the final one, and over whole strings, for each length."""
     generator = torch.Generator().manual_seed(seed)
     accuracy = {}
     for multiple in MULTIPLES:
@@ -121,7 +123,7 @@ def measure(model: xLSTMLMModel, seed: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def longest_memory(model: xLSTMLMModel, zeros: int = 2048) -> int:
-    """How many zeros after a single one the model reads before its first wrong answer: the limit of this model."""
+    """How many zeros after a single one the model reads before its first wrong answer."""
     bits = torch.tensor([[1] + [0] * zeros])
     right = model(bits).argmax(-1)[0] == 1
     return int(right.long().cumprod(dim=0).sum()) - 1

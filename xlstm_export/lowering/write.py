@@ -36,7 +36,8 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
             model,
             path,
             external_data=DATA_FILE,
-            size_threshold_bytes=EXTERNAL_FROM_BYTES,
+            size_threshold_bytes=EXTERNAL_FROM_BYTES
+            - 1,  # the library keeps the limit itself inline
             alignment=ALIGNMENT,
             align_threshold=0,
             max_workers=1,

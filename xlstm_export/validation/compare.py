@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,10 @@ ROLLOUT = (7, *[1] * 12, 33, *[1] * 12, 64, *[1] * 12, 2, 16)
 """Lengths of the calls of a rollout: prefills around chunk borders, stretches of decode, states
 carried throughout. Every call is a sample of every state: with few, a maximum is a matter of luck.
 """
+
+WITNESSES = 6
+"""Rows that the yardsticks run beside the subject's: their largest error is a rare event, and too
+few rows would make the allowance a matter of luck."""
 
 _RAGGED_STEPS = 80
 
@@ -38,69 +42,96 @@ class TensorResult:
 
 @dataclass(frozen=True)
 class Panel:
-    """The sessions of one comparison; the yardsticks compute in the subject's dtype."""
+    """The sessions of one comparison.
+
+    ``exact`` is what the subject is held to; ``own`` is our float64 model, what the yardsticks,
+    which compute in the subject's dtype, are held to. The two are one function if the reader is
+    right; a fault it shares with the yardsticks must not widen what they allow.
+    """
 
     subject: Session
     exact: Session
+    own: Session
     recurrent: Session
     chunkwise: Session
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Errors of the subject and the yardsticks in one tensor, added up call by call."""
 
-    kind: str
-    totals: list[Errors] = field(default_factory=lambda: [Errors()] * 3)
+    totals: list[Errors] = field(default_factory=list)
     by_call: list[float] = field(default_factory=list)
     largest: float = 0.0
 
     def add(self, tensors: Sequence[Array]) -> None:
-        got, exact, *yardsticks = tensors
-        new = [errors(tensor, exact) for tensor in (got, *yardsticks)]
-        self.totals = [old + more for old, more in zip(self.totals, new, strict=True)]
+        """Got, exact, own, yardsticks: got is held to exact, each yardstick to own."""
+        got, exact, own, *yardsticks = tensors
+        new = [errors(got, exact), *(errors(tensor, own) for tensor in yardsticks)]
+        old = self.totals or [Errors()] * len(new)
+        self.totals = [before + more for before, more in zip(old, new, strict=True)]
         self.by_call.append(new[0].largest)
         self.largest = max(self.largest, magnitude(exact))
 
-    def result(self, name: str, dtype: str) -> TensorResult:
-        # states are float32 in every bundle; outputs carry the rounding of its dtype
-        precision = dtype if self.kind == "output" else "float32"
-        judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, precision)
-        return TensorResult(name, self.kind, judgement, self.largest, tuple(self.by_call))
+    def result(self, name: str, kind: str, dtype: str) -> TensorResult:
+        """The judgement; ``dtype`` is the precision the tensor carries."""
+        judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype)
+        return TensorResult(name, kind, judgement, self.largest, tuple(self.by_call))
+
+
+@dataclass
+class _Tallies:
+    """One tally for the output of a model, and one for each of its states."""
+
+    output_name: str
+    dtype: str
+    output: Tally = field(default_factory=Tally)
+    states: dict[str, Tally] = field(default_factory=dict)
+
+    def add(self, outputs: Sequence[Array], states: Sequence[Mapping[str, Array]]) -> None:
+        """Tensors of subject, exact, own, and the yardsticks."""
+        self.output.add(outputs)
+        for key in states[0]:
+            self.states.setdefault(key, Tally()).add([state[key] for state in states])
+
+    def results(self, prefix: str = "") -> list[TensorResult]:
+        # states are float32 in every bundle; the output carries the rounding of its dtype
+        output = self.output.result(prefix + self.output_name, "output", self.dtype)
+        states = [t.result(prefix + k, "state", "float32") for k, t in self.states.items()]
+        return [output, *states]
 
 
 def compare_rollout(
     panel: Panel,
     inputs: Array,
+    batch: int,
     calls: Sequence[int],
     manifest: Manifest,
     progress: Progress | None = None,
 ) -> list[TensorResult]:
     """Run ``calls`` steps at a time through every session, each carrying its own states.
 
-    inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D]; ``manifest`` is the subject's.
-    Returns one result per output and state.
+    inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D], of which the subject sees the
+    first ``batch`` rows and the yardsticks all; ``manifest`` is the subject's. Returns one result
+    per output and state.
     """
-    sessions = (panel.subject, panel.exact, panel.recurrent, panel.chunkwise)
+    sessions = (panel.subject, panel.exact, panel.own, panel.recurrent, panel.chunkwise)
     states: list[dict[str, Array] | None] = [None] * len(sessions)
-    output_name = manifest.outputs[0].name
-    tallies = {output_name: _Tally("output")}
+    tallies = _Tallies(manifest.outputs[0].name, manifest.dtype)
     start = 0
     for call, steps in enumerate(calls):
         part = inputs[:, start : start + steps]
         start += steps
         outputs = []
         for index, session in enumerate(sessions):
-            output, states[index] = session.run(part, states[index])
+            rows = part[:batch] if index < 2 else part
+            output, states[index] = session.run(rows, states[index])
             is_cut = manifest.logits == "last" and index > 0
             outputs.append(output[:, -1:] if is_cut else output)
-        tallies[output_name].add(outputs)
-        for key in states[0] or {}:
-            tally = tallies.setdefault(key, _Tally("state"))
-            tally.add([state[key] for state in states if state is not None])
+        tallies.add(outputs, [state for state in states if state is not None])
         if progress is not None:
             progress("comparing", call + 1, len(calls))
-    return [tally.result(name, manifest.dtype) for name, tally in tallies.items()]
+    return tallies.results()
 
 
 def compare_ragged(
@@ -111,25 +142,22 @@ def compare_ragged(
     ``run_ragged`` is the subject's ``run`` with lengths. Returns one result per output and state,
     named ``ragged {name}``.
     """
-    steps = min(inputs.shape[1], _RAGGED_STEPS)
+    longest = min(inputs.shape[1], _RAGGED_STEPS)
     rows = inputs.shape[0]
-    lengths = np.array([steps - (row * steps) // (2 * rows) for row in range(rows)], np.int32)
-    together, states = run_ragged(inputs[:, :steps], None, lengths)
-    output_name = manifest.outputs[0].name
-    tallies = {output_name: _Tally("output")} | {key: _Tally("state") for key in states}
+    lengths = np.array([longest - (row * longest) // (2 * rows) for row in range(rows)], np.int32)
+    together, states = run_ragged(inputs[:, :longest], None, lengths)
+    tallies = _Tallies(manifest.outputs[0].name, manifest.dtype)
     for row, length in enumerate(lengths):
         alone = [
             session.run(inputs[row : row + 1, :length], None)
-            for session in (panel.exact, panel.recurrent, panel.chunkwise)
+            for session in (panel.exact, panel.own, panel.recurrent, panel.chunkwise)
         ]
-        valid = slice(-1, None) if manifest.logits == "last" else slice(0, length)
-        own = (
-            together[row : row + 1] if manifest.logits == "last" else together[row : row + 1, valid]
-        )
-        tallies[output_name].add([own, *(output[:, valid] for output, _ in alone)])
-        for key in states:
-            tallies[key].add([states[key][row : row + 1], *(state[key] for _, state in alone)])
-    return [t.result(f"ragged {name}", manifest.dtype) for name, t in tallies.items()]
+        steps = slice(-1, None) if manifest.logits == "last" else slice(0, length)
+        own_row = slice(row, row + 1)
+        outputs = [together[own_row, steps], *(output[:, steps] for output, _ in alone)]
+        mine = {key: value[own_row] for key, value in states.items()}
+        tallies.add(outputs, [mine, *(state for _, state in alone)])
+    return tallies.results("ragged ")
 
 
 def share(judgement: Judgement) -> float:

@@ -16,16 +16,19 @@ from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.runtime.bf16_emulation import emulated_graph
+from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import MODEL_FILE, OrtSession
 from xlstm_export.runtime.reference import ReferenceModel
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.validation.compare import (
     ROLLOUT,
+    WITNESSES,
     Panel,
     compare_ragged,
     compare_rollout,
     relative_distance,
 )
+from xlstm_export.validation.operators import check_operators
 from xlstm_export.validation.report import Report, decide
 
 Progress = Callable[[str, int, int], None]
@@ -57,12 +60,13 @@ def validate_bundle(
     notes: list[str] = []
     own = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
-    inputs = rollout_inputs(checkpoint.spec, batch, sum(ROLLOUT), seed)
+    inputs = rollout_inputs(checkpoint.spec, batch + WITNESSES, sum(ROLLOUT), seed)
     subject = _subject(bundle, manifest, notes)
-    panel = Panel(subject, oracle or own, *_yardsticks(checkpoint, manifest.dtype))
-    results = compare_rollout(panel, inputs, ROLLOUT, manifest, progress)
+    panel = Panel(subject, oracle or own, own, *_yardsticks(checkpoint, manifest.dtype))
+    results = compare_rollout(panel, inputs, batch, ROLLOUT, manifest, progress)
     if manifest.ragged:
-        results += compare_ragged(panel, subject.run, inputs, manifest)
+        results += compare_ragged(panel, subject.run, inputs[:batch], manifest)
+    results += check_operators(BundleOperators(bundle, manifest), seed)
     return Report(
         verdict=decide(results, oracle is not None),
         bundle=str(bundle),
@@ -73,7 +77,7 @@ def validate_bundle(
         reference=panel.exact.name,
         yardsticks=(panel.recurrent.name, panel.chunkwise.name),
         reader_distance=(
-            relative_distance(own, oracle, inputs[:, :_READER_STEPS]) if oracle else None
+            relative_distance(own, oracle, inputs[:batch, :_READER_STEPS]) if oracle else None
         ),
         batch=batch,
         calls=ROLLOUT,

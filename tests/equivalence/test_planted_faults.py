@@ -1,0 +1,197 @@
+"""``validate`` finds what is wrong: faults planted in a bundle's graph, or in a reader.
+
+Each fault is one a plausible exporter could make; the twin without it is validated.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tests.model_cases import BY_ID, Library, ModelCase
+from xlstm_export import pipeline
+from xlstm_export.cli.main import main
+from xlstm_export.families import block_stack_layers
+from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.model.weights import Weight
+from xlstm_export.validation.report import Report
+
+STACK, LARGE = BY_ID["stack-mixed"], BY_ID["large-single"]
+Edit = Callable[[onnx.ModelProto], None]
+
+
+def _planted(library: Library, case: ModelCase, folder: Path, edit: Edit) -> Path:
+    """A copy of the bundle of ``case`` whose model.onnx went through ``edit``."""
+    bundle = folder / "bundle"
+    shutil.copytree(library.bundle(case), bundle)
+    path = str(bundle / "model.onnx")
+    model = onnx.load(path, load_external_data=False)
+    edit(model)
+    onnx.save(model, path)
+    return bundle
+
+
+def _verdict(library: Library, case: ModelCase, bundle: Path) -> Report:
+    return pipeline.validate(bundle, library.source(case))
+
+
+def _nodes(model: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
+    found = [node for node in model.graph.node if node.op_type == op_type]
+    assert found, op_type
+    return found
+
+
+def _set_attribute(node: onnx.NodeProto, name: str, value: float) -> None:
+    (attribute,) = [a for a in node.attribute if a.name == name]
+    attribute.CopyFrom(onnx.helper.make_attribute(name, value))
+
+
+def _swap_slstm_gates(model: onnx.ModelProto) -> None:
+    """Slots i and f exchanged: the weights in the order of the module names."""
+    for node in _nodes(model, "XlstmSLSTM"):
+        (producer,) = [n for n in model.graph.node if node.input[0] in n.output]
+        order = numpy_helper.from_array(np.array([1, 0, 2, 3]), f"{node.name}/order")
+        model.graph.initializer.append(order)
+        swap = onnx.helper.make_node(
+            "Gather", [producer.output[0], order.name], [f"{node.name}/swapped"], axis=2
+        )
+        model.graph.node.insert(list(model.graph.node).index(producer) + 1, swap)
+        node.input[0] = swap.output[0]
+
+
+def _eps_inside_the_max(model: onnx.ModelProto) -> None:
+    """max(|q n| + eps, exp(-m)) instead of max(|q n|, exp(-m)) + eps, in both branches."""
+    (body,) = [f for f in model.functions if f.name == "XlstmMLSTM"]
+    moved = 0
+    for graph in _graphs(body.node):
+        for index, node in enumerate(graph):
+            if node.op_type == "Add" and "eps_s" in node.input:
+                larger = next(n for n in graph[:index] if n.output[0] == node.input[0])
+                assert larger.op_type == "Max"
+                first, second = larger.input
+                result, between = node.output[0], larger.output[0]
+                larger.CopyFrom(onnx.helper.make_node("Add", [first, "eps_s"], [between]))
+                node.CopyFrom(onnx.helper.make_node("Max", [between, second], [result]))
+                moved += 1
+    assert moved == 2
+
+
+def _graphs(nodes: object) -> list[list[onnx.NodeProto]]:
+    """Node lists of a function and of the branches within it."""
+    own: list[onnx.NodeProto] = list(nodes)  # type: ignore[call-overload]
+    found = [own]
+    for node in own:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found += _graphs(attribute.g.node)
+    return found
+
+
+def _wrong_scale_side(model: onnx.ModelProto) -> None:
+    for node in _nodes(model, "XlstmMLSTM"):
+        (attribute,) = [a for a in node.attribute if a.name == "scale_side"]
+        attribute.i = 1 - attribute.i
+
+
+def _state_not_carried(model: onnx.ModelProto) -> None:
+    """One present output hands back what came in."""
+    (node, *_) = _nodes(model, "XlstmMLSTM")
+    past, present = node.input[6], node.output[2]
+    node.output[2] = f"{present}/lost"
+    model.graph.node.append(onnx.helper.make_node("Identity", [past], [present]))
+
+
+def _another_soft_cap(model: onnx.ModelProto) -> None:
+    for node in _nodes(model, "XlstmMLSTM"):
+        _set_attribute(node, "gate_soft_cap", 14.0)
+
+
+def _other_convolution_bias(model: onnx.ModelProto) -> None:
+    """The convolution forgets its bias."""
+    for node in _nodes(model, "XlstmCausalConv1d"):
+        (bias,) = [i for i in model.graph.initializer if i.name == node.input[2]]
+        zeros = np.zeros(tuple(bias.dims), np.float32)
+        bias.CopyFrom(numpy_helper.from_array(zeros, bias.name))
+
+
+@pytest.mark.parametrize(
+    ("case", "edit"),
+    [
+        (STACK, _swap_slstm_gates),
+        (STACK, _wrong_scale_side),
+        (LARGE, _wrong_scale_side),
+        (STACK, _state_not_carried),
+        (LARGE, _state_not_carried),
+        (LARGE, _another_soft_cap),
+        (STACK, _other_convolution_bias),
+    ],
+    ids=lambda x: x.id if isinstance(x, ModelCase) else x.__name__.strip("_"),
+)
+def test_a_fault_in_the_graph_fails(
+    library: Library, tmp_path: Path, case: ModelCase, edit: Edit
+) -> None:
+    assert _verdict(library, case, library.bundle(case)).verdict == "validated"
+    report = _verdict(library, case, _planted(library, case, tmp_path, edit))
+    assert report.verdict == "failed"
+    assert not report.ok
+
+
+def test_eps_inside_the_max_fails(library: Library, tmp_path: Path) -> None:
+    """With a large eps, as a checkpoint may have, the place of eps shows."""
+    case = BY_ID["large-other-eps"]
+    assert _verdict(library, case, library.bundle(case)).verdict == "validated"
+    bundle = _planted(library, case, tmp_path, _eps_inside_the_max)
+    assert _verdict(library, case, bundle).verdict == "failed"
+
+
+def test_eps_inside_the_max_fails_with_the_usual_eps(library: Library, tmp_path: Path) -> None:
+    """eps = 1e-6 shows where exp(-m) is small: the extremes of the gates are in the rollout."""
+    bundle = _planted(library, STACK, tmp_path, _eps_inside_the_max)
+    assert _verdict(library, STACK, bundle).verdict == "failed"
+
+
+def _reader_without_one_plus(weight: Weight) -> Weight:
+    return weight
+
+
+def test_a_norm_without_its_one_fails(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_stack_layers, "plain_norm", _reader_without_one_plus)
+    pipeline.export(library.source(STACK), tmp_path / "bundle", LoweringOptions())
+    assert _verdict(library, STACK, tmp_path / "bundle").verdict == "failed"
+
+
+def test_a_reader_fault_cannot_be_seen_without_upstream(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bundle and reference share the reader: the verdict must not be more than it is."""
+    monkeypatch.setattr(block_stack_layers, "plain_norm", _reader_without_one_plus)
+    pipeline.export(library.source(STACK), tmp_path / "bundle", LoweringOptions())
+    for name in [m for m in sys.modules if m.partition(".")[0] == "xlstm"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "xlstm", None)
+    report = _verdict(library, STACK, tmp_path / "bundle")
+    assert report.verdict == "self-consistent"
+    text = (tmp_path / "bundle" / "reports" / "validation.md").read_text(encoding="utf-8")
+    assert "cannot be seen" in " ".join(text.split())
+
+
+def test_exit_code_is_the_verdict(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = _planted(library, LARGE, tmp_path, _wrong_scale_side)
+    source = str(library.source(LARGE).path)
+    for bundle, code in ((library.bundle(LARGE), 0), (broken, 1)):
+        argv = ["xlstm-export", "validate", str(bundle), "--reference", source]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert (stop.value.code or 0) == code

@@ -1,0 +1,157 @@
+"""Every model configuration the toolkit supports, as small random checkpoints, and their bundles.
+
+The tests of ``equivalence``, ``lowering`` and ``runtime`` run over this grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from tests.families.block_stack_checkpoints import FileName, make_block_stack
+from tests.families.large_checkpoints import make_hf, make_xlstm_large
+from xlstm_export import pipeline
+from xlstm_export.families.source import Checkpoint, Source
+from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.model.spec import Activation
+
+ACTIVATIONS: tuple[Activation, ...] = ("gelu", "relu", "relu^2", "selu", "sigmoid", "swish")
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """A named configuration; ``maker`` writes a checkpoint of it into a folder."""
+
+    id: str
+    maker: Callable[[Path], Source]
+
+    def __str__(self) -> str:
+        """Test id."""
+        return self.id
+
+
+def _stack(name: str, **config: object) -> ModelCase:
+    def make(folder: Path) -> Source:
+        return make_block_stack(
+            folder, **{"vocab_size": 199, **config} if config.get("lm", True) else config
+        )[0]  # type: ignore[arg-type]
+
+    return ModelCase(f"stack-{name}", make)
+
+
+def _large(name: str, **config: object) -> ModelCase:
+    def make(folder: Path) -> Source:
+        return make_xlstm_large(folder, **config).source  # type: ignore[arg-type]
+
+    return ModelCase(f"large-{name}", make)
+
+
+def _hf(name: str, **config: object) -> ModelCase:
+    def make(folder: Path) -> Source:
+        return make_hf(folder, **config).source  # type: ignore[arg-type]
+
+    return ModelCase(f"hf-{name}", make)
+
+
+_PT: FileName = "model.pt"
+_ODD_SIZES = {
+    "embedding_dim": 24,
+    "mlstm": {
+        "num_heads": 3, "qkv_proj_blocksize": 6, "proj_factor": 1.5,
+        "round_proj_up_to_multiple_of": 1,
+    },
+    "slstm": {"num_heads": 3},
+    "feedforward": {"proj_factor": 2.0, "round_proj_up_to_multiple_of": 1},
+}  # fmt: skip
+
+BLOCK_STACKS: tuple[ModelCase, ...] = (
+    _stack("mixed"),
+    _stack("mlstm-only", slstm=None, slstm_at=[]),
+    _stack("slstm-only", mlstm=None, num_blocks=2),
+    _stack("slstm-all", slstm_at="all", num_blocks=2),
+    _stack("bare", lm=False),
+    _stack("bare-no-post-norm", lm=False, add_post_blocks_norm=False),
+    _stack("no-post-norm", add_post_blocks_norm=False),
+    _stack("slstm-no-conv", slstm={"conv1d_kernel_size": 0}, slstm_at=[0, 1]),
+    _stack("conv-2-5", mlstm={"conv1d_kernel_size": 2}, slstm={"conv1d_kernel_size": 5}),
+    _stack("bias", bias=True, feedforward={"bias": True}),
+    _stack("tied", tie_weights=True),
+    _stack("cuda-layout", layout="cuda", slstm={"num_heads": 4}),
+    _stack("pt-file", file=_PT),
+    _stack("one-head", mlstm={"num_heads": 1}, slstm={"num_heads": 1}),
+    _stack("eight-heads", mlstm={"num_heads": 8}, slstm={"num_heads": 8}),
+    _stack("odd-sizes", **_ODD_SIZES),
+    _stack("uneven-blocks", mlstm={"num_heads": 2, "qkv_proj_blocksize": 12}),
+    _stack("wide", embedding_dim=96, num_blocks=2, slstm_at=[1]),
+    _stack("no-group-norm-weight", slstm={"group_norm_weight": False}),
+    _stack("no-feedforward", feedforward=None),
+    _stack("bf16-file", stored_type=torch.bfloat16),
+    *(
+        _stack(f"ffn-{name.replace('^', '')}", feedforward={"act_fn": name}, slstm_at=[0],
+               num_blocks=2)
+        for name in ACTIVATIONS if name != "gelu"
+    ),
+)  # fmt: skip
+
+LARGE: tuple[ModelCase, ...] = (
+    _large("single"),
+    _large("fused", weight_mode="fused"),
+    _large("bias", use_bias=True),
+    _large("fused-bias", weight_mode="fused", use_bias=True),
+    _large("caps-off", gate_soft_cap=None, output_logit_soft_cap=None),
+    _large("small-caps", gate_soft_cap=2.0, output_logit_soft_cap=5.0),
+    _large("no-out-norm", add_out_norm=False),
+    _large("files", shards=5),
+    _large("head-96-192", embedding_dim=192, num_heads=1, num_blocks=1),
+    _large("odd-sizes", embedding_dim=60, num_heads=3, qk_dim_factor=0.35, v_dim_factor=0.55),
+    _large("other-eps", norm_eps=1e-3, eps=1e-2),
+)
+
+HF: tuple[ModelCase, ...] = (
+    _hf("plain"),
+    _hf("sharded", shards=3),
+    _hf("bf16", dtype="bfloat16"),
+    _hf("fp16", dtype="float16"),
+    _hf("legacy-keys", legacy_keys=True, dtype="bfloat16"),
+    _hf("tied", tied=True),
+    _hf("fused-bias", weight_mode="fused", use_bias=True),
+)
+
+CASES: tuple[ModelCase, ...] = BLOCK_STACKS + LARGE + HF
+BY_ID = {case.id: case for case in CASES}
+
+ONE_PER_FAMILY = tuple(BY_ID[name] for name in ("stack-mixed", "large-single", "hf-plain"))
+
+
+@dataclass
+class Library:
+    """Checkpoints and bundles below ``root``, each made once."""
+
+    root: Path
+    _sources: dict[str, Source] = field(default_factory=dict)
+    _bundles: dict[tuple[str, LoweringOptions], Path] = field(default_factory=dict)
+
+    def source(self, case: ModelCase) -> Source:
+        """The checkpoint of ``case``."""
+        if case.id not in self._sources:
+            self._sources[case.id] = case.maker(self.root / "sources" / case.id)
+        return self._sources[case.id]
+
+    def checkpoint(self, case: ModelCase) -> Checkpoint:
+        """The checkpoint of ``case``, read."""
+        return pipeline.read_checkpoint(self.source(case))
+
+    def bundle(
+        self, case: ModelCase, options: LoweringOptions | None = None, **changes: object
+    ) -> Path:
+        """The bundle of ``case`` lowered with ``options`` (defaults, with ``changes``)."""
+        chosen = replace(options or LoweringOptions(), **changes)  # type: ignore[arg-type]
+        key = (case.id, chosen)
+        if key not in self._bundles:
+            out = self.root / "bundles" / f"{len(self._bundles)}-{case.id}"
+            pipeline.export(self.source(case), out, chosen)
+            self._bundles[key] = out
+        return self._bundles[key]

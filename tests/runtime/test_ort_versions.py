@@ -1,0 +1,66 @@
+"""Every offered opset loads and agrees in the oldest and newest ONNX Runtime supported.
+
+XLSTM_ORT_DIRS lists folders (separated as in PATH), each holding an unpacked onnxruntime.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.model_cases import ONE_PER_FAMILY, Library, ModelCase
+from xlstm_export.lowering.lower import OPSETS
+from xlstm_export.runtime.reference import ReferenceModel
+from xlstm_export.validation.tolerance import judge
+
+SCRIPT = Path(__file__).with_name("run_bundle.py")
+OTHERS = [d for d in os.environ.get("XLSTM_ORT_DIRS", "").split(os.pathsep) if d]
+STEPS = 70
+
+
+def _run(folder: Path, models: list[Path], feeds: Path, runtime: str) -> dict[str, np.ndarray]:
+    environment = dict(os.environ)
+    if runtime:
+        environment["PYTHONPATH"] = runtime
+    out = folder / "out.npz"
+    command = [sys.executable, str(SCRIPT), str(feeds), str(out), *map(str, models)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    if runtime:
+        assert done.stdout.strip() in runtime, "another runtime than asked for ran"
+    with np.load(out) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("case", ONE_PER_FAMILY, ids=lambda c: c.id)
+@pytest.mark.parametrize("runtime", ["", *OTHERS], ids=lambda r: Path(r).name or "installed")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_opset_agrees(
+    library: Library, tmp_path: Path, case: ModelCase, runtime: str, dtype: str
+) -> None:
+    checkpoint = library.checkpoint(case)
+    ids = np.random.default_rng(1).integers(0, checkpoint.spec.vocab_size, (2, STEPS))
+    forms = [
+        ReferenceModel(checkpoint.spec, checkpoint.weights, dtype, compute, form)
+        for compute, form in (("float64", "recurrent"), (dtype, "recurrent"), (dtype, "chunkwise"))
+    ]
+    logits = [form.run(ids)[0] for form in forms]
+    zeros = {f"past.{s.key}": np.zeros((2, *s.shape[1:]), np.float32) for s in forms[0].states}
+    np.savez(tmp_path / "feeds.npz", input_ids=ids, **zeros)
+    models = [library.bundle(case, dtype=dtype, opset=o) / "model.onnx" for o in OPSETS]
+    found = _run(tmp_path, models, tmp_path / "feeds.npz", runtime)
+    for index, opset in enumerate(OPSETS):
+        judgement = judge(found[f"{index}/logits"], logits[0], logits[1], logits[2], dtype)
+        assert judgement.ok, (opset, judgement)
+
+
+@pytest.mark.skipif(not OTHERS, reason="XLSTM_ORT_DIRS names no other ONNX Runtime")
+def test_oldest_and_newest_supported_are_here() -> None:
+    assert {Path(d).name.rpartition("-")[2] for d in OTHERS} >= {"1.20.1", "1.23.2"}

@@ -1,0 +1,92 @@
+"""The ``ai.xlstm`` operators of a bundle, each alone: as written there, with its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from xlstm_export.model.manifest import Manifest
+from xlstm_export.ops.catalog import CATALOG, DOMAIN
+from xlstm_export.ops.schema import TensorSpec, state_dtype
+from xlstm_export.runtime.ort import MODEL_FILE, import_onnxruntime
+from xlstm_export.runtime.session import Array
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One kind of node: operator, attributes, and the sizes its dimension letters have."""
+
+    op_type: str
+    attributes: tuple[tuple[str, int | float], ...]
+    sizes: tuple[tuple[str, int], ...]
+
+
+class BundleOperators:
+    """Runs single operators of ``bundle`` in ONNX Runtime by the bodies in its graph file."""
+
+    def __init__(self, bundle: Path, manifest: Manifest) -> None:
+        self._ort = import_onnxruntime()
+        self._model = onnx.load(str(bundle / MODEL_FILE), load_external_data=False)
+        self._shapes = {state.input: state.shape for state in manifest.states}
+        # bfloat16 operands reach the body as float32, so float32 stands in for it
+        self.dtype = "float16" if manifest.dtype == "float16" else "float32"
+
+    def kinds(self) -> Iterator[Operator]:
+        """Every kind of node once, in graph order."""
+        seen = set()
+        for node in self._model.graph.node:
+            if node.domain == DOMAIN and node.op_type in CATALOG:
+                operator = Operator(node.op_type, self._attributes(node), self._sizes(node))
+                if operator not in seen:
+                    seen.add(operator)
+                    yield operator
+
+    def run(self, operator: Operator, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name for ``inputs`` by name, in the types of the catalogue."""
+        schema = CATALOG[operator.op_type]
+        names = [t.name for t in schema.outputs]
+        node = onnx.helper.make_node(
+            operator.op_type, [t.name for t in schema.inputs], names, domain=DOMAIN
+        )
+        node.attribute.extend(onnx.helper.make_attribute(*pair) for pair in operator.attributes)
+        graph = onnx.helper.make_graph(
+            [node], "operator", [self._info(t) for t in schema.inputs],
+            [self._info(t) for t in schema.outputs],
+        )  # fmt: skip
+        model = onnx.helper.make_model(
+            graph, functions=self._model.functions, opset_imports=self._model.opset_import,
+            ir_version=self._model.ir_version,
+        )  # fmt: skip
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 4
+        session = self._ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    def _attributes(self, node: onnx.NodeProto) -> tuple[tuple[str, int | float], ...]:
+        declared = {a.name for a in CATALOG[node.op_type].attributes}
+        return tuple(
+            (a.name, onnx.helper.get_attribute_value(a))
+            for a in node.attribute
+            if a.name in declared
+        )
+
+    def _sizes(self, node: onnx.NodeProto) -> tuple[tuple[str, int], ...]:
+        """Letters of the states' dimensions, from the states the node takes."""
+        sizes: dict[str, int] = {}
+        for spec, name in zip(CATALOG[node.op_type].inputs, node.input, strict=True):
+            for letter, size in zip(spec.dims, self._shapes.get(name, ()), strict=False):
+                if isinstance(size, int):
+                    sizes["W" if letter == "W-1" else letter] = size + (letter == "W-1")
+        return tuple(sizes.items())
+
+    def _info(self, tensor: TensorSpec) -> onnx.ValueInfoProto:
+        kinds = {"TX": self.dtype, "TS": state_dtype(self.dtype), "lengths": "int32"}
+        element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kinds[tensor.type]))
+        dims = [None] * len(tensor.dims)
+        return onnx.helper.make_tensor_value_info(tensor.name, element, dims)
