@@ -18,6 +18,9 @@ from xlstm_export.families.source import Checkpoint, Source
 from xlstm_export.lowering.lower import LoweringOptions
 from xlstm_export.model.spec import Activation
 
+VOCABULARY = 199
+"""Large enough for many rows of one token to be all different."""
+
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "relu", "relu^2", "selu", "sigmoid", "swish")
 
 
@@ -34,24 +37,24 @@ class ModelCase:
 
 
 def _stack(name: str, **config: object) -> ModelCase:
+    vocabulary = {"vocab_size": VOCABULARY} if config.get("lm", True) else {}
+
     def make(folder: Path) -> Source:
-        return make_block_stack(
-            folder, **{"vocab_size": 199, **config} if config.get("lm", True) else config
-        )[0]  # type: ignore[arg-type]
+        return make_block_stack(folder, **vocabulary, **config)[0]  # type: ignore[arg-type]
 
     return ModelCase(f"stack-{name}", make)
 
 
 def _large(name: str, **config: object) -> ModelCase:
     def make(folder: Path) -> Source:
-        return make_xlstm_large(folder, **config).source  # type: ignore[arg-type]
+        return make_xlstm_large(folder, vocab_size=VOCABULARY, **config).source  # type: ignore[arg-type]
 
     return ModelCase(f"large-{name}", make)
 
 
 def _hf(name: str, **config: object) -> ModelCase:
     def make(folder: Path) -> Source:
-        return make_hf(folder, **config).source  # type: ignore[arg-type]
+        return make_hf(folder, vocab_size=VOCABULARY, **config).source  # type: ignore[arg-type]
 
     return ModelCase(f"hf-{name}", make)
 
@@ -82,7 +85,7 @@ BLOCK_STACKS: tuple[ModelCase, ...] = (
     _stack("cuda-layout", layout="cuda", slstm={"num_heads": 4}),
     _stack("pt-file", file=_PT),
     _stack("one-head", mlstm={"num_heads": 1}, slstm={"num_heads": 1}),
-    _stack("eight-heads", mlstm={"num_heads": 8}, slstm={"num_heads": 8}),
+    _stack("eight-heads", embedding_dim=32, mlstm={"num_heads": 8}, slstm={"num_heads": 8}),
     _stack("odd-sizes", **_ODD_SIZES),
     _stack("uneven-blocks", mlstm={"num_heads": 2, "qkv_proj_blocksize": 12}),
     _stack("wide", embedding_dim=96, num_blocks=2, slstm_at=[1]),

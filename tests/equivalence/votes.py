@@ -1,4 +1,4 @@
-"""The tolerance rule on independent draws of inputs.
+"""The tolerance rule on independent samples.
 
 The rule compares the largest rounding errors of two programs. Where one badly conditioned step
 (a head output that cancels just before its norm) dominates a sample, that is a throw of dice: an
@@ -17,69 +17,90 @@ import numpy as np
 from tests.model_cases import Library, ModelCase
 from xlstm_export.families.registry import find_family
 from xlstm_export.lowering.lower import LoweringOptions
-from xlstm_export.model.manifest import Manifest
 from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.ort import MODEL_FILE, OrtSession
 from xlstm_export.runtime.reference import ReferenceModel
 from xlstm_export.runtime.session import Array, Session
-from xlstm_export.validation.compare import Panel, compare_rollout, share
+from xlstm_export.validation.compare import share
+from xlstm_export.validation.tolerance import Errors, errors, judge_errors, magnitude
 
-VOTES = 5
+VOTES = 7
 
-States = dict[str, Array]
-Call = tuple[Array, States]
+Tensors = dict[str, Array]
+Shares = dict[str, list[float]]
 
 
 @dataclass
-class Contest:
-    """A bundle and the other sessions of a ``Panel``, whose answers are remembered."""
+class Bench:
+    """The sessions a bundle is compared with; what they answered is remembered.
 
-    subject: OrtSession
-    references: tuple[Session, ...]
-    _answers: dict[tuple[int, int, tuple[int, ...]], list[Call]] = field(default_factory=dict)
+    ``exact`` is upstream's module, ``own`` our float64 model, both on the bundle's weights;
+    the yardsticks compute in the bundle's dtype and are held to ``own``.
+    """
 
-    @property
-    def manifest(self) -> Manifest:
-        """That of the bundle."""
-        return self.subject.manifest
+    exact: Session
+    own: Session
+    yardsticks: tuple[Session, Session]
+    dtype: str
+    _answers: dict[tuple[int, int, tuple[int, ...]], list[Tensors]] = field(default_factory=dict)
 
-    def unruly(self, inputs: Array, calls: Sequence[int], batch: int) -> dict[str, list[float]]:
-        """Tensors that break the rule in most votes, with their error over allowance in each.
+    def broken(self, subject: Session, inputs: Array, calls: Sequence[int]) -> Shares:
+        """Tensors of ``subject`` that break the rule in most votes: error over allowance in each.
 
-        The bundle sees ``batch`` rows at a time; every session carries its states through
-        ``calls``. Rows of ``inputs`` must be a multiple of VOTES * batch.
+        Every session carries its own states through ``calls``, whose errors are pooled.
         """
+        return self.broken_by(record(subject, inputs, calls), inputs, calls)
+
+    def broken_by(
+        self, got: list[Tensors], inputs: Array, calls: Sequence[int], last_only: bool = False
+    ) -> Shares:
+        """As ``broken``, for the answers to the last ``len(got)`` of ``calls``.
+
+        ``last_only``: ``got`` has the output of the last step alone.
+        """
+        sessions = (self.exact, self.own, *self.yardsticks)
+        exact, own, *forms = (
+            [
+                {**call, "output": call["output"][:, -1:]} if last_only else call
+                for call in self._answered(session, inputs, calls)[-len(got) :]
+            ]
+            for session in sessions
+        )
         rows = len(inputs) // VOTES
-        runs = [_record(InBatches(self.subject, batch), inputs, calls)]
-        runs += [self._remembered(session, inputs, calls) for session in self.references]
-        shares: dict[str, list[float]] = {}
-        for vote in range(VOTES):
-            part = slice(vote * rows, (vote + 1) * rows)
-            panel = Panel(*(_Replay(run, part) for run in runs))
-            for result in compare_rollout(panel, inputs[part], calls, self.manifest):
-                shares.setdefault(result.name, []).append(round(share(result.judgement), 2))
+        shares: Shares = {}
+        for name in exact[0]:
+            dtype = self.dtype if name == "output" else "float32"
+            for vote in range(VOTES):
+                part = slice(vote * rows, (vote + 1) * rows)
+                judgement = judge_errors(
+                    _pooled(got, exact, name, part),
+                    [_pooled(form, own, name, part) for form in forms],
+                    max(magnitude(call[name][part]) for call in exact),
+                    dtype,
+                )
+                shares.setdefault(name, []).append(round(share(judgement), 2))
         return {n: s for n, s in shares.items() if sum(x <= 1 for x in s) <= VOTES // 2}
 
-    def _remembered(self, session: Session, inputs: Array, calls: Sequence[int]) -> list[Call]:
+    def _answered(self, session: Session, inputs: Array, calls: Sequence[int]) -> list[Tensors]:
         key = (id(session), hash(inputs.tobytes()), tuple(calls))
         if key not in self._answers:
-            self._answers[key] = _record(session, inputs, calls)
+            self._answers[key] = record(session, inputs, calls)
         return self._answers[key]
 
 
-def open_contest(library: Library, case: ModelCase, options: LoweringOptions) -> Contest:
-    """The bundle of ``case`` against upstream's module in float64 on the bundle's weights."""
+def open_bench(library: Library, case: ModelCase, dtype: str) -> Bench:
+    """The sessions for a ``dtype`` bundle of ``case``."""
     checkpoint, source = library.checkpoint(case), library.source(case)
-    spec, weights, dtype = checkpoint.spec, checkpoint.weights, options.dtype
-    return Contest(
-        open_bundle(library, case, options),
+    spec, weights = checkpoint.spec, checkpoint.weights
+    return Bench(
+        find_family(source).oracle(source, checkpoint_rounding(weights, dtype)),
+        ReferenceModel(spec, weights, dtype, "float64"),
         (
-            find_family(source).oracle(source, checkpoint_rounding(weights, dtype)),
-            ReferenceModel(spec, weights, dtype, "float64"),
             ReferenceModel(spec, weights, dtype, dtype, "recurrent"),
             ReferenceModel(spec, weights, dtype, dtype, "chunkwise"),
         ),
+        dtype,
     )
 
 
@@ -98,7 +119,9 @@ class InBatches:
     size: int
     name: str = "in batches"
 
-    def run(self, inputs: Array, states: Mapping[str, Array] | None) -> Call:
+    def run(
+        self, inputs: Array, states: Mapping[str, Array] | None
+    ) -> tuple[Array, dict[str, Array]]:
         """As ``Session.run``."""
         parts = []
         for start in range(0, len(inputs), self.size):
@@ -110,27 +133,18 @@ class InBatches:
         }
 
 
-class _Replay:
-    """What a session answered, for some of its rows, call by call."""
-
-    name = "replay"
-
-    def __init__(self, calls: list[Call], rows: slice) -> None:
-        self._calls = iter(calls)
-        self._rows = rows
-
-    def run(self, inputs: Array, states: Mapping[str, Array] | None) -> Call:
-        """The next call's answer; the arguments are those it was recorded with."""
-        output, after = next(self._calls)
-        return output[self._rows], {key: x[self._rows] for key, x in after.items()}
-
-
-def _record(session: Session, inputs: Array, calls: Sequence[int]) -> list[Call]:
-    recorded: list[Call] = []
-    states: States | None = None
+def record(session: Session, inputs: Array, calls: Sequence[int]) -> list[Tensors]:
+    """Output and states of ``session`` after each of ``calls``, carrying its states."""
+    recorded: list[Tensors] = []
+    states: dict[str, Array] | None = None
     start = 0
     for steps in calls:
-        recorded.append(session.run(inputs[:, start : start + steps], states))
-        states = recorded[-1][1]
+        output, states = session.run(inputs[:, start : start + steps], states)
+        recorded.append({"output": output, **states})
         start += steps
     return recorded
+
+
+def _pooled(got: list[Tensors], exact: list[Tensors], name: str, rows: slice) -> Errors:
+    pairs = zip(got, exact, strict=True)
+    return sum((errors(a[name][rows], b[name][rows]) for a, b in pairs), Errors())

@@ -10,7 +10,7 @@ from xlstm_export.lowering.layers.linear import BLOCK_WIDTH, pack_blocks, packed
 
 @pytest.mark.parametrize(
     ("blocks", "size", "width"),
-    [(256, 4, 64), (12, 4, 48), (7, 4, 28), (17, 4, 4), (3, 96, 96), (16, 1, 16), (1, 64, 64)],
+    [(256, 4, 16), (12, 4, 16), (6, 4, 12), (7, 4, 4), (3, 96, 96), (32, 1, 16), (1, 64, 64)],
 )
 def test_packed_width(blocks: int, size: int, width: int) -> None:
     assert packed_width(blocks, size) == width

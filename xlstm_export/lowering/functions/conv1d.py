@@ -7,11 +7,11 @@ for x = -15 is half of it.
 
 from __future__ import annotations
 
-from xlstm_export.lowering.functions.gates import valid_steps
+from xlstm_export.lowering.functions.gates import ragged_rows, valid_steps
 
 CAUSAL_CONV1D_BODY = f"""
     T = Shape <start = 1, end = 2> (x)
-    {valid_steps("T")}
+    {ragged_rows()}
     zero_i = Constant <value_int = 0> ()
     one_i = Constant <value_int = 1> ()
     T_0 = Squeeze (T)
@@ -43,17 +43,25 @@ CAUSAL_CONV1D_BODY = f"""
             gate_inverse = Add (pre_exp, one)
             silu_y = Div (pre, gate_inverse)
         }}, else_branch = linear () => (linear_y) {{ linear_y = Identity (pre) }}>
-    valid = Less (time_index, steps)
-    channel_axis = Constant <value_ints = [2]> ()
-    valid_3 = Unsqueeze (valid, channel_axis)
-    y_valid = Where (valid_3, activated, zero)
-    y = CastLike (y_valid, x)
-    kept_shape = Shape (state)
     kept = Sub (W_0, one_i)
-    kept_index = Range (zero_i, kept, one_i)
-    last_index = Add (steps, kept_index)
-    index_axis = Constant <value_ints = [-1]> ()
-    last_index_3 = Unsqueeze (last_index, index_axis)
-    last_per_channel = Expand (last_index_3, kept_shape)
-    state_out = GatherElements <axis = 1> (padded, last_per_channel)
+    y_valid, state_out = If (is_ragged) <
+        then_branch = rows_end () => (y_masked, state_rows) {{
+            {valid_steps("T")}
+            valid = Less (time_index, steps)
+            channel_axis = Constant <value_ints = [2]> ()
+            valid_3 = Unsqueeze (valid, channel_axis)
+            y_masked = Where (valid_3, activated, zero)
+            kept_shape = Shape (state)
+            kept_index = Range (zero_i, kept, one_i)
+            last_index = Add (steps, kept_index)
+            index_axis = Constant <value_ints = [-1]> ()
+            last_index_3 = Unsqueeze (last_index, index_axis)
+            last_per_channel = Expand (last_index_3, kept_shape)
+            state_rows = GatherElements <axis = 1> (padded, last_per_channel)
+        }}, else_branch = all_steps () => (y_all, state_all) {{
+            y_all = Identity (activated)
+            padded_length = Shape <start = 1, end = 2> (padded)
+            state_all = Slice (padded, T, padded_length, axis_one)
+        }}>
+    y = CastLike (y_valid, x)
 """

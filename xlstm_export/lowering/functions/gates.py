@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 
-def valid_steps(time: str) -> str:
-    """Define ``steps`` [B or 1, 1] from ``lengths`` and the 1-D length ``time``: -1 = all."""
-    return f"""
+def ragged_rows() -> str:
+    """Define ``is_ragged``: some row may end before the last step.
+
+    Where ``lengths`` is the constant -1, ONNX Runtime folds it, and with it every ``If`` that
+    masks. Defines ``given_steps``, and constants zero_step, axis_one.
+    """
+    return """
     zero_step = Constant <value_ints = [0]> ()
     axis_one = Constant <value_ints = [1]> ()
     given_steps = Cast <to = 7> (lengths)
+    most_steps = ReduceMax <keepdims = 0> (given_steps)
+    no_step = Constant <value_int = 0> ()
+    is_ragged = GreaterOrEqual (most_steps, no_step)
+"""
+
+
+def valid_steps(time: str) -> str:
+    """Define ``steps`` [B or 1, 1] from ``ragged_rows`` and the 1-D length ``time``: -1 = all."""
+    return f"""
     all_steps = Less (given_steps, zero_step)
     capped_steps = Min (given_steps, {time})
     chosen_steps = Where (all_steps, {time}, capped_steps)

@@ -4,14 +4,25 @@ T is cut into ceil(T / chunk_size) chunks of equal length L (the last padded, ma
 the chunked part lead with the chunk axis J, which the two Scans walk: m first (it fixes every
 scale), then C and n. Within a chunk, decay[t,s] = sum of log f over s < r <= t is cumulated
 per column, never a difference of sums. The maths is ``ops/reference/mlstm.py``.
+
+Speed is bytes for long T and nodes for T = 1. Masks and padding are behind an ``If``; C lives in
+the Scan only; a Transpose of the last two axes feeds a MatMul, which takes it in.
 """
 
 from __future__ import annotations
 
-from xlstm_export.lowering.functions.gates import log_sigmoid, valid_steps
+from xlstm_export.lowering.functions.gates import log_sigmoid, ragged_rows, valid_steps
+
+_VALID = f"""
+            time_index = Range (zero_i, T_0, one_i)
+            {valid_steps("T")}
+            valid = Less (time_index, steps)
+            gate_axis = Constant <value_ints = [2]> ()
+"""
 
 _GATES = f"""
     T = Shape <start = 1, end = 2> (v)
+    T_0 = Squeeze (T)
     zero_f = Constant <value_float = 0.0> ()
     one_f = Constant <value_float = 1.0> ()
     zero = CastLike (zero_f, m)
@@ -36,21 +47,45 @@ _GATES = f"""
             f_same = Identity (f)
         }}>
     {log_sigmoid("f_capped", "log_f", "ls_")}
-    {valid_steps("T")}
+    {ragged_rows()}
     zero_i = Constant <value_int = 0> ()
     one_i = Constant <value_int = 1> ()
-    scalar = Constant <value_ints: ints = []> ()
+    is_idle = Equal (given_steps, zero_step)
+    is_moved = Not (is_idle)
+    has_step = Unsqueeze (is_moved, axis_one)
+    head_axes = Constant <value_ints = [2, 3]> ()
+    i_valid, f_valid, k_valid, v_valid = If (is_ragged) <
+        then_branch = rows_end () => (i_masked, f_masked, k_masked, v_masked) {{
+            {_VALID}
+            valid_3 = Unsqueeze (valid, gate_axis)
+            valid_4 = Unsqueeze (valid, head_axes)
+            k_typed = CastLike (k, m)
+            v_typed = CastLike (v, m)
+            i_masked = Where (valid_3, i_capped, neg_inf)
+            f_masked = Where (valid_3, log_f, zero)
+            k_masked = Where (valid_4, k_typed, zero)
+            v_masked = Where (valid_4, v_typed, zero)
+        }}, else_branch = all_steps () => (i_all, f_all, k_all, v_all) {{
+            i_all = Identity (i_capped)
+            f_all = Identity (log_f)
+            k_all = CastLike (k, m)
+            v_all = CastLike (v, m)
+        }}>
     K_1 = Shape <start = 3, end = 4> (q)
     K_s = CastLike (K_1, m)
-    K_0 = Squeeze (K_s)
-    sqrt_K = Sqrt (K_0)
+    sqrt_K = Sqrt (K_s)
     scale = Reciprocal (sqrt_K)
     side = Constant <value_int: int = @scale_side> ()
     on_k = Cast <to = 9> (side)
-    q_s = CastLike (q, m)
-    k_s = CastLike (k, m)
-    v_s = CastLike (v, m)
-    q_scaled = Mul (q_s, scale)
+    q_side, k_side = If (on_k) <
+        then_branch = scale_k () => (q_one, k_scale) {{
+            q_one = Identity (one)
+            k_scale = Identity (scale)
+        }}, else_branch = scale_q () => (q_scale, k_one) {{
+            q_scale = Identity (scale)
+            k_one = Identity (one)
+        }}>
+    minus_k_side = Neg (k_side)
 """
 
 # T = 1, in shapes that also infer for any other T: a static T checks both branches.
@@ -59,11 +94,8 @@ _STEP = """
             axis_2 = Constant <value_ints = [2]> ()
             axis_3 = Constant <value_ints = [3]> ()
             axes_2_3 = Constant <value_ints = [2, 3]> ()
-            has_step = Greater (steps, zero_step)
-            has_step_3 = Unsqueeze (has_step, axis_2)
-            has_step_4 = Unsqueeze (has_step, axes_2_3)
-            i_1 = Gather <axis = 1> (i_capped, zero_i)
-            f_1 = Gather <axis = 1> (log_f, zero_i)
+            i_1 = Gather <axis = 1> (i_valid, zero_i)
+            f_1 = Gather <axis = 1> (f_valid, zero_i)
             f_m = Add (f_1, m)
             m_next = Max (f_m, i_1)
             m_step = Where (has_step, m_next, m)
@@ -73,27 +105,23 @@ _STEP = """
             keep_n = Unsqueeze (keep_1, axis_2)
             keep_C = Unsqueeze (keep_1, axes_2_3)
             write_log = Sub (i_1, m_next)
-            write_plain = Exp (write_log)
-            write_scaled = Mul (write_plain, scale)
-            write_1 = Where (on_k, write_scaled, write_plain)
-            write_minus = Neg (write_1)
-            write_k = Unsqueeze (write_minus, axis_2)
-            k_1 = Gather <axis = 1> (k_s, zero_i)
-            k_minus = Mul (k_1, write_k)
-            k_masked = Where (has_step_3, k_minus, zero)
-            k_column = Unsqueeze (k_masked, axis_3)
-            v_1 = Gather <axis = 1> (v_s, zero_i)
-            v_masked = Where (has_step_3, v_1, zero)
-            v_row = Unsqueeze (v_masked, axis_2)
+            write_exp_1 = Exp (write_log)
+            write_minus = Mul (write_exp_1, minus_k_side)
+            write_1 = Where (has_step, write_minus, zero)
+            write_4 = Unsqueeze (write_1, axes_2_3)
+            k_column = Transpose <perm = [0, 2, 3, 1]> (k_valid)
+            v_row = Transpose <perm = [0, 2, 1, 3]> (v_valid)
+            k_minus_1 = Mul (k_column, write_4)
             C_kept = Mul (C, keep_C)
-            C_minus = Mul (k_column, v_row)
+            C_minus = MatMul (k_minus_1, v_row)
             C_step = Sub (C_kept, C_minus)
             n_kept = Mul (n, keep_n)
-            n_step = Sub (n_kept, k_masked)
+            n_minus = ReduceSum <keepdims = 0> (k_minus_1, axis_3)
+            n_step = Sub (n_kept, n_minus)
             n_column = Unsqueeze (n_step, axis_3)
-            q_chosen = Where (on_k, q_s, q_scaled)
-            q_1 = Gather <axis = 1> (q_chosen, zero_i)
-            q_row = Unsqueeze (q_1, axis_2)
+            q_typed_1 = CastLike (q, m)
+            q_scaled = Mul (q_typed_1, q_side)
+            q_row = Transpose <perm = [0, 2, 1, 3]> (q_scaled)
             numerator_1 = MatMul (q_row, C_step)
             q_n_1 = MatMul (q_row, n_column)
             q_n_abs_1 = Abs (q_n_1)
@@ -103,10 +131,11 @@ _STEP = """
             larger_1 = Max (q_n_abs_1, floor_4)
             denominator_1 = Add (larger_1, eps_s)
             h_1 = Div (numerator_1, denominator_1)
-            h_time_1 = Transpose <perm = [0, 2, 1, 3]> (h_1)
-            h_step = Where (has_step_4, h_time_1, zero)
+            h_step = Transpose <perm = [0, 2, 1, 3]> (h_1)
 """
 
+
+# The padding repeats the last step; its gates neither write nor forget.
 _CHUNKED_OPERANDS = """
             batch = Constant <value_ints = [0]> ()
             wanted = Constant <value_int: int = @chunk_size> ()
@@ -119,35 +148,35 @@ _CHUNKED_OPERANDS = """
             padded = Mul (J, L)
             padded_0 = Squeeze (padded)
             last_step = Sub (T, axis_one)
-            time_index = Range (zero_i, padded_0, one_i)
-            source_index = Min (time_index, last_step)
-            valid = Less (time_index, steps)
-            gate_axes = Constant <value_ints = [2]> ()
-            head_axes = Constant <value_ints = [2, 3]> ()
-            valid_3 = Unsqueeze (valid, gate_axes)
-            valid_4 = Unsqueeze (valid, head_axes)
+            padded_index = Range (zero_i, padded_0, one_i)
+            source_index = Min (padded_index, last_step)
+            is_real_step = Less (padded_index, T)
+            is_real = Unsqueeze (is_real_step, axis_one)
             N_K = Shape <start = 2, end = 4> (q)
             N_V = Shape <start = 2, end = 4> (v)
             N_only = Shape <start = 2, end = 3> (q)
             K_layout = Concat <axis = 0> (batch, J, L, N_K)
             V_layout = Concat <axis = 0> (batch, J, L, N_V)
             gate_layout = Concat <axis = 0> (batch, J, L, N_only)
-            q_pad = Gather <axis = 1> (q_scaled, source_index)
-            k_pad = Gather <axis = 1> (k_s, source_index)
-            v_pad = Gather <axis = 1> (v_s, source_index)
-            i_pad = Gather <axis = 1> (i_capped, source_index)
-            f_pad = Gather <axis = 1> (log_f, source_index)
-            k_masked = Where (valid_4, k_pad, zero)
-            v_masked = Where (valid_4, v_pad, zero)
-            i_masked = Where (valid_3, i_pad, neg_inf)
-            f_masked = Where (valid_3, f_pad, zero)
-            q_cut = Reshape (q_pad, K_layout)
-            k_cut = Reshape (k_masked, K_layout)
-            v_cut = Reshape (v_masked, V_layout)
-            i_cut = Reshape (i_masked, gate_layout)
-            f_cut = Reshape (f_masked, gate_layout)
+            q_pad = Gather <axis = 1> (q, source_index)
+            q_typed = CastLike (q_pad, m)
+            k_pad = Gather <axis = 1> (k_valid, source_index)
+            v_pad = Gather <axis = 1> (v_valid, source_index)
+            i_pad = Gather <axis = 1> (i_valid, source_index)
+            f_pad = Gather <axis = 1> (f_valid, source_index)
+            i_real = Where (is_real, i_pad, neg_inf)
+            f_real = Where (is_real, f_pad, zero)
+            q_cut = Reshape (q_typed, K_layout)
+            k_cut = Reshape (k_pad, K_layout)
+            v_cut = Reshape (v_pad, V_layout)
+            i_cut = Reshape (i_real, gate_layout)
+            f_cut = Reshape (f_real, gate_layout)
             qc = Transpose <perm = [1, 0, 3, 2, 4]> (q_cut)
-            kc_t = Transpose <perm = [1, 0, 3, 4, 2]> (k_cut)
+            k_heads = Transpose <perm = [1, 0, 3, 2, 4]> (k_cut)
+            as_is = Constant <value_ints = [0, 0, 0, 0, 0]> ()
+            k_apart = Reshape (k_heads, as_is)
+            k_turned = Transpose <perm = [0, 1, 2, 4, 3]> (k_apart)
+            kc_t = Reshape (k_turned, as_is)
             vc = Transpose <perm = [1, 0, 3, 2, 4]> (v_cut)
             ic = Transpose <perm = [1, 0, 3, 2]> (i_cut)
             fc = Transpose <perm = [1, 0, 3, 2]> (f_cut)
@@ -181,63 +210,60 @@ _CHUNKED_DECAY = """
                     m_j_before = Identity (m_in)
                     m_j_after = Identity (m_j)
                 }> (m, total, best)
+            m_chunked = Where (has_step, m_last, m)
 """
 
 _CHUNKED_STATE = """
-            keep_sum = Add (total, m_before)
-            keep_diff = Sub (keep_sum, m_after)
-            keep = Exp (keep_diff)
-            m_after_l = Unsqueeze (m_after, last_axis)
-            write_diff = Sub (to_end, m_after_l)
-            write_exp = Exp (write_diff)
-            write_k = Mul (write_exp, scale)
-            write = Where (on_k, write_k, write_exp)
-            write_row = Unsqueeze (write, row_axis)
-            k_weighted = Mul (kc_t, write_row)
-            C_new = MatMul (k_weighted, vc)
-            n_new = ReduceSum <keepdims = 0> (k_weighted, last_axis)
-            C_last, n_last, C_before, n_before = Scan <num_scan_inputs = 3, body = memory
-                (C_in, n_in, keep_j, C_add, n_add) => (C_j, n_j, C_j_before, n_j_before) {
-                    per_k = Constant <value_ints = [2]> ()
-                    per_kv = Constant <value_ints = [2, 3]> ()
-                    keep_k = Unsqueeze (keep_j, per_k)
-                    keep_kv = Unsqueeze (keep_j, per_kv)
-                    C_keep = Mul (C_in, keep_kv)
-                    C_j = Add (C_keep, C_add)
-                    n_keep = Mul (n_in, keep_k)
-                    n_j = Add (n_keep, n_add)
-                    C_j_before = Identity (C_in)
-                    n_j_before = Identity (n_in)
-                }> (C, n, keep, C_new, n_new)
-            moved = Greater (steps, zero_step)
-            moved_3 = Unsqueeze (moved, gate_axes)
-            moved_4 = Unsqueeze (moved, head_axes)
-            C_chunked = Where (moved_4, C_last, C)
-            n_chunked = Where (moved_3, n_last, n)
-            m_chunked = Where (moved, m_last, m)
-"""
-
-_CHUNKED_OUTPUT = """
             m_before_l = Unsqueeze (m_before, last_axis)
             carried_l = Add (from_start, m_before_l)
             best_row = ReduceMax <keepdims = 0> (log_d, last_axis)
             m_row = Max (carried_l, best_row)
             inter_diff = Sub (carried_l, m_row)
             inter_exp = Exp (inter_diff)
-            inter_unscaled = Mul (inter_exp, sqrt_K)
-            inter = Where (on_k, inter_unscaled, inter_exp)
+            inter = Mul (inter_exp, q_side)
+            inter_column = Unsqueeze (inter, last_axis)
+            q_weighted = Mul (qc, inter_column)
+            q_inter = Reshape (q_weighted, as_is)
+            keep_sum = Add (total, m_before)
+            keep_diff = Sub (keep_sum, m_after)
+            keep_after = Exp (keep_diff)
+            keep = Where (has_step, keep_after, one)
+            m_after_l = Unsqueeze (m_after, last_axis)
+            write_diff = Sub (to_end, m_after_l)
+            write_exp = Exp (write_diff)
+            write_scaled = Mul (write_exp, minus_k_side)
+            has_step_3 = Unsqueeze (has_step, last_axis)
+            write = Where (has_step_3, write_scaled, zero)
+            write_row = Unsqueeze (write, row_axis)
+            k_minus = Mul (kc_t, write_row)
+            n_minus_l = ReduceSum <keepdims = 0> (k_minus, last_axis)
+            C_chunked, n_chunked, inter_h, inter_n = Scan <num_scan_inputs = 5, body = memory
+                (C_in, n_in, keep_j, n_minus_j, k_j, v_j, q_j) => (C_j, n_j, h_j, q_n_j) {
+                    per_k = Constant <value_ints = [2]> ()
+                    per_kv = Constant <value_ints = [2, 3]> ()
+                    column = Constant <value_ints = [3]> ()
+                    h_j = MatMul (q_j, C_in)
+                    n_in_column = Unsqueeze (n_in, column)
+                    q_n_j = MatMul (q_j, n_in_column)
+                    keep_k = Unsqueeze (keep_j, per_k)
+                    keep_kv = Unsqueeze (keep_j, per_kv)
+                    C_keep = Mul (C_in, keep_kv)
+                    C_minus_j = MatMul (k_j, v_j)
+                    C_j = Sub (C_keep, C_minus_j)
+                    n_keep = Mul (n_in, keep_k)
+                    n_j = Sub (n_keep, n_minus_j)
+                }> (C, n, keep, n_minus_l, k_minus, vc, q_inter)
+"""
+
+_CHUNKED_OUTPUT = """
             m_row_column = Unsqueeze (m_row, last_axis)
             d_diff = Sub (log_d, m_row_column)
             d_exp = Exp (d_diff)
+            d_scaled = Mul (d_exp, scale)
             scores = MatMul (qc, kc_t)
-            weights = Mul (scores, d_exp)
+            weights = Mul (scores, d_scaled)
             intra_h = MatMul (weights, vc)
             intra_n = ReduceSum <keepdims = 1> (weights, last_axis)
-            inter_column = Unsqueeze (inter, last_axis)
-            q_inter = Mul (qc, inter_column)
-            inter_h = MatMul (q_inter, C_before)
-            n_before_column = Unsqueeze (n_before, last_axis)
-            inter_n = MatMul (q_inter, n_before_column)
             numerator = Add (intra_h, inter_h)
             q_n = Add (intra_n, inter_n)
             q_n_abs = Abs (q_n)
@@ -245,12 +271,11 @@ _CHUNKED_OUTPUT = """
             floor = Exp (minus_m)
             larger = Max (q_n_abs, floor)
             denominator = Add (larger, eps_s)
-            h_cut = Div (numerator, denominator)
-            h_time = Transpose <perm = [1, 0, 3, 2, 4]> (h_cut)
+            h_rows = Div (numerator, denominator)
             h_layout = Concat <axis = 0> (batch, padded, N_V)
+            h_time = Transpose <perm = [1, 0, 3, 2, 4]> (h_rows)
             h_padded = Reshape (h_time, h_layout)
-            h_masked = Where (valid_4, h_padded, zero)
-            h_chunked = Slice (h_masked, zero_step, T, axis_one)
+            h_chunked = Slice (h_padded, zero_step, T, axis_one)
 """
 
 MLSTM_BODY = f"""
@@ -264,5 +289,11 @@ MLSTM_BODY = f"""
             {_CHUNKED_STATE}
             {_CHUNKED_OUTPUT}
         }}>
-    h = CastLike (h_s, v)
+    h_valid = If (is_ragged) <
+        then_branch = clear_h () => (h_masked) {{
+            {_VALID}
+            valid_h = Unsqueeze (valid, head_axes)
+            h_masked = Where (valid_h, h_s, zero)
+        }}, else_branch = keep_h () => (h_all) {{ h_all = Identity (h_s) }}>
+    h = CastLike (h_valid, v)
 """

@@ -7,7 +7,7 @@ none into it.
 
 from __future__ import annotations
 
-from xlstm_export.lowering.functions.gates import log_sigmoid, valid_steps
+from xlstm_export.lowering.functions.gates import log_sigmoid, ragged_rows, valid_steps
 
 _CELL = f"""
             mixed = MatMul (y_in, R_heads)
@@ -57,15 +57,25 @@ _CELL = f"""
                     n_k = Identity (n_new)
                     m_k = Identity (m_new)
                 }}>
-            y_next = Where (valid_t, y_r, y_in)
-            c_next = Where (valid_t, c_r, c_in)
-            n_next = Where (valid_t, n_r, n_in)
-            m_next = Where (valid_t, m_r, m_in)
-            y_step = Where (valid_t, y_r, zero)
+            y_next, c_next, n_next, m_next, y_step = If (is_ragged) <
+                then_branch = hold_ended () => (y_h, c_h, n_h, m_h, y_masked) {{
+                    y_h = Where (valid_t, y_r, y_in)
+                    c_h = Where (valid_t, c_r, c_in)
+                    n_h = Where (valid_t, n_r, n_in)
+                    m_h = Where (valid_t, m_r, m_in)
+                    y_masked = Where (valid_t, y_r, zero)
+                }}, else_branch = move_all () => (y_a, c_a, n_a, m_a, y_all) {{
+                    y_a = Identity (y_r)
+                    c_a = Identity (c_r)
+                    n_a = Identity (n_r)
+                    m_a = Identity (m_r)
+                    y_all = Identity (y_r)
+                }}>
 """
 
 SLSTM_BODY = f"""
     T = Shape <start = 1, end = 2> (gates)
+    {ragged_rows()}
     {valid_steps("T")}
     zero_f = Constant <value_float = 0.0> ()
     one_f = Constant <value_float = 1.0> ()

@@ -31,4 +31,6 @@ def activate(g: Emitter, x: ir.Value, kind: Activation) -> ir.Value:
     if kind == "relu^2":
         positive = g.op("Relu", x)
         return g.op("Mul", positive, positive)
-    return g.op({"relu": "Relu", "selu": "Selu", "sigmoid": "Sigmoid"}[kind], x)
+    if kind == "selu":  # not defined for bfloat16 before opset 22
+        return g.cast(g.op("Selu", g.cast(x, "float32")), g.dtype)
+    return g.op({"relu": "Relu", "sigmoid": "Sigmoid"}[kind], x)

@@ -19,9 +19,11 @@ from xlstm_export.lowering.layers.conv import causal_conv
 from xlstm_export.lowering.layers.linear import (
     block_diagonal,
     gates,
+    gates_by_group,
     linear,
     packed_width,
     spread_gates,
+    ungroup,
 )
 from xlstm_export.lowering.layers.norm import head_norm
 from xlstm_export.lowering.layers.state_io import StateIO
@@ -45,7 +47,8 @@ def mlstm_mixer(
         q, k, v, o = linear(g, x, spread, _PROJECTIONS, g.dtype)
         (partial,) = linear(g, normed, spread, ("gates",), "float32")
     i, f = gates(g, partial, weights, _GATES, pieces)
-    h = _cell(g, (q, k, v), (i, f), mixer.cell, layer, states)
+    heads = [g.reshape(x, 0, 0, mixer.cell.heads, -1) for x in (q, k, v)]
+    h = _cell(g, heads, (i, f), mixer.cell, layer, states)
     h = head_norm(g, h, mixer.cell.heads, mixer.cell.v_size, mixer.head_norm_eps, weights)
     h = g.op("Mul", g.op("Sigmoid", o), h)
     return linear(g, h, weights, ("out",), g.dtype)[0]
@@ -61,35 +64,27 @@ def up_projected_mixer(
     conv = causal_conv(g, inner, weights, layer, states) if has_conv else silu(g, inner)
     blocks, size = mixer.inner_size // mixer.block_size, mixer.block_size
     width = packed_width(blocks, size)
-    q, k = block_diagonal(g, conv, weights, ("q", "k"), width)
-    (v,) = block_diagonal(g, inner, weights, ("v",), width)
-    i, f = _gates_of_qkv(g, (q, k, v), weights)
-    h = _cell(g, (q, k, v), (i, f), mixer.cell, layer, states)
+    heads = mixer.cell.heads
+    qk = block_diagonal(g, conv, weights, ("q", "k"), width)
+    values = block_diagonal(g, inner, weights, ("v",), width)
+    i, f = gates_by_group(g, (qk, values), weights, _GATES, (2, 1), width)
+    qkv = [*ungroup(g, qk, width, 2, heads), *ungroup(g, values, width, 1, heads)]
+    h = _cell(g, qkv, (i, f), mixer.cell, layer, states)
     h = head_norm(g, h, mixer.cell.heads, mixer.cell.v_size, mixer.head_norm_eps, weights)
     skip = g.weight(f"{g.scope}/skip.weight", weights["skip.weight"])
     h = g.op("Mul", g.op("Add", h, g.op("Mul", conv, skip)), silu(g, z))
     return linear(g, h, weights, ("out",), g.dtype)[0]
 
 
-def _gates_of_qkv(g: Emitter, qkv: Sequence[ir.Value], weights: Weights) -> Sequence[ir.Value]:
-    """i, f [B,T,N] = W cat(q, k, v) + b in float32."""
-    joined = g.cast(g.op("Concat", *qkv, axis=-1), "float32")
-    matrix, pieces = spread_gates(weights, _GATES)
-    (partial,) = linear(g, joined, {"gates.weight": matrix}, ("gates",), "float32")
-    return gates(g, partial, weights, _GATES, pieces)
-
-
 def _cell(
     g: Emitter, qkv: Sequence[ir.Value], gates: Sequence[ir.Value], cell: MLSTMCell, layer: int,
     states: StateIO,
 ) -> ir.Value:  # fmt: skip
-    """h [B,T,N,V] from flat q, k, v [B,T,*] and float32 gates [B,T,N]."""
-    sizes = (cell.qk_size, cell.qk_size, cell.v_size)
-    heads = [g.reshape(x, 0, 0, cell.heads, s) for x, s in zip(qkv, sizes, strict=True)]
+    """h [B,T,N,V] from q, k, v [B,T,N,*] and float32 gates [B,T,N]."""
     past = states.take(layer, "mlstm", "Cnm")
     h, *present = g.custom(
         "XlstmMLSTM",
-        [*heads, *gates, *past, states.lengths],
+        [*qkv, *gates, *past, states.lengths],
         gate_soft_cap=cell.gate_soft_cap,
         eps=cell.eps,
         scale_side=cell.scale_side,

@@ -1,0 +1,47 @@
+"""The real command line in a child process, with the peak memory it reached."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_PROGRAM = """
+import re, sys
+from xlstm_export.cli.main import main
+try:
+    main()
+finally:
+    status = open("/proc/self/status").read()
+    sys.stderr.write("\\n" + re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
+"""
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """What a command printed, the seconds from start to exit, and its peak resident bytes.
+
+    The peak is VmHWM at exit: pages of mapped files count.
+    """
+
+    stdout: str
+    seconds: float
+    peak_bytes: int
+
+
+def run_cli(arguments: Sequence[str]) -> ChildRun:
+    """``xlstm-export`` with ``arguments``; raises RuntimeError with its message when it fails."""
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - start
+    messages, _, peak = result.stderr.rpartition("\n")
+    if result.returncode != 0:
+        raise RuntimeError(f"{arguments[0]} failed: {messages.strip() or peak}")
+    return ChildRun(result.stdout, seconds, int(peak) * 1024)

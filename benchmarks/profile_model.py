@@ -1,0 +1,156 @@
+"""Where a bundle's time goes in ONNX Runtime: by operator, in our layers and in function bodies.
+
+python -m benchmarks.profile_model BUNDLE [--steps 512] [--threads 2] [--nodes] [--json F]
+
+The profiler itself costs some microseconds per node: shares of a one-token step are those of a
+slower step. Each node's time is the median over the runs, less that of the nodes inside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import machine_facts, write_json
+from xlstm_export.model.manifest import Manifest, read_manifest
+from xlstm_export.runtime.ort import MODEL_FILE, cpu_threads
+
+_KERNEL = "_kernel_time"
+
+
+@dataclass(frozen=True)
+class NodeTime:
+    """One executed node: median seconds of its own, and where it comes from."""
+
+    name: str
+    op_type: str
+    seconds: float
+    in_body: bool
+
+
+def profile(bundle: Path, steps: int, threads: int, runs: int, batch: int = 1) -> list[NodeTime]:
+    """Times of every node that one call over ``steps`` executes, in order of execution."""
+    with tempfile.TemporaryDirectory(prefix="xlstm-profile-") as folder:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "ort")
+        path = str(bundle / MODEL_FILE)
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        feeds = _feeds(session, read_manifest(bundle), batch, steps)
+        for _ in range(runs):
+            session.run(None, feeds)
+        log = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [e for e in log if e.get("cat") == "Node" and e["name"].endswith(_KERNEL)]
+    return node_times(kernels, runs + 1)  # the first one made the states, and warmed up
+
+
+def node_times(events: list[dict[str, Any]], runs: int) -> list[NodeTime]:
+    """Kernel events of ``runs`` equal runs, the first left out, as one list of nodes."""
+    events = sorted(events, key=lambda e: (e["ts"], -e["dur"]))
+    per_run = len(events) // runs
+    if per_run * runs != len(events):
+        raise RuntimeError(f"{len(events)} events do not divide into {runs} equal runs")
+    own, depth = _own_times(events)
+    medians = np.median(own.reshape(runs, per_run)[1:], axis=0) * 1e-6
+    nodes = []
+    for index in range(per_run):
+        name = events[-per_run + index]["name"].removesuffix(_KERNEL)
+        # our emitter names its nodes by path; those of an inlined body have generic names
+        in_body = depth[-per_run + index] > 0 or not name.startswith("/")
+        op_type = events[-per_run + index]["args"]["op_name"]
+        nodes.append(NodeTime(name, op_type, float(medians[index]), in_body))
+    return nodes
+
+
+def _own_times(events: list[dict[str, Any]]) -> tuple[np.ndarray[Any, Any], list[int]]:
+    """Microseconds of each event less those of the events inside it, and nesting depths."""
+    own = np.array([e["dur"] for e in events], np.float64)
+    depth: list[int] = []
+    open_: list[int] = []
+    for index, event in enumerate(events):
+        while open_ and event["ts"] >= events[open_[-1]]["ts"] + events[open_[-1]]["dur"]:
+            open_.pop()
+        if open_:
+            own[open_[-1]] -= event["dur"]
+        depth.append(len(open_))
+        open_.append(index)
+    return own, depth
+
+
+def _feeds(
+    session: ort.InferenceSession, manifest: Manifest, batch: int, steps: int
+) -> dict[str, Any]:
+    """Random inputs, and states from a first call so that they are not zero."""
+    random = np.random.default_rng(0)
+    feeds: dict[str, Any] = {}
+    for state in manifest.states:
+        feeds[state.input] = np.zeros((batch, *(int(d) for d in state.shape[1:])), state.dtype)
+    first = manifest.inputs[0]
+    if first.dtype == "int64":
+        feeds[first.name] = random.integers(0, 256, (batch, steps))
+    else:
+        width = int(first.shape[-1])
+        feeds[first.name] = random.standard_normal((batch, steps, width)).astype(first.dtype)
+    if manifest.ragged:
+        feeds["sequence_lengths"] = np.full(batch, -1, np.int32)
+    outputs = [s.output for s in manifest.states]
+    for state, value in zip(manifest.states, session.run(outputs, feeds), strict=True):
+        feeds[state.input] = value
+    return feeds
+
+
+def main() -> None:
+    """Profile one bundle and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--steps", type=int, default=512, help="tokens per call; 1 is a decode")
+    parser.add_argument("--threads", type=int, default=cpu_threads())
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--top", type=int, default=25, help="rows to print")
+    parser.add_argument("--nodes", action="store_true", help="rows are nodes, not operator types")
+    parser.add_argument("--json", type=Path, help="file to write everything to")
+    arguments = parser.parse_args()
+    nodes = profile(arguments.bundle, arguments.steps, arguments.threads, arguments.runs)
+    _print(nodes, arguments)
+    if arguments.json:
+        facts = machine_facts(arguments.threads)
+        write_json(arguments.json, {"machine": facts, "nodes": [vars(n) for n in nodes]})
+
+
+def _print(nodes: list[NodeTime], arguments: argparse.Namespace) -> None:
+    seconds: Counter[tuple[str, str]] = Counter()
+    calls: Counter[tuple[str, str]] = Counter()
+    for node in nodes:
+        key = ("body" if node.in_body else "layer", node.name if arguments.nodes else node.op_type)
+        seconds[key] += node.seconds
+        calls[key] += 1
+    total = sum(seconds.values())
+    table = Table(title=f"{arguments.bundle.name}, {arguments.steps} steps, {len(nodes)} nodes run")
+    for column in ("where", "node" if arguments.nodes else "operator"):
+        table.add_column(column)
+    for column in ("runs", "ms", "share"):
+        table.add_column(column, justify="right")
+    for (where, what), value in seconds.most_common(arguments.top):
+        count = str(calls[where, what])
+        table.add_row(where, what, count, f"{value * 1e3:.3f}", f"{value / total:.1%}")
+    body = sum(value for (where, _), value in seconds.items() if where == "body")
+    table.add_section()
+    table.add_row("body", "all", "", f"{body * 1e3:.3f}", f"{body / total:.1%}")
+    table.add_row("all", "all", "", f"{total * 1e3:.3f}", "100%")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
