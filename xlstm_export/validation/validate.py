@@ -24,9 +24,11 @@ from xlstm_export.validation.compare import (
     ROLLOUT,
     WITNESSES,
     Panel,
+    TensorResult,
     compare_ragged,
     compare_rollout,
     relative_distance,
+    share,
 )
 from xlstm_export.validation.operators import check_operators
 from xlstm_export.validation.report import Report, decide
@@ -36,6 +38,10 @@ Progress = Callable[[str, int, int], None]
 _EMULATED = (
     "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and its "
     "result was rounded to bfloat16"
+)
+_REPEATED = (
+    "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
+    "tensor the middle result counts"
 )
 _READER_STEPS = 16
 
@@ -60,13 +66,19 @@ def validate_bundle(
     notes: list[str] = []
     own = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
-    inputs = rollout_inputs(checkpoint.spec, batch + WITNESSES, sum(ROLLOUT), seed)
     subject = _subject(bundle, manifest, notes)
     panel = Panel(subject, oracle or own, own, *_yardsticks(checkpoint, manifest.dtype))
-    results = compare_rollout(panel, inputs, batch, ROLLOUT, manifest, progress)
-    if manifest.ragged:
-        results += compare_ragged(panel, subject.run, inputs[:batch], manifest)
-    results += check_operators(BundleOperators(bundle, manifest), seed)
+    operators = BundleOperators(bundle, manifest)
+
+    def sample(seed: int) -> list[TensorResult]:
+        inputs = rollout_inputs(checkpoint.spec, batch + WITNESSES, sum(ROLLOUT), seed)
+        results = compare_rollout(panel, inputs, batch, ROLLOUT, manifest, progress)
+        if manifest.ragged:
+            results += compare_ragged(panel, subject.run, inputs[:batch], manifest)
+        return results + check_operators(operators, seed)
+
+    results = middle_of_samples(sample, seed, notes)
+    probe = rollout_inputs(checkpoint.spec, batch, _READER_STEPS, seed)
     return Report(
         verdict=decide(results, oracle is not None),
         bundle=str(bundle),
@@ -76,9 +88,7 @@ def validate_bundle(
         subject_ops=subject.describe(),
         reference=panel.exact.name,
         yardsticks=(panel.recurrent.name, panel.chunkwise.name),
-        reader_distance=(
-            relative_distance(own, oracle, inputs[:batch, :_READER_STEPS]) if oracle else None
-        ),
+        reader_distance=relative_distance(own, oracle, probe) if oracle else None,
         batch=batch,
         calls=ROLLOUT,
         seed=seed,
@@ -86,6 +96,26 @@ def validate_bundle(
         versions=versions(),
         results=tuple(results),
     )
+
+
+def middle_of_samples(
+    sample: Callable[[int], list[TensorResult]], seed: int, notes: list[str]
+) -> list[TensorResult]:
+    """Results of ``sample(seed)``; where one breaks the rule, the middle one of three samples.
+
+    A wrong bundle breaks the rule on every sample. A right one may on a single sample, where one
+    badly conditioned step dominates the largest error of both sides; that is chance.
+    """
+    first = sample(seed)
+    if all(result.judgement.ok for result in first):
+        return first
+    notes.append(_REPEATED)
+    samples = (first, sample(seed + 1), sample(seed + 2))
+    return [sorted(same, key=_share)[1] for same in zip(*samples, strict=True)]
+
+
+def _share(result: TensorResult) -> float:
+    return share(result.judgement)
 
 
 def rollout_inputs(spec: ModelSpec, batch: int, steps: int, seed: int) -> Array:
