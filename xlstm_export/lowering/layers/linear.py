@@ -74,7 +74,6 @@ def gates_by_group(
     Each group of channels is one short sum, see ``spread_gates``, and there is nothing to move.
     """
     joined = concatenate([weights[f"{path}.weight"] for path in paths], axis=0)
-    sizes = [weights[f"{path}.weight"].shape[0] for path in paths]
     rows, size = joined.shape[0], joined.shape[1] // sum(counts)
     partial, start = None, 0
     for index, (product, count) in enumerate(zip(products, counts, strict=True)):
@@ -89,10 +88,7 @@ def gates_by_group(
         y = g.op("MatMul", g.cast(product, "float32"), matrix, role="gates")
         partial = y if partial is None else g.op("Add", partial, y)
     assert partial is not None
-    y = g.op("ReduceSum", partial, g.ints(1), keepdims=0)
-    bias = concatenate([weights[f"{path}.bias"] for path in paths], axis=0)
-    y = g.op("Add", y, g.weight(f"{g.scope}/gates.bias", bias, "float32"))
-    return g.split(y, sizes)
+    return _sum_pieces(g, partial, 1, weights, paths)
 
 
 def gates(
@@ -103,10 +99,18 @@ def gates(
     Returns one float32 value [B,T,N] per path.
     """
     sizes = [weights[f"{path}.weight"].shape[0] for path in paths]
-    y = g.op("ReduceSum", g.reshape(partial, 0, 0, pieces, sum(sizes)), g.ints(2), keepdims=0)
+    by_piece = g.reshape(partial, 0, 0, pieces, sum(sizes))
+    return _sum_pieces(g, by_piece, 2, weights, paths)
+
+
+def _sum_pieces(
+    g: Emitter, partial: ir.Value, axis: int, weights: Weights, paths: Sequence[str]
+) -> Sequence[ir.Value]:
+    """Gates [B,T,N], one per path, from partial sums along ``axis``; the biases come last."""
+    y = g.op("ReduceSum", partial, g.ints(axis), keepdims=0)
     bias = concatenate([weights[f"{path}.bias"] for path in paths], axis=0)
-    y = g.op("Add", y, g.weight(f"{g.scope}/{'_'.join(paths)}.bias", bias, "float32"))
-    return g.split(y, sizes)
+    y = g.op("Add", y, g.weight(f"{g.scope}/gates.bias", bias, "float32"))
+    return g.split(y, [weights[f"{path}.weight"].shape[0] for path in paths])
 
 
 def spread_gates(weights: Weights, paths: Sequence[str]) -> tuple[Weight, int]:
