@@ -1,0 +1,77 @@
+#include "pool.h"
+
+#include <system_error>
+
+namespace xlstm {
+namespace {
+
+// A worker looks for the next call this often before it sleeps: a decode loop calls again within
+// microseconds, and waking a sleeping thread costs more than a small call.
+constexpr int kSpins = 20000;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+Pool::Pool(int threads) {
+  workers_.reserve(threads - 1);
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error&) {
+    // the threads there are do the work
+  }
+}
+
+Pool::~Pool() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+    ++generation_;
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void Pool::run(void (*task)(void*, int64_t), void* context, int64_t count) {
+  task_ = task;
+  context_ = context;
+  count_ = count;
+  next_ = 0;
+  busy_ = static_cast<int>(workers_.size());
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++generation_;
+  }
+  wake_.notify_all();
+  take_tasks();
+  while (busy_ != 0) pause();
+}
+
+void Pool::work() {
+  uint64_t seen = 0;
+  for (;;) {
+    for (int spin = 0; spin < kSpins && generation_ == seen; ++spin) pause();
+    if (generation_ == seen) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [&] { return generation_ != seen; });
+    }
+    seen = generation_;
+    if (stop_) return;
+    take_tasks();
+    --busy_;
+  }
+}
+
+void Pool::take_tasks() {
+  for (;;) {
+    const int64_t index = next_++;
+    if (index >= count_) return;
+    task_(context_, index);
+  }
+}
+
+}  // namespace xlstm

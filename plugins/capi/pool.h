@@ -1,0 +1,43 @@
+// Threads for callers that have none of their own.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace xlstm {
+
+// A fixed set of threads that share one call's tasks; the caller takes part. One run at a time.
+class Pool {
+ public:
+  // `threads` >= 1 counts the caller. Where the system gives fewer, there are fewer.
+  explicit Pool(int threads);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Call task(context, i) for every i in [0, count); return when all are done.
+  void run(void (*task)(void*, int64_t), void* context, int64_t count);
+
+ private:
+  void work();
+  void take_tasks();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int> busy_{0};
+  std::atomic<int64_t> next_{0};
+  std::atomic<bool> stop_{false};
+  void (*task_)(void*, int64_t) = nullptr;
+  void* context_ = nullptr;
+  int64_t count_ = 0;
+};
+
+}  // namespace xlstm
