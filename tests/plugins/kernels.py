@@ -7,22 +7,18 @@ aligned address, between canary bytes that are checked; outputs and workspace st
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Mapping
 from enum import IntEnum
 from functools import cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.cases import NUMPY_DTYPES, Array, Inputs, OpCase
+from xlstm_export.native import c_library_path
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TX_DTYPES, OpSchema, TensorSpec, state_dtype
-
-LIBRARY_VARIABLE = "XLSTM_TEST_C_LIBRARY"
-"""Environment variable: the library to test in place of the installed one (sanitized builds)."""
 
 ALIGNMENT = 64
 CANARY, NAN_BYTE = 0xA5, 0xFF
@@ -67,12 +63,10 @@ class Call(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL:
     """The library with its signatures declared. Raises RuntimeError where there is none."""
-    from xlstm_export.native import c_library_path
-
-    path = os.environ.get(LIBRARY_VARIABLE) or c_library_path()
+    path = c_library_path()
     if path is None:
         raise RuntimeError("there is no libxlstm_c: `make wheel` builds it")
-    lib = ctypes.CDLL(str(Path(path)))
+    lib = ctypes.CDLL(str(path))
     call, size, status = ctypes.POINTER(Call), ctypes.POINTER(ctypes.c_size_t), ctypes.c_int32
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "xlstm_version": (ctypes.c_char_p, []),

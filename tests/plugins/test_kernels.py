@@ -121,7 +121,7 @@ def test_any_size_obeys_the_rule(case: OpCase, tx: str) -> None:
 
 
 @every_tx
-@pytest.mark.parametrize("case", (*OP_CASES, *SIZES), ids=str)
+@pytest.mark.parametrize("case", [*OP_CASES, *SIZES], ids=str)
 def test_threads_aliases_packing_and_alignment_change_no_bit(case: OpCase, tx: str) -> None:
     inputs = make_inputs(case, tx)
     plain = run_kernel(case, inputs, tx)
