@@ -1,29 +1,57 @@
 # make demo: set up, then checkpoint -> bundle -> verdict -> generation on the shipped models.
 # make test: set up, then linters, types, and the full test suite.
+# make wheel: build a wheel with the native CPU kernels into dist/, and put the same libraries into
+#   this checkout. It fetches ONNX Runtime's C headers, unless XLSTM_ORT_INCLUDE names their folder.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP_FLAGS := --quiet --disable-pip-version-check
 # torch comes first and pinned: a range would let other packages pull in a CUDA build
 TORCH ?= torch==2.13.0
 # the ONNX Runtimes every bundle must load in, beside the installed one
 ORT_VERSIONS := 1.20.1 1.23.2
 ORT_DIRS := $(foreach v,$(ORT_VERSIONS),$(CURDIR)/.ort/$(v))
 OUT := out
+HEADERS := $(CURDIR)/build/onnxruntime-headers
+LIBRARY := xlstm_export/lib/libxlstm_ort.so
+SOURCES := CMakeLists.txt pyproject.toml xlstm_export/__init__.py \
+  $(shell find plugins xlstm_export/ops -type f -not -name '*.pyc')
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: setup demo test lint clean
+.PHONY: setup wheel demo test lint clean
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,validate,test]'
+
+$(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python $(LIBRARY)
+	$(BIN)/pip install $(PIP_FLAGS) $(TORCH)
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,test]'
 	touch $@
 
+# Build isolation brings cmake and ninja where the machine has none; build/native stays, so that a
+# second build compiles what has changed.
+wheel: | $(BIN)/python
+	@command -v $(CXX) >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null || \
+	  { echo "make wheel needs a C++17 compiler: install g++ or clang++" >&2; exit 1; }
+	$(if $(XLSTM_ORT_INCLUDE),,sh plugins/fetch_onnxruntime_headers.sh $(HEADERS))
+	rm -rf build/unpacked dist/xlstm_export-*.whl
+	$(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
+	  --config-settings=wheel.cmake=true \
+	  --config-settings=cmake.define.XLSTM_ORT=ON \
+	  --config-settings=cmake.define.XLSTM_ORT_INCLUDE=$(or $(XLSTM_ORT_INCLUDE),$(HEADERS))
+	$(BIN)/python -m zipfile -e dist/xlstm_export-*.whl build/unpacked
+	rm -rf xlstm_export/lib xlstm_export/include
+	mv build/unpacked/xlstm_export/lib build/unpacked/xlstm_export/include xlstm_export/
+	@ls dist/xlstm_export-*.whl $(LIBRARY)
+
+$(LIBRARY): $(SOURCES)
+	$(MAKE) wheel
+
 .ort/%/onnxruntime/__init__.py: | $(VENV)/.ready
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .ort/$* onnxruntime==$*
+	$(BIN)/pip install $(PIP_FLAGS) --no-deps --target .ort/$* onnxruntime==$*
 	touch $@
 
 demo: setup
@@ -39,4 +67,4 @@ test: lint $(foreach v,$(ORT_VERSIONS),.ort/$(v)/onnxruntime/__init__.py)
 	XLSTM_ORT_DIRS=$(subst $(space),:,$(ORT_DIRS)) $(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .ort $(OUT) build dist
+	rm -rf $(VENV) .ort $(OUT) build dist xlstm_export/lib xlstm_export/include

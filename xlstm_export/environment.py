@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 import sys
 from dataclasses import dataclass
 
 from xlstm_export import __version__
+from xlstm_export.errors import BackendUnavailableError
+from xlstm_export.native import load_ort_library
 
 _REPORTED = (
     "numpy", "onnx", "onnx-ir", "onnxruntime", "torch", "xlstm", "mlstm_kernels", "transformers",
@@ -40,7 +43,8 @@ def diagnose() -> list[Finding]:
     return [
         Finding("xlstm-export", True, f"{__version__}, Python {sys.version.split()[0]}"),
         Finding("processor", True, f"{platform.machine()}, {os.cpu_count()} logical, {_isa()}"),
-        *_onnxruntime(),
+        _onnxruntime(),
+        _native_kernels(),
         _package("validate: torch reference", "torch", "validate"),
         _package("validate block_stack, xlstm_large", "xlstm", "validate"),
         _package("validate xlstm_large, hf kernels", "mlstm_kernels", "validate"),
@@ -50,21 +54,41 @@ def diagnose() -> list[Finding]:
     ]
 
 
-def _onnxruntime() -> list[Finding]:
+def _onnxruntime() -> Finding:
+    what = "run: ONNX Runtime"
     cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
     if cpu and gpu:
         cure = (
             "pip uninstall onnxruntime onnxruntime-gpu, then install one: they overwrite each other"
         )
-        return [
-            Finding(
-                "run: ONNX Runtime", False, f"onnxruntime {cpu} and onnxruntime-gpu {gpu}", cure
-            )
-        ]
+        return Finding(what, False, f"onnxruntime {cpu} and onnxruntime-gpu {gpu}", cure)
     if not cpu and not gpu:
-        return [Finding("run: ONNX Runtime", False, "missing", "pip install 'xlstm-export[cpu]'")]
-    flavour = f"onnxruntime {cpu}" if cpu else f"onnxruntime-gpu {gpu}"
-    return [Finding("run: ONNX Runtime", True, f"{flavour}, operators by their function bodies")]
+        return Finding(what, False, "missing", "pip install 'xlstm-export[cpu]'")
+    return Finding(what, True, f"onnxruntime {cpu}" if cpu else f"onnxruntime-gpu {gpu}")
+
+
+def _native_kernels() -> Finding:
+    """Loads the library (some 100 kB), as a session would."""
+    what = "run: native CPU kernels"
+    try:
+        library = load_ort_library()
+    except BackendUnavailableError as error:
+        found, _, cure = str(error).rpartition("; ")
+        return Finding(what, False, found, cure)
+    if library is not None:
+        return Finding(what, True, f"{library}, {library.path}")
+    return Finding(what, False, "not built: function bodies run instead, slower", _how_to_build())
+
+
+def _how_to_build() -> str:
+    """What ``make wheel`` lacks on this machine, then the commands."""
+    before = []
+    if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
+        before.append("install a C++17 compiler (g++ or clang++)")
+    if not shutil.which("apt-get"):
+        before.append("set XLSTM_ORT_INCLUDE to the folder of onnxruntime_c_api.h")
+    steps = [*before, "make wheel in a checkout", "pip install dist/*.whl"]
+    return ", then ".join(steps)
 
 
 def _package(what: str, package: str, extra: str) -> Finding:

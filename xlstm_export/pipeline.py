@@ -112,6 +112,7 @@ def validate(
     *,
     family: str = "auto",
     upstream: bool = True,
+    native: bool = True,
     batch: int = 2,
     seed: int = 0,
     progress: Progress | None = None,
@@ -119,7 +120,8 @@ def validate(
     """Compare ``bundle`` in ONNX Runtime with the upstream module of ``source``; write the report.
 
     Without the upstream package, or with ``upstream`` False, the reference is our own float64
-    model and the verdict at most ``self-consistent``. Raises BundleError, CheckpointError,
+    model and the verdict at most ``self-consistent``. With ``native`` False the function bodies
+    are compared, also where native kernels are installed. Raises BundleError, CheckpointError,
     UnsupportedModelError, BackendUnavailableError.
     """
     try:
@@ -131,7 +133,7 @@ def validate(
         ) from error
     report = validate_bundle(
         bundle, source, find_family(source, family),
-        upstream=upstream, batch=batch, seed=seed, progress=progress,
+        upstream=upstream, native=native, batch=batch, seed=seed, progress=progress,
     )  # fmt: skip
     write_text(bundle / "reports" / "validation.json", to_json(report))
     write_text(bundle / "reports" / "validation.md", to_markdown(report))

@@ -26,4 +26,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Configuration of a weights file given alone."),
 ]
+NativeOption = Annotated[
+    bool, typer.Option(help="Compute operators with the native kernels where installed.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from xlstm_export import pipeline
-from xlstm_export.cli.arguments import BundleArgument, JsonOption
+from xlstm_export.cli.arguments import BundleArgument, JsonOption, NativeOption
 from xlstm_export.cli.console import console, error_console, print_json
-from xlstm_export.runtime.embeddings import run_embeddings
+from xlstm_export.runtime.embeddings import HiddenStates, run_embeddings
 from xlstm_export.runtime.generate import Sampling
+from xlstm_export.runtime.ort import OrtSession
 
 PromptOption = Annotated[
     str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="Text to continue.")
@@ -58,6 +59,7 @@ def run(
     inputs_embeds: EmbedsOption = None,
     output: OutputOption = None,
     threads: ThreadsOption = None,
+    native: NativeOption = True,
     json: JsonOption = False,
 ) -> None:
     """Generate with OUT: text where it has a tokenizer, ids otherwise.
@@ -70,10 +72,12 @@ def run(
     if (inputs_embeds is None) != (output is None):
         raise typer.BadParameter("--inputs-embeds and --output go together")
     if inputs_embeds is not None and output is not None:
-        _run_stack(bundle, inputs_embeds, output, threads, json)
+        start = time.perf_counter()
+        made = run_embeddings(bundle, inputs_embeds, output, threads, native=native)
+        _print_stack(made, time.perf_counter() - start, json)
         return
     text = prompt if prompt_file is None else _read_prompt(prompt_file)
-    generation = pipeline.open_generation(bundle, text, ids, threads)
+    generation = pipeline.open_generation(bundle, text, ids, threads, native=native)
     _generate(generation, max_new_tokens, Sampling(temperature, top_k, top_p, seed), json)
 
 
@@ -104,17 +108,12 @@ def _generate(
     typer.echo()
     error_console().print(
         f"{len(generation.prompt)} prompt + {len(chosen)} new tokens in {seconds:.2f} s, "
-        f"{generation.session.name}",
+        f"{_who(generation.session)}",
         style="dim",
     )
 
 
-def _run_stack(
-    bundle: Path, inputs_embeds: Path, output: Path, threads: int | None, json: bool
-) -> None:
-    start = time.perf_counter()
-    made = run_embeddings(bundle, inputs_embeds, output, threads)
-    seconds = time.perf_counter() - start
+def _print_stack(made: HiddenStates, seconds: float, json: bool) -> None:
     if json:
         print_json(
             {
@@ -126,7 +125,14 @@ def _run_stack(
             }
         )
         return
-    console().print(f"{made.output}: last_hidden_state {list(made.shape)}, {seconds:.2f} s")
+    console().print(
+        f"{made.output}: last_hidden_state {list(made.shape)}, {seconds:.2f} s, "
+        f"{_who(made.session)}"
+    )
+
+
+def _who(session: OrtSession) -> str:
+    return "; ".join([session.name, *session.describe().values()])
 
 
 def _show(text: str, json: bool) -> str:

@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from xlstm_export import pipeline
-from xlstm_export.cli.arguments import BundleArgument, ConfigOption, FamilyOption, JsonOption
+from xlstm_export.cli.arguments import (
+    BundleArgument,
+    ConfigOption,
+    FamilyOption,
+    JsonOption,
+    NativeOption,
+)
 from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, progress_bar
 from xlstm_export.families.hub import resolve_source
@@ -27,6 +33,7 @@ def validate(
     upstream: Annotated[
         bool, typer.Option(help="Compare with the upstream package where it is installed.")
     ] = True,
+    native: NativeOption = True,
     batch: Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)] = 2,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)] = 0,
     json: JsonOption = False,
@@ -42,6 +49,7 @@ def validate(
             resolve_source(reference, config),
             family=family,
             upstream=upstream,
+            native=native,
             batch=batch,
             seed=seed,
             progress=progress,

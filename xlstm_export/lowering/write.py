@@ -8,8 +8,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-MODEL_FILE = "model.onnx"
-DATA_FILE = "model.onnx.data"
+from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE
 
 EXTERNAL_FROM_BYTES = 1024
 ALIGNMENT = 4096

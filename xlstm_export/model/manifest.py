@@ -13,6 +13,8 @@ import dacite
 from xlstm_export.errors import BundleError
 
 MANIFEST_FILE = "xlstm_export.json"
+MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
 FORMAT_VERSION = 1
 
 

@@ -24,14 +24,14 @@ class HiddenStates:
 
 
 def run_embeddings(
-    bundle: Path, inputs_embeds: Path, output: Path, threads: int | None
+    bundle: Path, inputs_embeds: Path, output: Path, threads: int | None, *, native: bool = True
 ) -> HiddenStates:
     """Write ``last_hidden_state`` [B,T,D] of the embeddings [B,T,D] in ``inputs_embeds``, as .npy.
 
     Memory does not grow with T. Raises BundleError when the bundle or the file does not fit,
     TargetError when ``output`` cannot be written.
     """
-    session = OrtSession(bundle, threads=threads)
+    session = OrtSession(bundle, threads=threads, native=native)
     if session.manifest.is_language_model:
         raise BundleError(f"{bundle}: takes tokens, not embeddings; give --prompt or --ids")
     embeds = _open_embeddings(inputs_embeds, session.manifest.inputs[0].shape[-1])

@@ -95,13 +95,13 @@ class Generation:
 
 
 def open_generation(
-    bundle: Path, text: str | None, ids: str | None, threads: int | None
+    bundle: Path, text: str | None, ids: str | None, threads: int | None, *, native: bool = True
 ) -> Generation:
     """Open ``bundle`` on a prompt: ``text`` through its tokenizer, or comma-separated ``ids``.
 
     Raises BundleError when the bundle is no language model or the prompt does not fit it.
     """
-    session = OrtSession(bundle, threads=threads)
+    session = OrtSession(bundle, threads=threads, native=native)
     vocabulary = session.manifest.outputs[0].shape[-1]
     if not session.manifest.is_language_model or not isinstance(vocabulary, int):
         raise BundleError(

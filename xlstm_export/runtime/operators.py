@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from xlstm_export.model.manifest import Manifest
+from xlstm_export.model.manifest import MODEL_FILE, Manifest
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 from xlstm_export.ops.schema import TensorSpec, state_dtype
-from xlstm_export.runtime.ort import MODEL_FILE, import_onnxruntime
+from xlstm_export.runtime.ort import cpu_options, import_onnxruntime
 from xlstm_export.runtime.session import Array
 
 
@@ -26,10 +27,12 @@ class Operator:
 
 
 class BundleOperators:
-    """Runs single operators of ``bundle`` in ONNX Runtime by the bodies in its graph file."""
+    """Runs single operators of ``bundle`` in ONNX Runtime, computed as in ``OrtSession``."""
 
-    def __init__(self, bundle: Path, manifest: Manifest) -> None:
+    def __init__(self, bundle: Path, manifest: Manifest, *, native: bool = True) -> None:
         self._ort = import_onnxruntime()
+        self._options, self._implementation = cpu_options(self._ort, None, native)
+        self._sessions: dict[Operator, Any] = {}
         self._model = onnx.load(str(bundle / MODEL_FILE), load_external_data=False)
         self._shapes = {state.input: state.shape for state in manifest.states}
         # bfloat16 operands reach the body as float32, so float32 stands in for it
@@ -47,6 +50,20 @@ class BundleOperators:
 
     def run(self, operator: Operator, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name for ``inputs`` by name, in the types of the catalogue."""
+        if operator not in self._sessions:
+            self._sessions[operator] = self._ort.InferenceSession(
+                self._model_of(operator), self._options, providers=["CPUExecutionProvider"]
+            )
+        names = [t.name for t in CATALOG[operator.op_type].outputs]
+        results = self._sessions[operator].run(names, dict(inputs))
+        return dict(zip(names, results, strict=True))
+
+    def describe(self) -> dict[str, str]:
+        """Operator -> implementation that computes it."""
+        return {DOMAIN: self._implementation}
+
+    def _model_of(self, operator: Operator) -> bytes:
+        """One node with its body; every dimension is dynamic."""
         schema = CATALOG[operator.op_type]
         names = [t.name for t in schema.outputs]
         node = onnx.helper.make_node(
@@ -61,12 +78,7 @@ class BundleOperators:
             graph, functions=self._model.functions, opset_imports=self._model.opset_import,
             ir_version=self._model.ir_version,
         )  # fmt: skip
-        options = self._ort.SessionOptions()
-        options.log_severity_level = 4
-        session = self._ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        return bytes(model.SerializeToString())
 
     def _attributes(self, node: onnx.NodeProto) -> tuple[tuple[str, int | float], ...]:
         declared = {a.name for a in CATALOG[node.op_type].attributes}

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from xlstm_export.errors import BackendUnavailableError, BundleError
-from xlstm_export.model.manifest import Manifest, read_manifest
+from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
+from xlstm_export.native import CURE, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.session import Array
 
-MODEL_FILE = "model.onnx"
+BODIES = "function bodies of standard operators, in stock ONNX Runtime"
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 PIECE = 512
 """Longest stretch of time fed at once: memory does not grow with the prompt."""
@@ -36,15 +37,47 @@ def cpu_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class OrtSession:
-    """ONNX Runtime on the CPU, computing the operators by their function bodies.
+def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
+    """Session options for the CPU, and who computes the operators of a session made with them.
 
-    ``graph`` replaces the graph, on the same external data (the bfloat16 emulation does).
-    Raises BundleError, BackendUnavailableError.
+    Once registered, the native kernels replace the function bodies in every node. Without the
+    library, or with ``native`` False, the bodies run. Raises BackendUnavailableError when the
+    library is there and cannot be used.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or cpu_threads()
+    options.log_severity_level = 4  # what is raised says it
+    library = load_ort_library() if native else None
+    if library is None:
+        return options, BODIES
+    try:
+        options.register_custom_ops_library(str(library.path))
+    except Exception as error:  # ONNX Runtime raises many types of its own
+        raise BackendUnavailableError(
+            f"{library.path}: ONNX Runtime {ort.__version__} does not take it "
+            f"({_last_words(error)}); {CURE}"
+        ) from error
+    return options, str(library)
+
+
+def _last_words(error: Exception) -> str:
+    return "... " + (str(error).strip().splitlines() or [""])[0][-160:]
+
+
+class OrtSession:
+    """ONNX Runtime on the CPU, computing the operators by native kernels where they are built.
+
+    ``native`` False takes the function bodies. ``graph`` replaces the graph, on the same external
+    data (the bfloat16 emulation does). Raises BundleError, BackendUnavailableError.
     """
 
     def __init__(
-        self, bundle: Path, *, graph: bytes | None = None, threads: int | None = None
+        self,
+        bundle: Path,
+        *,
+        graph: bytes | None = None,
+        threads: int | None = None,
+        native: bool = True,
     ) -> None:
         ort = import_onnxruntime()
         self.manifest: Manifest = read_manifest(bundle)
@@ -58,9 +91,7 @@ class OrtSession:
         path = bundle / MODEL_FILE
         if not path.is_file():
             raise BundleError(f"{path}: missing; export again")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or cpu_threads()
-        options.log_severity_level = 4  # what is raised below says it
+        options, self._operators = cpu_options(ort, threads, native)
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         options.enable_mem_pattern = False
         options.add_session_config_entry(_DATA_FOLDER, str(bundle.resolve()))
@@ -69,9 +100,8 @@ class OrtSession:
                 graph or str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises many types of its own
-            reason = str(error).strip().splitlines()[0][-160:]
             raise BundleError(
-                f"{path}: ONNX Runtime cannot load it; export again (... {reason})"
+                f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
             ) from error
         self.name = f"ONNX Runtime {ort.__version__}, CPU, {self.manifest.dtype}"
         self._outputs = [o.name for o in self._session.get_outputs()]
@@ -82,7 +112,7 @@ class OrtSession:
 
     def describe(self) -> dict[str, str]:
         """Operator -> implementation that computes it in this session."""
-        return {DOMAIN: "function bodies of standard operators, in stock ONNX Runtime"}
+        return {DOMAIN: self._operators}
 
     def initial_states(self, batch: int) -> dict[str, Array]:
         """Zero states for ``batch`` rows, by state key."""

@@ -11,13 +11,13 @@ from xlstm_export.environment import versions
 from xlstm_export.errors import BackendUnavailableError, BundleError
 from xlstm_export.families.registry import Family
 from xlstm_export.families.source import Checkpoint, Source, fingerprint
-from xlstm_export.model.manifest import Manifest, read_manifest
+from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.operators import BundleOperators
-from xlstm_export.runtime.ort import MODEL_FILE, OrtSession
+from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.reference import ReferenceModel
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.validation.compare import (
@@ -52,6 +52,7 @@ def validate_bundle(
     module: Family,
     *,
     upstream: bool,
+    native: bool,
     batch: int,
     seed: int,
     progress: Progress | None = None,
@@ -66,9 +67,9 @@ def validate_bundle(
     notes: list[str] = []
     own = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
-    subject = _subject(bundle, manifest, notes)
+    subject = _subject(bundle, manifest, native, notes)
     panel = Panel(subject, oracle or own, own, *_yardsticks(checkpoint, manifest.dtype))
-    operators = BundleOperators(bundle, manifest)
+    operators = BundleOperators(bundle, manifest, native=native)
 
     def sample(seed: int) -> list[TensorResult]:
         inputs = rollout_inputs(checkpoint.spec, batch + WITNESSES, sum(ROLLOUT), seed)
@@ -157,11 +158,11 @@ def _yardsticks(checkpoint: Checkpoint, dtype: str) -> tuple[Session, Session]:
     )
 
 
-def _subject(bundle: Path, manifest: Manifest, notes: list[str]) -> OrtSession:
+def _subject(bundle: Path, manifest: Manifest, native: bool, notes: list[str]) -> OrtSession:
     """The bundle in ONNX Runtime; a bfloat16 one through a widened copy, which is noted."""
     if manifest.dtype != "bfloat16":
-        return OrtSession(bundle)
-    session = OrtSession(bundle, graph=emulated_graph(bundle / MODEL_FILE))
+        return OrtSession(bundle, native=native)
+    session = OrtSession(bundle, graph=emulated_graph(bundle / MODEL_FILE), native=native)
     session.name += " (emulated)"
     notes.append(_EMULATED)
     return session

@@ -1,0 +1,91 @@
+"""The native CPU kernels: where their libraries are, and what the loaded one says about itself."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlstm_export import __version__
+from xlstm_export.errors import BackendUnavailableError
+
+FOLDER_VARIABLE = "XLSTM_LIBRARY_DIR"
+ISA_VARIABLE = "XLSTM_CPU_ISA"
+CURE = "build it again with make wheel, or do without: --no-native (in Python native=False)"
+
+_ORT_LIBRARY = "libxlstm_ort.so"
+_C_LIBRARY = "libxlstm_c.so"
+
+
+def ort_library_path() -> Path | None:
+    """The custom-op library for ``SessionOptions.register_custom_ops_library``; None: not built.
+
+    It lies in the package's folder ``lib``, or in the one that XLSTM_LIBRARY_DIR names. Raises
+    BackendUnavailableError where that folder lacks it.
+    """
+    return _library_path(_ORT_LIBRARY)
+
+
+def c_library_path() -> Path | None:
+    """The kernels behind the plain C interface of ``xlstm_c.h``; as ``ort_library_path``."""
+    return _library_path(_C_LIBRARY)
+
+
+@dataclass(frozen=True)
+class NativeLibrary:
+    """A custom-op library, loaded into this process."""
+
+    path: Path
+    isa: str
+    """The instruction set its kernels use here: portable, neon, avx2 or avx512."""
+    version: str
+
+    def __str__(self) -> str:
+        """Who computes, for reports."""
+        return f"native CPU kernels ({self.isa}), {self.path.stem} {self.version}"
+
+
+def load_ort_library() -> NativeLibrary | None:
+    """Load the custom-op library and ask it; None where none is built.
+
+    ONNX Runtime gets the same image when it registers the path, so the answers hold for the
+    kernels it calls. Raises BackendUnavailableError when the library does not fit this machine or
+    this package, or XLSTM_CPU_ISA asks for what is not there.
+    """
+    path = ort_library_path()
+    if path is None:
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BackendUnavailableError(f"{path}: cannot be loaded ({error}); {CURE}") from error
+    try:
+        version_of, isa_of = library.xlstm_version, library.xlstm_cpu_isa
+    except AttributeError as error:
+        raise BackendUnavailableError(f"{path}: no library of xlstm-export; {CURE}") from error
+    version_of.restype = ctypes.c_char_p
+    version = (version_of() or b"").decode()
+    if version != __version__:
+        raise BackendUnavailableError(
+            f"{path}: version {version}, where xlstm-export is {__version__}; {CURE}"
+        )
+    name = ctypes.c_char_p()
+    if isa_of(ctypes.byref(name)) != 0:
+        raise BackendUnavailableError(
+            f"{ISA_VARIABLE}={os.environ.get(ISA_VARIABLE)}: not an instruction set of both this "
+            f"processor and {path.name}; unset it, or name portable, neon, avx2 or avx512"
+        )
+    return NativeLibrary(path, (name.value or b"").decode(), version)
+
+
+def _library_path(name: str) -> Path | None:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    path = Path(folder or Path(__file__).parent / "lib") / name
+    if path.is_file():
+        return path.resolve()
+    if folder:
+        raise BackendUnavailableError(
+            f"{FOLDER_VARIABLE}={folder}: has no {name}; correct or unset the variable"
+        )
+    return None
