@@ -1,4 +1,4 @@
-"""The C++ constants that ``generate_schema.py`` writes are the catalogue, as a compiler reads them."""
+"""The C++ constants that ``generate_schema.py`` writes are the catalogue, read by a compiler."""
 
 from __future__ import annotations
 
