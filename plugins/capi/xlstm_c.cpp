@@ -58,8 +58,6 @@ void run_in_pool(void* pool, void (*task)(void*, int64_t), void* context, int64_
 
 }  // namespace
 
-const char* xlstm_version(void) { return XLSTM_VERSION; }
-
 const char* xlstm_status_message(int32_t status) {
   return xlstm::status_message(static_cast<Status>(status));
 }
@@ -69,13 +67,6 @@ int32_t xlstm_find_op(const char* name) {
     if (std::strcmp(xlstm::kSchemas[op].name, name) == 0) return op;
   }
   return -1;
-}
-
-int32_t xlstm_cpu_isa(const char** name) {
-  xlstm::cpu::Isa isa;
-  const bool had = xlstm::cpu::select_isa(&isa);
-  if (name != nullptr) *name = xlstm::cpu::isa_name(isa);
-  return code(had ? Status::kOk : Status::kUnavailable);
 }
 
 xlstm_pool* xlstm_pool_create(int32_t threads) {
