@@ -1,0 +1,269 @@
+#include "kernel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+namespace xlstm::ort {
+namespace {
+
+// Into how many parts a call is cut. No ONNX Runtime says how large a session's pool is; it is one
+// thread per core unless the user asks for fewer, and parts beyond the pool's threads wait in turn.
+constexpr int kMostParts = 64;
+
+// A decode step needs little: no allocator then.
+constexpr size_t kStackWorkspace = 16384;
+
+struct SessionPool {
+  const OrtApi& api;
+  const OrtKernelContext* context;
+  OrtStatus* status;
+};
+
+struct Task {
+  void (*function)(void* context, int64_t index);
+  void* context;
+};
+
+void run_task(void* task, size_t index) {
+  const auto* work = static_cast<const Task*>(task);
+  work->function(work->context, static_cast<int64_t>(index));
+}
+
+void run_in_session(void* pool, void (*function)(void*, int64_t), void* context, int64_t count) {
+  auto* session = static_cast<SessionPool*>(pool);
+  Task task{function, context};
+  if (session->status != nullptr) return;
+  session->status = session->api.KernelContext_ParallelFor(session->context, run_task,
+                                                           static_cast<size_t>(count), 0, &task);
+}
+
+// Memory of the session's allocator, aligned for a kernel.
+class Workspace {
+ public:
+  Workspace(OrtAllocator* allocator, size_t bytes)
+      : allocator_(allocator), block_(allocator->Alloc(allocator, bytes + kWorkspaceAlignment)) {}
+  ~Workspace() {
+    if (block_ != nullptr) allocator_->Free(allocator_, block_);
+  }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  void* aligned() const {
+    const auto address = reinterpret_cast<uintptr_t>(block_);
+    return static_cast<char*>(block_) + (-address & (kWorkspaceAlignment - 1));
+  }
+  bool empty() const { return block_ == nullptr; }
+
+ private:
+  OrtAllocator* const allocator_;
+  void* const block_;
+};
+
+}  // namespace
+
+OrtStatus* failure(const OrtApi& api, const OpSchema& schema, const std::string& message) {
+  return api.CreateStatus(ORT_INVALID_ARGUMENT, (schema.name + (": " + message)).c_str());
+}
+
+OrtStatus* read_shape(const OrtApi& api, const OrtTensorTypeAndShapeInfo* info, int64_t* dims,
+                      size_t* rank) {
+  if (OrtStatus* status = api.GetDimensionsCount(info, rank)) return status;
+  return api.GetDimensions(info, dims, std::min<size_t>(*rank, kMaxRank));
+}
+
+Kernel::Kernel(const OrtApi& api, const OpSchema& schema, DType dtype)
+    : api_(api),
+      schema_(schema),
+      dtype_(dtype),
+      threads_(std::clamp<int>(static_cast<int>(std::thread::hardware_concurrency()), 1,
+                               kMostParts)) {}
+
+Kernel::~Kernel() {
+  if (allocator_ != nullptr) api_.ReleaseAllocator(allocator_);
+}
+
+OrtStatus* Kernel::create(const OrtApi& api, const OrtKernelInfo* info, const OpSchema& schema,
+                          DType dtype, Kernel** kernel) {
+  cpu::Isa isa;
+  if (!cpu::select_isa(&isa)) {
+    return failure(api, schema, status_message(Status::kUnavailable));
+  }
+  std::unique_ptr<Kernel> made(new Kernel(api, schema, dtype));
+  if (OrtStatus* status = made->read_attributes(info)) return status;
+  if (OrtStatus* status = made->pack_constant(info)) return status;
+  if (OrtStatus* status = api.KernelInfoGetAllocator(info, OrtMemTypeDefault, &made->allocator_)) {
+    return status;
+  }
+  *kernel = made.release();
+  return nullptr;
+}
+
+OrtStatus* Kernel::read_attributes(const OrtKernelInfo* info) {
+  for (int a = 0; a < schema_.attribute_count; ++a) {
+    const AttributeSchema& attribute = schema_.attributes[a];
+    const bool is_float = attribute.kind == AttributeKind::kFloat;
+    float number = 0;
+    int64_t integer = 0;
+    OrtStatus* missing =
+        is_float ? api_.KernelInfoGetAttribute_float(info, attribute.name, &number)
+                 : api_.KernelInfoGetAttribute_int64(info, attribute.name, &integer);
+    const std::string name = std::string("attribute ") + attribute.name;
+    if (missing != nullptr) {
+      api_.ReleaseStatus(missing);
+      return failure(api_, schema_, name + " is missing from the node, or no " +
+                                        (is_float ? "FLOAT" : "INT") +
+                                        "; every attribute is written on the node");
+    }
+    if (is_float && !std::isfinite(number)) return failure(api_, schema_, name + " is not finite");
+    if (!is_float && !(static_cast<double>(integer) >= attribute.low &&
+                       static_cast<double>(integer) <= attribute.high)) {
+      return failure(api_, schema_,
+                     name + " is " + std::to_string(integer) + ", expected " +
+                         std::to_string(static_cast<int64_t>(attribute.low)) + " to " +
+                         std::to_string(static_cast<int64_t>(attribute.high)));
+    }
+    const auto small = static_cast<int32_t>(integer);
+    static_assert(sizeof small == sizeof number);
+    std::memcpy(attributes_ + attribute.offset,
+                is_float ? static_cast<const void*>(&number) : &small, sizeof number);
+  }
+  return nullptr;
+}
+
+OrtStatus* Kernel::pack_constant(const OrtKernelInfo* info) {
+  const int input = cpu::packed_input(schema_.op);
+  if (input < 0) return nullptr;
+  int is_constant = 0;
+  const OrtValue* value = nullptr;
+  if (OrtStatus* status = api_.KernelInfoGetConstantInput_tensor(info, input, &is_constant, &value)) {
+    return status;
+  }
+  if (is_constant == 0 || value == nullptr) return nullptr;
+  OrtTensorTypeAndShapeInfo* shape = nullptr;
+  if (OrtStatus* status = api_.GetTensorTypeAndShape(value, &shape)) return status;
+  int64_t dims[kMaxRank];
+  size_t rank = 0;
+  OrtStatus* unread = read_shape(api_, shape, dims, &rank);
+  api_.ReleaseTensorTypeAndShapeInfo(shape);
+  if (unread != nullptr) return unread;
+  void* constant = nullptr;
+  // Only read: ORT 1.18 has no other way to a tensor's data.
+  if (OrtStatus* status = api_.GetTensorMutableData(const_cast<OrtValue*>(value), &constant)) {
+    return status;
+  }
+
+  Sizes sizes(schema_);
+  if (const std::string wrong = sizes.bind(input, dims, rank); !wrong.empty()) {
+    return failure(api_, schema_, wrong);
+  }
+  Problem problem{schema_.op, dtype_, {}};
+  for (int s = 0; s < schema_.size_count; ++s) {
+    problem.sizes[s] = sizes.values()[s] < 0 ? 1 : sizes.values()[s];
+  }
+  Status status = check_problem(problem);
+  if (status == Status::kOk) {
+    const size_t bytes = cpu::packed_size(problem);
+    if (bytes == 0) return nullptr;
+    packed_.reset(::operator new(bytes, std::align_val_t{kWorkspaceAlignment}));
+    status = cpu::pack(problem, constant, packed_.get());
+  }
+  if (status == Status::kOk) return nullptr;
+  return failure(api_, schema_, schema_.inputs[input].name + std::string(": ") +
+                                    status_message(status));
+}
+
+OrtStatus* Kernel::compute(OrtKernelContext* context) const {
+  Call call{};
+  call.problem.op = schema_.op;
+  call.problem.dtype = dtype_;
+  call.attributes = attributes_;
+  call.packed = packed_.get();
+  Sizes sizes(schema_);
+  if (OrtStatus* status = read_inputs(context, &sizes, &call)) return status;
+  if (const Status status = check_problem(call.problem); status != Status::kOk) {
+    return failure(api_, schema_, status_message(status) + (" (" + sizes.text() + ")"));
+  }
+  if (OrtStatus* status = make_outputs(context, sizes, &call)) return status;
+  const bool no_rows = call.problem.sizes[0] == 0;
+  return no_rows ? nullptr : run(context, &call);
+}
+
+OrtStatus* Kernel::read_inputs(OrtKernelContext* context, Sizes* sizes, Call* call) const {
+  for (int i = 0; i < schema_.input_count; ++i) {
+    const OrtValue* value = nullptr;
+    if (OrtStatus* status = api_.KernelContext_GetInput(context, i, &value)) return status;
+    if (value == nullptr) {
+      return failure(api_, schema_, std::string("input ") + schema_.inputs[i].name + " is missing");
+    }
+    OrtTensorTypeAndShapeInfo* shape = nullptr;
+    if (OrtStatus* status = api_.GetTensorTypeAndShape(value, &shape)) return status;
+    int64_t dims[kMaxRank];
+    size_t rank = 0;
+    OrtStatus* unread = read_shape(api_, shape, dims, &rank);
+    api_.ReleaseTensorTypeAndShapeInfo(shape);
+    if (unread != nullptr) return unread;
+    if (const std::string wrong = sizes->bind(i, dims, rank); !wrong.empty()) {
+      return failure(api_, schema_, wrong);
+    }
+    void* data = nullptr;
+    if (OrtStatus* status = api_.GetTensorMutableData(const_cast<OrtValue*>(value), &data)) {
+      return status;
+    }
+    call->inputs[i] = data;
+  }
+  if (const std::string wrong = sizes->check_lengths(); !wrong.empty()) {
+    return failure(api_, schema_, wrong);
+  }
+  std::copy_n(sizes->values(), schema_.size_count, call->problem.sizes);
+  call->lengths_size = sizes->lengths_size();
+  return nullptr;
+}
+
+OrtStatus* Kernel::make_outputs(OrtKernelContext* context, const Sizes& sizes, Call* call) const {
+  for (int o = 0; o < schema_.output_count; ++o) {
+    const TensorSchema& tensor = schema_.outputs[o];
+    int64_t dims[kMaxRank];
+    for (int i = 0; i < tensor.rank; ++i) dims[i] = sizes.of(tensor.dims[i]);
+    OrtValue* value = nullptr;
+    if (OrtStatus* status = api_.KernelContext_GetOutput(context, o, dims, tensor.rank, &value)) {
+      return status;
+    }
+    if (value == nullptr) {
+      return failure(api_, schema_, std::string("output ") + tensor.name +
+                                        " is missing from the node; the kernel writes every output");
+    }
+    if (OrtStatus* status = api_.GetTensorMutableData(value, &call->outputs[o])) return status;
+  }
+  return nullptr;
+}
+
+OrtStatus* Kernel::run(OrtKernelContext* context, Call* call) const {
+  SessionPool pool{api_, context, nullptr};
+  cpu::Parallel parallel;
+  parallel.threads = threads_;
+  parallel.pool = &pool;
+  parallel.run = run_in_session;
+
+  Status status;
+  call->workspace_size = cpu::workspace_size(call->problem, parallel.threads);
+  if (call->workspace_size <= kStackWorkspace) {
+    alignas(kWorkspaceAlignment) char stack[kStackWorkspace];
+    call->workspace = stack;
+    status = cpu::run(*call, parallel);
+  } else {
+    const Workspace workspace(allocator_, call->workspace_size);
+    if (workspace.empty()) {
+      return failure(api_, schema_,
+                     "no memory for a workspace of " + std::to_string(call->workspace_size) +
+                         " bytes");
+    }
+    call->workspace = workspace.aligned();
+    status = cpu::run(*call, parallel);
+  }
+  if (pool.status != nullptr) return pool.status;
+  return status == Status::kOk ? nullptr : failure(api_, schema_, status_message(status));
+}
+
+}  // namespace xlstm::ort
