@@ -6,7 +6,8 @@
 namespace xlstm {
 namespace {
 
-constexpr int64_t kMostBytes = int64_t{1} << 62;
+// More than any address space; what a kernel adds for padding and threads stays within int64.
+constexpr int64_t kMostBytes = int64_t{1} << 46;
 
 int64_t dim_size(const Dim& dim, const int64_t* sizes) {
   return dim.letter < 0 ? dim.added : sizes[dim.letter] + dim.added;

@@ -38,7 +38,7 @@ size_t element_size(DType dtype, TypeVar type);  // bytes
 // Element count of an operand; `lengths` counts as 1. The sizes must have passed check_problem.
 int64_t element_count(const TensorSchema& tensor, const int64_t* sizes);
 
-// Sizes in range and every operand's bytes below 2^62.
+// Sizes in range and every operand's bytes at most 2^46.
 Status check_problem(const Problem& problem);
 
 // Everything a kernel relies on: check_problem, and then pointers, alignment, aliasing, lengths

@@ -1,0 +1,223 @@
+// One chunk of the mLSTM: quadratic within, linear across.
+//
+// With m_t = max(log f_t + m_{t-1}, i_t) and D[t,s] = sum of log f over s < r <= t:
+//   h_t = (exp(D_0t + m - m_t) q_t C + sum_{s<=t} W[t,s] v_s) / denominator_t
+//   W[t,s] = (q_t k_s) exp(D[t,s] + i_s - m_t)
+//   C' = exp(D_0L + m - m_L) C + sum_s exp(D[L,s] + i_s - m_L) k_s v_s^T, n' likewise
+// D is cumulated per column s, never a difference of two sums. Source: ops/reference/mlstm.py.
+#pragma once
+
+#include "math.h"
+#include "mlstm_problem.h"
+
+namespace xlstm::cpu::XLSTM_ISA {
+
+template <class T>
+struct LaneIndices {
+  IntVec<T> values;
+  LaneIndices() {
+    for (int i = 0; i < kLanes<T>; ++i) values[i] = i;
+  }
+};
+
+// i, log f and m_t of the chunk's steps [start, start + length); returns the last m_t.
+template <class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE T mlstm_gates(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start,
+                           int64_t length, T m, MlstmScratch<T>& s) {
+  const int64_t first = (unit.row * x.time + start) * x.heads + unit.head;
+  for (int64_t t = 0; t < round_up(length, kLanes<T>); ++t) {
+    s.input_gate[t] = t < length ? x.i[first + t * x.heads] : T(0);
+    s.log_forget[t] = t < length ? x.f[first + t * x.heads] : T(0);
+  }
+  for (int64_t t = 0; t < length; t += kLanes<T>) {
+    store(s.input_gate + t, soft_cap<T>(load(s.input_gate + t), x.soft_cap));
+    const Vec<T> forget = soft_cap<T>(load(s.log_forget + t), x.soft_cap);
+    store(s.log_forget + t, log_sigmoid<T>(forget));
+  }
+  for (int64_t t = 0; t < length; ++t) {
+    const T kept = s.log_forget[t] + m;
+    m = kept < s.input_gate[t] ? s.input_gate[t] : kept;
+    s.stabiliser[t] = m;
+  }
+  return m;
+}
+
+// weights[t][s] = exp(D[t,s] + i_s - m_t), 0 for s > t; inter and floor.
+template <class T>
+XLSTM_INLINE void mlstm_decays(int64_t length, T m, MlstmScratch<T>& s) {
+  const IntVec<T> lanes = LaneIndices<T>().values;
+  const int64_t width = round_up(length, kTileColumns<T>);
+  for (int64_t c = 0; c < width; ++c) s.decay[c] = T(0);
+  for (int64_t c = length; c < width; ++c) s.input_gate[c] = T(0);
+  T from_start = T(0);
+  for (int64_t t = 0; t < length; ++t) {
+    from_start += s.log_forget[t];
+    s.inter[t] = from_start + m - s.stabiliser[t];
+    s.floor[t] = -s.stabiliser[t];
+    const Vec<T> forget = broadcast(s.log_forget[t]), row_m = broadcast(s.stabiliser[t]);
+    T* row = s.weights + t * s.row_stride;
+    for (int64_t c = 0; c < width; c += kLanes<T>) {
+      const IntVec<T> column = lanes + static_cast<typename Simd<T>::Integer>(c);
+      const auto now = static_cast<typename Simd<T>::Integer>(t);
+      if (c > t) {
+        store(row + c, zero<T>());
+        continue;
+      }
+      const Vec<T> decay = load(s.decay + c) + (column < now ? forget : zero<T>());
+      store(s.decay + c, decay);
+      const Vec<T> weight = exp<T>(decay + load(s.input_gate + c) - row_m);
+      store(row + c, column <= now ? weight : zero<T>());
+    }
+  }
+  for (int64_t t = 0; t < length; t += kLanes<T>) {
+    store(s.inter + t, exp<T>(load(s.inter + t)));
+    store(s.floor + t, exp<T>(load(s.floor + t)));
+  }
+  const T* last = s.weights + (length - 1) * s.row_stride;
+  for (int64_t c = 0; c < width; c += kLanes<T>) store(s.write + c, load(last + c));
+}
+
+// q scaled, k^T in panels, and k times its write weight.
+template <class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE void mlstm_pack(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start,
+                             int64_t length, MlstmScratch<T>& s) {
+  const int64_t rows = round_up(length, kTileRows), step = x.heads * x.qk_dim;
+  const int64_t first = ((unit.row * x.time + start) * x.heads + unit.head) * x.qk_dim;
+  const Vec<T> q_scale = broadcast(x.q_scale), k_scale = broadcast(x.k_scale);
+  for (int64_t t = 0; t < rows; ++t) {
+    T* q = s.q + t * s.qk_stride;
+    for (int64_t j = 0; j < x.qk_dim; j += kLanes<T>) {
+      const TX* source = x.q + first + t * step + j;
+      store(q + j, t < length ? load_wide_first(source, x.qk_dim - j) * q_scale : zero<T>());
+    }
+  }
+  for (int64_t t = 0; t < length; ++t) {
+    T* panel = s.k_panels + t / kTileColumns<T> * x.qk_dim * kTileColumns<T> + t % kTileColumns<T>;
+    T* written = s.k_written + t * s.qk_stride;
+    const Vec<T> write = broadcast(s.write[t]);
+    for (int64_t j = 0; j < s.qk_stride; j += kLanes<T>) {
+      const int64_t left = max_of(0, x.qk_dim - j);
+      const Vec<T> k = load_wide_first(x.k + first + t * step + j, left) * k_scale;
+      store(written + j, k * write);
+      const int64_t lanes = min_of(left, kLanes<T>);
+      for (int64_t lane = 0; lane < lanes; ++lane) panel[(j + lane) * kTileColumns<T>] = k[lane];
+    }
+  }
+  const int64_t end = round_up(length, kTileColumns<T>);
+  for (int64_t t = length; t < end; ++t) {
+    T* panel = s.k_panels + t / kTileColumns<T> * x.qk_dim * kTileColumns<T> + t % kTileColumns<T>;
+    for (int64_t j = 0; j < x.qk_dim; ++j) panel[j * kTileColumns<T>] = T(0);
+  }
+}
+
+// weights *= q k^T, and 1 / denominator of every step.
+template <class T>
+XLSTM_INLINE void mlstm_scores(int64_t length, int64_t qk_dim, T eps, MlstmScratch<T>& s) {
+  for (int64_t t = 0; t < length; t += kTileRows) {
+    const int64_t rows = min_of(kTileRows, length - t);
+    for (int64_t c = 0; c < t + rows; c += kTileColumns<T>) {
+      Tile<T> tile = zero_tile<T>();
+      multiply_add(tile, qk_dim, s.q + t * s.qk_stride, s.qk_stride, 1, s.k_panels + c * qk_dim);
+      for (int64_t r = 0; r < kTileRows; ++r) {
+        if (r >= rows) break;
+        T* weights = s.weights + (t + r) * s.row_stride + c;
+        for (int v = 0; v < kTileVectors; ++v) {
+          T* place = weights + v * kLanes<T>;
+          store(place, load(place) * tile.at[r][v]);
+        }
+      }
+    }
+  }
+  for (int64_t t = length; t < round_up(length, kTileRows); ++t) {
+    for (int64_t c = 0; c < s.row_stride; c += kLanes<T>) {
+      store(s.weights + t * s.row_stride + c, zero<T>());
+    }
+  }
+  for (int64_t t = 0; t < length; ++t) {
+    Vec<T> past = zero<T>(), within = zero<T>();
+    for (int64_t j = 0; j < qk_dim; j += kLanes<T>) {
+      past = fma(load(s.q + t * s.qk_stride + j), load(s.n + j), past);
+    }
+    for (int64_t c = 0; c <= t; c += kLanes<T>) within += load(s.weights + t * s.row_stride + c);
+    const T q_n = sum_lanes<T>(fma(broadcast(s.inter[t]), past, within));
+    const T size = q_n < T(0) ? -q_n : q_n;
+    s.inverse[t] = T(1) / ((size < s.floor[t] ? s.floor[t] : size) + eps);
+  }
+}
+
+// n' = keep n + sum_s k_s write_s
+template <class T>
+XLSTM_INLINE void mlstm_carry_n(int64_t length, T keep, MlstmScratch<T>& s) {
+  for (int64_t j = 0; j < s.qk_stride; j += kLanes<T>) {
+    Vec<T> sum = load(s.n + j) * broadcast(keep);
+    for (int64_t t = 0; t < length; ++t) sum += load(s.k_written + t * s.qk_stride + j);
+    store(s.n + j, sum);
+  }
+}
+
+// h of one panel of columns, and its C carried over the chunk.
+template <class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE void mlstm_panel(const MlstmOperands<TX>& x, TX* h, int64_t columns, int64_t length,
+                              T* C, MlstmScratch<T>& s) {
+  for (int64_t t = 0; t < length; t += kTileRows) {
+    const int64_t rows = min_of(kTileRows, length - t);
+    Tile<T> tile = zero_tile<T>();
+    multiply_add(tile, x.qk_dim, s.q + t * s.qk_stride, s.qk_stride, 1, C);
+    for (int r = 0; r < kTileRows; ++r) {
+      for (auto& vector : tile.at[r]) vector *= broadcast(s.inter[t + r]);
+    }
+    multiply_add(tile, t + rows, s.weights + t * s.row_stride, s.row_stride, 1, s.v_panel);
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      if (r >= rows) break;
+      TX* out = h + (t + r) * x.heads * x.v_dim;
+      const Vec<T> inverse = broadcast(s.inverse[t + r]);
+      for (int v = 0; v < kTileVectors; ++v) {
+        const int64_t left = columns - v * kLanes<T>;
+        if (left > 0) store_narrow_first(out + v * kLanes<T>, tile.at[r][v] * inverse, left);
+      }
+    }
+  }
+  const Vec<T> keep = broadcast(s.inter[length - 1]);
+  for (int64_t j = 0; j < s.qk_rows; j += kTileRows) {
+    Tile<T> tile;
+    T* place = C + j * kTileColumns<T>;
+    for (int r = 0; r < kTileRows; ++r) {
+      for (int v = 0; v < kTileVectors; ++v) {
+        tile.at[r][v] = load(place + r * kTileColumns<T> + v * kLanes<T>) * keep;
+      }
+    }
+    multiply_add(tile, length, s.k_written + j, 1, s.qk_stride, s.v_panel);
+    for (int r = 0; r < kTileRows; ++r) {
+      for (int v = 0; v < kTileVectors; ++v) {
+        store(place + r * kTileColumns<T> + v * kLanes<T>, tile.at[r][v]);
+      }
+    }
+  }
+}
+
+// The chunk's h, C (in C_panels), n; returns m after it.
+template <class TX, class T = Arithmetic<TX>>
+T mlstm_chunk(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, int64_t length,
+              T m, MlstmScratch<T>& s) {
+  const T m_next = mlstm_gates(x, unit, start, length, m, s);
+  mlstm_decays(length, m, s);
+  mlstm_pack(x, unit, start, length, s);
+  mlstm_scores(length, x.qk_dim, x.eps, s);
+  mlstm_carry_n(length, s.inter[length - 1], s);
+  const int64_t step = x.heads * x.v_dim;
+  const int64_t first = ((unit.row * x.time + start) * x.heads + unit.head) * x.v_dim + unit.column;
+  for (int64_t c = 0; c < unit.columns; c += kTileColumns<T>) {
+    const int64_t columns = min_of(kTileColumns<T>, unit.columns - c);
+    for (int64_t t = 0; t < length; ++t) {
+      for (int64_t v = 0; v < kTileColumns<T>; v += kLanes<T>) {
+        const int64_t left = max_of(0, columns - v);
+        store(s.v_panel + t * kTileColumns<T> + v,
+              load_wide_first(x.v + first + t * step + c + v, left));
+      }
+    }
+    mlstm_panel(x, x.h + first + c, columns, length, s.C_panels + c * s.qk_rows, s);
+  }
+  return m_next;
+}
+
+}  // namespace xlstm::cpu::XLSTM_ISA

@@ -1,0 +1,104 @@
+// The mLSTM one step at a time: what a chunk of few steps takes.
+//
+//   C' = F C + I k v^T,  n' = F n + I k,  h = q^T C' / (max(|q^T n'|, exp(-m')) + eps)
+// with m' = max(log f + m, i), F = exp(log f + m - m'), I = exp(i - m').
+#pragma once
+
+#include "mlstm_chunk.h"
+
+namespace xlstm::cpu::XLSTM_ISA {
+
+// Rows of C carried at once: the row of v and the sums over rows are read once for all of them.
+inline constexpr int kStepRows = 4;
+
+// C_out = F C + (I k) v^T and numerator += q^T C_out for `rows` rows and all columns.
+// q and k_written are the rows' elements; v and numerator are padded to whole vectors.
+template <int kRows, class T>
+XLSTM_INLINE void mlstm_step_rows(const T* C, T* C_out, int64_t stride, int64_t columns, T forget,
+                                  const T* q, const T* k_written, const T* v, T* numerator) {
+  const Vec<T> kept = broadcast(forget);
+  const auto carry = [&](Vec<T>* rows, int64_t c) __attribute__((always_inline)) {
+    const Vec<T> value = load(v + c);
+    Vec<T> sum = load(numerator + c);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      rows[r] = fma(broadcast(k_written[r]), value, kept * rows[r]);
+      sum = fma(broadcast(q[r]), rows[r], sum);
+    }
+    store(numerator + c, sum);
+  };
+  Vec<T> rows[kRows];
+  int64_t c = 0;
+  for (; c + kLanes<T> <= columns; c += kLanes<T>) {
+    for (int r = 0; r < kRows; ++r) rows[r] = load(C + r * stride + c);
+    carry(rows, c);
+    for (int r = 0; r < kRows; ++r) store(C_out + r * stride + c, rows[r]);
+  }
+  if (c < columns) {
+    for (int r = 0; r < kRows; ++r) rows[r] = load_first(C + r * stride + c, columns - c);
+    carry(rows, c);
+    for (int r = 0; r < kRows; ++r) store_first(C_out + r * stride + c, rows[r], columns - c);
+  }
+}
+
+// The steps [start, start + length); C is read from `C` and left in C_out (they may be one).
+// Both point at the unit's first column, with rows of v_dim. Returns m after the last step.
+template <class TX, class T = Arithmetic<TX>>
+T mlstm_steps(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, int64_t length,
+              T m, const T* C, T* C_out, MlstmScratch<T>& s) {
+  const T m_last = mlstm_gates(x, unit, start, length, m, s);
+  for (int64_t t = 0; t < length; ++t) {
+    const T before = t == 0 ? m : s.stabiliser[t - 1], now = s.stabiliser[t];
+    s.inter[t] = s.log_forget[t] + before - now;
+    s.write[t] = s.input_gate[t] - now;
+    s.floor[t] = -now;
+  }
+  for (int64_t t = 0; t < length; t += kLanes<T>) {
+    store(s.inter + t, exp<T>(load(s.inter + t)));
+    store(s.write + t, exp<T>(load(s.write + t)));
+    store(s.floor + t, exp<T>(load(s.floor + t)));
+  }
+  const int64_t qk_first = ((unit.row * x.time + start) * x.heads + unit.head) * x.qk_dim;
+  const int64_t v_first =
+      ((unit.row * x.time + start) * x.heads + unit.head) * x.v_dim + unit.column;
+  T* const k_written = s.k_written;
+  for (int64_t t = 0; t < length; ++t) {
+    const TX* q = x.q + qk_first + t * x.heads * x.qk_dim;
+    const TX* k = x.k + qk_first + t * x.heads * x.qk_dim;
+    const TX* v = x.v + v_first + t * x.heads * x.v_dim;
+    const Vec<T> forget = broadcast(s.inter[t]), write = broadcast(s.write[t]);
+    Vec<T> q_n = zero<T>();
+    for (int64_t j = 0; j < x.qk_dim; j += kLanes<T>) {
+      const Vec<T> query = load_wide_first(q + j, x.qk_dim - j) * broadcast(x.q_scale);
+      const Vec<T> key = load_wide_first(k + j, x.qk_dim - j) * broadcast(x.k_scale) * write;
+      const Vec<T> n = fma(forget, load(s.n + j), key);
+      store(s.q + j, query);
+      store(k_written + j, key);
+      store(s.n + j, n);
+      q_n = fma(query, n, q_n);
+    }
+    for (int64_t c = 0; c < unit.columns; c += kLanes<T>) {
+      store(s.v_panel + c, load_wide_first(v + c, unit.columns - c));
+      store(s.numerator + c, zero<T>());
+    }
+    int64_t j = 0;
+    for (; j + kStepRows <= x.qk_dim; j += kStepRows) {
+      mlstm_step_rows<kStepRows>(C + j * x.v_dim, C_out + j * x.v_dim, x.v_dim, unit.columns,
+                                 s.inter[t], s.q + j, k_written + j, s.v_panel, s.numerator);
+    }
+    for (; j < x.qk_dim; ++j) {
+      mlstm_step_rows<1>(C + j * x.v_dim, C_out + j * x.v_dim, x.v_dim, unit.columns, s.inter[t],
+                         s.q + j, k_written + j, s.v_panel, s.numerator);
+    }
+    C = C_out;
+    const T dot = sum_lanes<T>(q_n), size = dot < T(0) ? -dot : dot;
+    const T inverse = T(1) / ((size < s.floor[t] ? s.floor[t] : size) + x.eps);
+    TX* h = x.h + v_first + t * x.heads * x.v_dim;
+    for (int64_t c = 0; c < unit.columns; c += kLanes<T>) {
+      store_narrow_first(h + c, load(s.numerator + c) * broadcast(inverse), unit.columns - c);
+    }
+  }
+  return m_last;
+}
+
+}  // namespace xlstm::cpu::XLSTM_ISA

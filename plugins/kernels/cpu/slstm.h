@@ -1,0 +1,270 @@
+// XlstmSLSTM: rows and heads in parallel, steps in sequence, no call per step.
+//
+//   raw = gates_t + y R + b, slots i, f, z, o
+//   m' = i where n == 0, else max(i, m + log sigmoid(f))
+//   I = min(1, exp(i - m')), F = min(1, exp(m + log sigmoid(f) - m'))
+//   c' = F c + I tanh(z), n' = F n + I, y' = sigmoid(o) c' / n'
+// Source: ops/reference/slstm.py.
+#pragma once
+
+#include "element.h"
+#include "math.h"
+#include "parallel.h"
+
+namespace xlstm::cpu::XLSTM_ISA {
+
+// Accumulators of y R: one row of y keeps this many vectors of columns at once, several share them.
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+inline constexpr int kMixVectors = 16;
+#elif defined(__AVX2__)
+inline constexpr int kMixVectors = 12;
+#else
+inline constexpr int kMixVectors = 8;
+#endif
+inline constexpr int kMixRows = 4;
+
+template <class T>
+inline constexpr int64_t kMixColumns = kMixVectors * kLanes<T>;
+
+// Per gate H padded to whole vectors; of the four gates together, whole panels of kMixColumns.
+template <class T>
+XLSTM_INLINE int64_t slstm_padded(int64_t H) {
+  return round_up(H, kLanes<T>);
+}
+template <class T>
+XLSTM_INLINE int64_t slstm_columns(int64_t H) {
+  return round_up(4 * slstm_padded<T>(H), kMixColumns<T>);
+}
+
+template <class T>
+size_t slstm_packed_size(const Problem& problem) {
+  const int64_t H = problem.sizes[slstm::size_H];
+  return static_cast<size_t>(problem.sizes[slstm::size_N] * H * slstm_columns<T>(H)) * sizeof(T);
+}
+
+// R [N,H_in,4,H_out] -> [N][panel][H_in][kMixColumns], columns in the order gate, padded H_out.
+template <class TX>
+void slstm_pack(const Problem& problem, const void* constant, void* packed) {
+  using T = Arithmetic<TX>;
+  const int64_t N = problem.sizes[slstm::size_N], H = problem.sizes[slstm::size_H];
+  const int64_t padded = slstm_padded<T>(H), columns = slstm_columns<T>(H);
+  const TX* R = static_cast<const TX*>(constant);
+  T* out = static_cast<T*>(packed);
+  std::memset(out, 0, slstm_packed_size<T>(problem));
+  for (int64_t n = 0; n < N; ++n) {
+    for (int64_t j = 0; j < H; ++j) {
+      for (int64_t gate = 0; gate < 4; ++gate) {
+        for (int64_t e = 0; e < H; e += kLanes<T>) {
+          const int64_t column = gate * padded + e;
+          const int64_t panel = column / kMixColumns<T>, place = column % kMixColumns<T>;
+          store(out + (panel * H + j) * kMixColumns<T> + place,
+                load_wide_first(R + (j * 4 + gate) * H + e, H - e));
+        }
+      }
+    }
+    R += H * 4 * H;
+    out += H * columns;
+  }
+}
+
+template <class TX>
+struct SlstmOperands {
+  using T = Arithmetic<TX>;
+  int64_t batch, time, heads, size;
+  const T *gates, *R, *b;  // R packed
+  const T* state[4];       // y, c, n, m
+  const int32_t* lengths;
+  int64_t lengths_size;
+  TX* y_all;
+  T* state_out[4];
+  T n_floor, f_clamp;
+  bool rounds;
+};
+
+// raw[row][column] = sum_j y[row][j] R[j][column] over one panel, for kRows rows.
+template <int kRows, int kVectors, class T>
+XLSTM_INLINE void slstm_mix_tile(const T* y, int64_t y_stride, int64_t size, const T* R, T* raw,
+                                 int64_t raw_stride) {
+  Vec<T> sum[kRows][kVectors];
+  for (auto& row : sum) {
+    for (auto& vector : row) vector = zero<T>();
+  }
+  for (int64_t j = 0; j < size; ++j) {
+    Vec<T> element[kRows];
+    for (int r = 0; r < kRows; ++r) element[r] = broadcast(y[r * y_stride + j]);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
+      const Vec<T> column = load(R + v * kLanes<T>);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) sum[r][v] = fma(element[r], column, sum[r][v]);
+    }
+    R += kMixColumns<T>;
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) store(raw + r * raw_stride + v * kLanes<T>, sum[r][v]);
+  }
+}
+
+// y R of `rows` rows for all panels of one head.
+template <class T>
+XLSTM_INLINE void slstm_mix(const T* y, int64_t y_stride, int64_t rows, int64_t size, const T* R,
+                            int64_t columns, T* raw) {
+  constexpr int kShared = kMixVectors / kMixRows;
+  for (int64_t panel = 0; panel < columns; panel += kMixColumns<T>) {
+    const T* R_panel = R + panel * size;
+    int64_t r = 0;
+    for (; r + kMixRows <= rows; r += kMixRows) {
+      for (int v = 0; v < kMixVectors; v += kShared) {
+        slstm_mix_tile<kMixRows, kShared>(y + r * y_stride, y_stride, size,
+                                          R_panel + v * kLanes<T>,
+                                          raw + r * columns + panel + v * kLanes<T>, columns);
+      }
+    }
+    for (; r < rows; ++r) {
+      slstm_mix_tile<1, kMixVectors>(y + r * y_stride, y_stride, size, R_panel,
+                                     raw + r * columns + panel, columns);
+    }
+  }
+}
+
+// One step of one row and head: raw [4][padded] and the gates of the step to the new state.
+template <class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE void slstm_cell(const SlstmOperands<TX>& x, const T* gates, const T* bias,
+                             const T* raw, T* const* state, TX* y_out) {
+  const int64_t slot = x.heads * x.size, padded = slstm_padded<T>(x.size);
+  const Vec<T> one = broadcast(T(1)), nothing = zero<T>();
+  for (int64_t e = 0; e < x.size; e += kLanes<T>) {
+    const int64_t left = x.size - e;
+    Vec<T> gate[4];
+    for (int g = 0; g < 4; ++g) {
+      gate[g] = load_first(gates + g * slot + e, left) + load(raw + g * padded + e) +
+                load_first(bias + g * slot + e, left);
+    }
+    Vec<T> c = load(state[1] + e), n = load(state[2] + e), m = load(state[3] + e);
+    if (x.f_clamp > 0) gate[1] = at_most(gate[1], broadcast(x.f_clamp));
+    const Vec<T> kept = m + log_sigmoid<T>(gate[1]);
+    m = n == nothing ? gate[0] : at_least(gate[0], kept);
+    const Vec<T> write = at_most(exp<T>(gate[0] - m), one);
+    const Vec<T> forget = at_most(exp<T>(kept - m), one);
+    c = fma(forget, c, write * tanh<T>(gate[2]));
+    n = fma(forget, n, write);
+    if (x.n_floor > 0) n = at_least(n, broadcast(x.n_floor));
+    Vec<T> y = c / (n * (one + exp<T>(-gate[3])));
+    if (x.rounds) {
+      y = round_to_bfloat16(y);
+      c = round_to_bfloat16(c);
+      n = round_to_bfloat16(n);
+      m = round_to_bfloat16(m);
+    }
+    store(state[0] + e, y);
+    store(state[1] + e, c);
+    store(state[2] + e, n);
+    store(state[3] + e, m);
+    store_narrow_first(y_out + e, y, left);
+  }
+}
+
+// All steps of the rows [first, first + rows) of one head. `scratch` holds the rows' states, each
+// [4][padded], and raw [rows][columns].
+template <class TX, class T = Arithmetic<TX>>
+void slstm_rows(const SlstmOperands<TX>& x, int64_t head, int64_t first, int64_t rows, T* scratch) {
+  const int64_t H = x.size, padded = slstm_padded<T>(H), columns = slstm_columns<T>(H);
+  T* const raw = scratch + 4 * kMixRows * padded;
+  T* states[kMixRows][4];
+  int64_t steps[kMixRows], most = 0;
+  bool alike = true;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int s = 0; s < 4; ++s) {
+      // states of one kind beside each other: y of the rows is the left operand of y R
+      states[r][s] = scratch + (s * kMixRows + r) * padded;
+      std::memset(states[r][s], 0, padded * sizeof(T));
+      const int64_t place = ((first + r) * x.heads + head) * H;
+      std::memcpy(states[r][s], x.state[s] + place, H * sizeof(T));
+    }
+    steps[r] = valid_steps(x.lengths, x.lengths_size, first + r, x.time);
+    most = max_of(most, steps[r]);
+    alike = alike && steps[r] == steps[0];
+  }
+  const T* R = x.R + head * H * columns;
+  for (int64_t t = 0; t < most; ++t) {
+    if (alike) {
+      slstm_mix(states[0][0], padded, rows, H, R, columns, raw);
+    } else {
+      for (int64_t r = 0; r < rows; ++r) {
+        if (t < steps[r]) slstm_mix(states[r][0], padded, 1, H, R, columns, raw + r * columns);
+      }
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      if (t >= steps[r]) continue;
+      const int64_t step = (first + r) * x.time + t;
+      slstm_cell(x, x.gates + (step * 4 * x.heads + head) * H, x.b + head * H, raw + r * columns,
+                 states[r], x.y_all + (step * x.heads + head) * H);
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int s = 0; s < 4; ++s) {
+      std::memcpy(x.state_out[s] + ((first + r) * x.heads + head) * H, states[r][s], H * sizeof(T));
+    }
+    for (int64_t t = steps[r]; t < x.time; ++t) {
+      std::memset(x.y_all + (((first + r) * x.time + t) * x.heads + head) * H, 0, H * sizeof(TX));
+    }
+  }
+}
+
+template <class T>
+XLSTM_INLINE int64_t slstm_scratch(int64_t H) {
+  return round_up(4 * kMixRows * slstm_padded<T>(H) + kMixRows * slstm_columns<T>(H),
+                  kWorkspaceAlignment / sizeof(T));
+}
+
+template <class TX>
+Status slstm_run(const Call& call, const Parallel& parallel) {
+  using T = Arithmetic<TX>;
+  using namespace slstm;
+  const int64_t* size = call.problem.sizes;
+  const auto& attributes = *static_cast<const Attributes*>(call.attributes);
+  const auto in = [&](int i) { return static_cast<const T*>(call.inputs[i]); };
+  const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
+  T* workspace = static_cast<T*>(call.workspace);
+  const T* packed = static_cast<const T*>(call.packed);
+  if (packed == nullptr) {
+    slstm_pack<TX>(call.problem, call.inputs[in_R], workspace);
+    packed = workspace;
+    workspace += slstm_packed_size<T>(call.problem) / sizeof(T);
+  }
+  const SlstmOperands<TX> x = {
+      size[size_B], size[size_T], size[size_N], size[size_H],
+      in(in_gates), packed, in(in_b),
+      {in(in_y), in(in_c), in(in_n), in(in_m)},
+      static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
+      static_cast<TX*>(call.outputs[out_y_all]),
+      {out(out_y), out(out_c), out(out_n), out(out_m)},
+      static_cast<T>(attributes.n_floor), static_cast<T>(attributes.f_clamp),
+      attributes.state_rounding == 1};
+  // rows share the reading of R, unless more parts are wanted than there are heads
+  int64_t rows = min_of(kMixRows, x.batch);
+  while (rows > 1 && x.heads * (round_up(x.batch, rows) / rows) < parallel.threads) --rows;
+  const int64_t groups = round_up(x.batch, rows) / rows, units = x.heads * groups;
+  const double cost = static_cast<double>(x.time * rows) * 4.0 * static_cast<double>(x.size * x.size);
+  const int64_t parts = count_parts(units, cost, parallel.threads);
+  auto part = [&](int64_t index) {
+    T* scratch = workspace + index * slstm_scratch<T>(x.size);
+    const Share share = share_of(units, parts, index);
+    for (int64_t u = share.begin; u < share.end; ++u) {
+      const int64_t first = u % groups * rows;
+      slstm_rows(x, u / groups, first, min_of(rows, x.batch - first), scratch);
+    }
+  };
+  parallel_for(parallel, parts, part);
+  return Status::kOk;
+}
+
+template <class T>
+size_t slstm_workspace(const Problem& problem, int threads) {
+  const int64_t* size = problem.sizes;
+  const int64_t parts = min_of(size[slstm::size_B] * size[slstm::size_N], threads);
+  const int64_t scratch = parts * slstm_scratch<T>(size[slstm::size_H]);
+  return slstm_packed_size<T>(problem) + static_cast<size_t>(scratch) * sizeof(T);
+}
+
+}  // namespace xlstm::cpu::XLSTM_ISA
