@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from xlstm_export.model.manifest import MODEL_FILE, Manifest
@@ -15,6 +14,13 @@ from xlstm_export.ops.catalog import CATALOG, DOMAIN
 from xlstm_export.ops.schema import TensorSpec, state_dtype
 from xlstm_export.runtime.ort import cpu_options, import_onnxruntime
 from xlstm_export.runtime.session import Array
+
+_ELEMENTS = {
+    "float32": onnx.TensorProto.FLOAT,
+    "float16": onnx.TensorProto.FLOAT16,
+    "bfloat16": onnx.TensorProto.BFLOAT16,
+    "int32": onnx.TensorProto.INT32,
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,7 @@ class BundleOperators:
         self._sessions: dict[Operator, Any] = {}
         self._model = onnx.load(str(bundle / MODEL_FILE), load_external_data=False)
         self._shapes = {state.input: state.shape for state in manifest.states}
-        # bfloat16 operands reach the body as float32, so float32 stands in for it
-        self.dtype = "float16" if manifest.dtype == "float16" else "float32"
+        self.dtype = manifest.dtype
 
     def kinds(self) -> Iterator[Operator]:
         """Every kind of node once, in graph order."""
@@ -49,14 +54,16 @@ class BundleOperators:
                     yield operator
 
     def run(self, operator: Operator, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name for ``inputs`` by name, in the types of the catalogue."""
+        """Outputs by name for ``inputs`` by name; bfloat16 values come back in float32."""
         if operator not in self._sessions:
             self._sessions[operator] = self._ort.InferenceSession(
                 self._model_of(operator), self._options, providers=["CPUExecutionProvider"]
             )
-        names = [t.name for t in CATALOG[operator.op_type].outputs]
-        results = self._sessions[operator].run(names, dict(inputs))
-        return dict(zip(names, results, strict=True))
+        schema = CATALOG[operator.op_type]
+        kinds = {t.name: self._graph_type(t) for t in schema.inputs}
+        names = [t.name for t in schema.outputs]
+        feeds = {name: array.astype(kinds[name]) for name, array in inputs.items()}
+        return dict(zip(names, self._sessions[operator].run(names, feeds), strict=True))
 
     def describe(self) -> dict[str, str]:
         """Operator -> implementation that computes it."""
@@ -65,13 +72,21 @@ class BundleOperators:
     def _model_of(self, operator: Operator) -> bytes:
         """One node with its body; every dimension is dynamic."""
         schema = CATALOG[operator.op_type]
-        names = [t.name for t in schema.outputs]
+        casts = {t.name for t in (*schema.inputs, *schema.outputs) if self._is_cast(t)}
+        inner = {name: f"{name}/{self.dtype}" for name in casts}
+        inputs, outputs = [t.name for t in schema.inputs], [t.name for t in schema.outputs]
         node = onnx.helper.make_node(
-            operator.op_type, [t.name for t in schema.inputs], names, domain=DOMAIN
-        )
+            operator.op_type, [inner.get(n, n) for n in inputs],
+            [inner.get(n, n) for n in outputs], domain=DOMAIN,
+        )  # fmt: skip
         node.attribute.extend(onnx.helper.make_attribute(*pair) for pair in operator.attributes)
+        nodes = [
+            *(_cast(n, inner[n], self.dtype) for n in inputs if n in casts),
+            node,
+            *(_cast(inner[n], n, "float32") for n in outputs if n in casts),
+        ]
         graph = onnx.helper.make_graph(
-            [node], "operator", [self._info(t) for t in schema.inputs],
+            nodes, "operator", [self._info(t) for t in schema.inputs],
             [self._info(t) for t in schema.outputs],
         )  # fmt: skip
         model = onnx.helper.make_model(
@@ -98,7 +113,19 @@ class BundleOperators:
         return tuple(sizes.items())
 
     def _info(self, tensor: TensorSpec) -> onnx.ValueInfoProto:
-        kinds = {"TX": self.dtype, "TS": state_dtype(self.dtype), "lengths": "int32"}
-        element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kinds[tensor.type]))
         dims = [None] * len(tensor.dims)
+        element = _ELEMENTS[self._graph_type(tensor)]
         return onnx.helper.make_tensor_value_info(tensor.name, element, dims)
+
+    def _graph_type(self, tensor: TensorSpec) -> str:
+        """Element type at the graph's border."""
+        kinds = {"TX": self.dtype, "TS": state_dtype(self.dtype), "lengths": "int32"}
+        return "float32" if self._is_cast(tensor) else kinds[tensor.type]
+
+    def _is_cast(self, tensor: TensorSpec) -> bool:
+        """ONNX Runtime's Python interface has no bfloat16: such operands pass as float32."""
+        return tensor.type == "TX" and self.dtype == "bfloat16"
+
+
+def _cast(source: str, target: str, dtype: str) -> onnx.NodeProto:
+    return onnx.helper.make_node("Cast", [source], [target], to=_ELEMENTS[dtype])

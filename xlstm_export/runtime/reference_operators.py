@@ -20,11 +20,25 @@ _FORMS: dict[str, tuple[Callable[..., Sequence[torch.Tensor]], ...]] = {
 
 
 def run_references(operator: Operator, inputs: Mapping[str, Array]) -> list[list[Array]]:
-    """Outputs of the reference in float64, then of each form in the inputs' own precision."""
+    """Outputs of the reference in float64, then of each form in the inputs' own precision.
+
+    bfloat16 values come back in float32.
+    """
     forms = _FORMS[operator.op_type]
     attributes: dict[str, Any] = dict(operator.attributes)
     order = [t.name for t in CATALOG[operator.op_type].inputs]
-    given = [torch.from_numpy(inputs[name]) for name in order]
+    given = [_tensor(inputs[name]) for name in order]
     exact = [t.double() if t.is_floating_point() else t for t in given]
     calls = [(forms[0], exact), *((form, given) for form in forms)]
-    return [[t.numpy() for t in form(*tensors, **attributes)] for form, tensors in calls]
+    return [[_array(t) for t in form(*tensors, **attributes)] for form, tensors in calls]
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    if array.dtype.name != "bfloat16":
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.astype("float32")).to(torch.bfloat16)
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    """As numpy; bfloat16 values in float32."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
