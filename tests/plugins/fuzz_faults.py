@@ -14,8 +14,8 @@ Random = np.random.Generator
 Fault = Callable[[KernelRun, Mapping[str, int], Random], "Status | None"]
 """Spoils the call; None where this call has nothing to spoil in that way."""
 
-MOST_BYTES = 2**62
-ABSURD = [0, -1, -(2**63), 2**20, 2**31, 2**32 + 1, 2**40, 2**58, 2**60, 2**61, 2**62, 2**63 - 1]
+MOST_BYTES = 2**46  # of one operand: call.h
+ABSURD = [0, -1, -(2**63), 2**20, 2**31, 2**32 + 1, 2**40, 2**44, 2**46, 2**60, 2**62, 2**63 - 1]
 
 
 def deserved(schema: OpSchema, tx: str, sizes: Mapping[str, int]) -> Status:

@@ -17,6 +17,7 @@ from tests.cases import (
     make_inputs,
     odd_states,
     poisoned,
+    rounded,
     row_alone,
     run_in_pieces,
     valid_steps,
@@ -93,7 +94,7 @@ SIZES = (
     *(mlstm("B2 T300 N2 K33 V40", chunk_size=size) for size in (1, 7, 16, 48, 100, 256, 10**6)),
     *(mlstm("B1 T130 N1 K160 V160", chunk_size=size) for size in (1, 48, 100, 2**31 - 1)),
     *(mlstm(f"B1 T{steps} N2 K96 V96", chunk_size=16) for steps in (15, 16, 17, 31, 32)),
-    slstm("B1 T20 N1 H1"),
+    slstm("B9 T20 N1 H1"),
     slstm("B2 T20 N5 H1"),
     slstm("B2 T20 N2 H3"),
     slstm("B3 T20 N1 H65"),
@@ -252,6 +253,8 @@ def test_each_attribute_alone_has_the_effect_the_reference_says(
     plain = OpCase(op, tuple((d, s) for d, s in sizes.items() if d in used))
     changed = replace(plain, attributes=((name, value),))
     inputs = make_inputs(plain)
+    if "n" in inputs:
+        inputs["n"] = rounded(0.5 + np.abs(inputs["n"]), "float32")  # an empty cell forgets nothing
     got = run_kernel(changed, inputs, "float32")
     assert_within_rule(changed, inputs, "float32", got)
     with pytest.raises(AssertionError, match="float32"):
@@ -310,8 +313,7 @@ def test_extreme_gates_stay_finite_over_65536_steps(case: OpCase, gates: str, tx
 def test_silu_keeps_its_digits_far_below_zero() -> None:
     case = next(c for c in cases_of("XlstmCausalConv1d") if c.attribute_values()["activation"])
     inputs = make_inputs(case)
-    inputs["b"] = inputs["b"] - 15.0
-    inputs["b"] = inputs["b"].astype(np.float32).astype(np.float64)
+    inputs["b"] = rounded(inputs["b"] - 15.0, "float32")
     assert_within_rule(case, inputs, "float32", run_kernel(case, inputs, "float32"))
 
 
@@ -330,7 +332,7 @@ def test_the_workspace_grows_with_threads_and_never_with_time(case: OpCase, tx: 
 
     by_threads = [asked(4096, threads) for threads in (1, 2, 8)]
     assert by_threads == sorted(by_threads)
-    assert asked(2**40, 2) == asked(4096, 2) >= asked(1, 2)
+    assert asked(2**30, 2) == asked(4096, 2) >= asked(1, 2)
 
 
 def test_the_instruction_set_is_the_one_asked_for() -> None:

@@ -1,0 +1,113 @@
+"""The C library built with sanitizers, and Python children that run it.
+
+CMake keeps the build in ``build/sanitize-*``, so a later run compiles what changed. A child gets
+the sanitizer's runtime preloaded, since Python itself is built without it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY_FOLDER = Path("plugins", "capi")
+
+OPTIONS = {
+    # Python frees little at exit; sizes that no memory holds must come back as null
+    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:abort_on_error=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=66",
+}
+
+
+@dataclass(frozen=True)
+class Sanitizer:
+    """Value of XLSTM_SANITIZE, and the runtime that a child needs first."""
+
+    flags: str
+    runtime: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is built; ignored by git."""
+        return ROOT / "build" / f"sanitize-{self.flags.replace(',', '-')}"
+
+
+ADDRESS = Sanitizer("address,undefined", "libasan.so")
+THREAD = Sanitizer("thread", "libtsan.so")
+
+
+def why_not(sanitizer: Sanitizer) -> str | None:
+    """Why this machine cannot build it, with the cure; None where it can."""
+    if shutil.which("cmake") is None:
+        return "no cmake: install it"
+    if shutil.which("g++") is None:
+        return "no g++: install it"
+    if not _runtime(sanitizer.runtime).is_absolute():
+        return f"g++ has no {sanitizer.runtime}: install the sanitizer libraries of GCC"
+    return None
+
+
+def build(sanitizer: Sanitizer) -> Path:
+    """Folder of libxlstm_c built so. One process at a time; raises where the build fails."""
+    folder = sanitizer.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _cmake("-S", ROOT, "-B", folder, f"-DXLSTM_SANITIZE={sanitizer.flags}",
+               "-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CXX_FLAGS_RELEASE=-O1",
+               f"-DPython3_EXECUTABLE={sys.executable}")  # fmt: skip
+        _cmake("--build", folder, "--target", "xlstm_c", "--parallel", str(os.cpu_count() or 1))
+    return folder / LIBRARY_FOLDER
+
+
+def run_child(
+    sanitizer: Sanitizer, library: Path, arguments: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """``python *arguments`` from the checkout's root, its kernels those of the folder ``library``."""
+    # libstdc++ too: the runtime looks up the C++ exception functions when it starts
+    runtimes = [_runtime(sanitizer.runtime), _runtime("libstdc++.so")]
+    command = [sys.executable, *arguments]
+    if sanitizer is THREAD and (setarch := shutil.which("setarch")):
+        command = [setarch, "-R", *command]  # its shadow memory needs a fixed address layout
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **OPTIONS,
+            "LD_PRELOAD": " ".join(map(str, runtimes)),
+            "XLSTM_LIBRARY_DIR": str(library),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _cmake(*arguments: str | Path) -> None:
+    done = subprocess.run(
+        ["cmake", *arguments], capture_output=True, text=True, check=False, env=_plain_environment()
+    )
+    if done.returncode:
+        raise RuntimeError(f"cmake {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+
+
+def _plain_environment() -> dict[str, str]:
+    """This environment without flags that would end up in the build."""
+    return {k: v for k, v in os.environ.items() if k not in ("CXXFLAGS", "LDFLAGS", "CXX")}
+
+
+def _runtime(name: str) -> Path:
+    """The compiler's copy of a library; a bare name where it has none."""
+    command = ["g++", f"-print-file-name={name}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())

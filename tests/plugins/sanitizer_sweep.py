@@ -1,0 +1,137 @@
+"""What the children of test_sanitizers.py do.
+
+python -m tests.plugins.sanitizer_sweep cases|pool|callers|short-…|shared-state
+
+The last two kinds are planted faults: a sanitizer that stays silent there is not at work.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import Barrier, Thread
+
+import numpy as np
+
+from tests.cases import OP_CASES, Array, OpCase, make_inputs
+from tests.plugins.kernels import Buffer, KernelRun, Pool, Status, isa, run_kernel
+from xlstm_export.ops.schema import TX_DTYPES
+
+WIDE = (
+    OpCase("XlstmMLSTM", (("B", 1), ("T", 130), ("N", 2), ("K", 100), ("V", 200))),
+    OpCase("XlstmMLSTM", (("B", 2), ("T", 66), ("N", 3), ("K", 33), ("V", 17))),
+    OpCase("XlstmSLSTM", (("B", 5), ("T", 30), ("N", 3), ("H", 72))),
+    OpCase("XlstmCausalConv1d", (("B", 2), ("T", 300), ("D", 130), ("W", 4))),
+)
+"""Large enough that the work is cut into parts."""
+
+
+def cases() -> None:
+    """Every case, dtype and way of calling, each buffer ending where its allocation does."""
+    status, name = isa()
+    if status != Status.OK:
+        print("no such instruction set")
+        return
+    for case in (*OP_CASES, *WIDE):
+        for tx in TX_DTYPES:
+            inputs = make_inputs(case, tx)
+            run_kernel(case, inputs, tx, guard=0)
+            run_kernel(case, inputs, tx, threads=3, alias=True, packed=True, shift=0, guard=0)
+    print(f"isa {name}")
+
+
+def pool() -> None:
+    """Four threads share each call's work."""
+    four = Pool(4)
+    short = tuple(case for case in OP_CASES if case.size["T"] < 200)
+    for case in (*short, *WIDE):
+        for tx in TX_DTYPES:
+            inputs = make_inputs(case, tx)
+            for alias in (False, True):
+                run_kernel(case, inputs, tx, pool=four, alias=alias, packed=alias)
+
+
+def callers() -> None:
+    """Eight threads call at once, each with a pool and states of its own; same bits as alone."""
+    jobs = [(case, tx) for case in WIDE for tx in TX_DTYPES]
+    barrier, failures = Barrier(8), []
+
+    def call(number: int) -> None:
+        own = Pool(2)
+        barrier.wait()  # the library's first call too comes from all threads at once
+        for case, tx in jobs[number:] + jobs[:number]:
+            got = run_kernel(case, make_inputs(case, tx, number), tx, pool=own, alias=True)
+            results[number][case, tx] = got
+
+    results: list[dict[tuple[OpCase, str], dict[str, Array]]] = [{} for _ in range(8)]
+    _in_threads(call, 8)
+    for number in range(8):
+        for case, tx in jobs:
+            alone = run_kernel(case, make_inputs(case, tx, number), tx)
+            got = results[number].get((case, tx), {})
+            if any(not np.array_equal(got.get(k), v, equal_nan=True) for k, v in alone.items()):
+                failures.append(f"thread {number}: {case} {tx}")
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
+def shared_state() -> None:
+    """Planted: two callers carry one and the same state."""
+    kernel = KernelRun(WIDE[0], make_inputs(WIDE[0]), "float32", alias=True)
+    spaces = [Buffer(kernel.workspace_size(1)) for _ in range(2)]
+    barrier = Barrier(2)
+
+    def call(number: int) -> None:
+        own = type(kernel.call).from_buffer_copy(kernel.call)
+        own.workspace, own.workspace_size = spaces[number].address, spaces[number].nbytes
+        barrier.wait()
+        for _ in range(20):
+            _run(own)
+
+    _in_threads(call, 2)
+
+
+def short(what: str) -> None:
+    """Planted: a buffer that is one element shorter than the call says."""
+    case = next(c for c in OP_CASES if str(c).startswith("causal"))
+    if what == "workspace":
+        case = WIDE[0]
+    kernel = KernelRun(case, make_inputs(case), "float32", shift=0, guard=0)
+    kernel.add_workspace(1)
+    if what == "workspace":
+        fake = Buffer(64, guard=0)  # far too short, and said to be enough
+        kernel.call.workspace = fake.address
+    elif what == "input":
+        fake = Buffer(kernel.inputs["x"].nbytes - 4, guard=0)
+        fake.bytes[:] = 0
+        kernel.call.inputs[0] = fake.address
+    else:
+        fake = Buffer(kernel.outputs["y"].nbytes - 4, guard=0)
+        kernel.call.outputs[0] = fake.address
+    kernel.run()
+
+
+def _run(call: object) -> None:
+    from tests.plugins.kernels import library
+
+    assert library().xlstm_cpu_run(call, None) == Status.OK
+
+
+def _in_threads(target: object, count: int) -> None:
+    threads = [Thread(target=target, args=(number,)) for number in range(count)]  # type: ignore[arg-type]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def main() -> None:
+    """Run what the command line names."""
+    name = sys.argv[1]
+    if name.startswith("short-"):
+        short(name.removeprefix("short-"))
+    else:
+        {"cases": cases, "pool": pool, "callers": callers, "shared-state": shared_state}[name]()
+
+
+if __name__ == "__main__":
+    main()
