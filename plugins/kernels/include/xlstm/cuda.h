@@ -1,0 +1,18 @@
+// The operators on an NVIDIA GPU.
+#pragma once
+
+#include <cstddef>
+
+#include "xlstm/call.h"
+
+namespace xlstm::cuda {
+
+// Device bytes that launch() needs; 0 is possible. Does not touch the device.
+size_t workspace_size(const Problem& problem);
+
+// Queue the operator on `stream` (a cudaStream_t; null is the default stream) and return. Operands,
+// lengths and workspace are device memory, attributes host memory. Allocates nothing, waits for
+// nothing, and can be captured into a CUDA graph; state outputs may be their inputs.
+Status launch(const Call& call, void* stream);
+
+}  // namespace xlstm::cuda
