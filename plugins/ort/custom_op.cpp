@@ -43,7 +43,7 @@ OrtStatus* create_kernel(const OrtCustomOp* op, const OrtApi* api, const OrtKern
   const OpSchema& schema = *self(op).schema;
   return guarded(*api, schema.name, [&] {
     Kernel* made = nullptr;
-    OrtStatus* status = Kernel::create(*api, info, schema, self(op).dtype, &made);
+    OrtStatus* status = Kernel::create(*api, info, schema, self(op).dtype, self(op).threads, &made);
     *kernel = made;
     return status;
   });
@@ -62,11 +62,12 @@ OrtStatus* infer(const OrtCustomOp* op, OrtShapeInferContext* context) noexcept 
 
 }  // namespace
 
-CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype) {
+CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype, int threads) {
   CustomOp op{};
   op.api = &api;
   op.schema = &schema;
   op.dtype = dtype;
+  op.threads = threads;
   op.version = kApiVersion;
   op.GetName = [](const OrtCustomOp* o) { return self(o).schema->name; };
   op.GetStartVersion = [](const OrtCustomOp*) { return kDomainVersion; };

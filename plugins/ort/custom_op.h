@@ -13,9 +13,10 @@ struct CustomOp : OrtCustomOp {
   const OrtApi* api;
   const OpSchema* schema;
   DType dtype;
+  int threads;  // parts that a call is worth cutting into
 };
 
-CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype);
+CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype, int threads);
 
 // Output shapes from input shapes as far as both are known before a run; contradictions fail.
 OrtStatus* infer_shapes(const OrtApi& api, const OpSchema& schema, OrtShapeInferContext* context);

@@ -3,14 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <thread>
 
 namespace xlstm::ort {
 namespace {
-
-// Into how many parts a call is cut. No ONNX Runtime says how large a session's pool is; it is one
-// thread per core unless the user asks for fewer, and parts beyond the pool's threads wait in turn.
-constexpr int kMostParts = 64;
 
 // A decode step needs little: no allocator then.
 constexpr size_t kStackWorkspace = 16384;
@@ -73,24 +68,20 @@ OrtStatus* read_shape(const OrtApi& api, const OrtTensorTypeAndShapeInfo* info, 
   return api.GetDimensions(info, dims, std::min<size_t>(*rank, kMaxRank));
 }
 
-Kernel::Kernel(const OrtApi& api, const OpSchema& schema, DType dtype)
-    : api_(api),
-      schema_(schema),
-      dtype_(dtype),
-      threads_(std::clamp<int>(static_cast<int>(std::thread::hardware_concurrency()), 1,
-                               kMostParts)) {}
+Kernel::Kernel(const OrtApi& api, const OpSchema& schema, DType dtype, int threads)
+    : api_(api), schema_(schema), dtype_(dtype), threads_(threads) {}
 
 Kernel::~Kernel() {
   if (allocator_ != nullptr) api_.ReleaseAllocator(allocator_);
 }
 
 OrtStatus* Kernel::create(const OrtApi& api, const OrtKernelInfo* info, const OpSchema& schema,
-                          DType dtype, Kernel** kernel) {
+                          DType dtype, int threads, Kernel** kernel) {
   cpu::Isa isa;
   if (!cpu::select_isa(&isa)) {
     return failure(api, schema, status_message(Status::kUnavailable));
   }
-  std::unique_ptr<Kernel> made(new Kernel(api, schema, dtype));
+  std::unique_ptr<Kernel> made(new Kernel(api, schema, dtype, threads));
   if (OrtStatus* status = made->read_attributes(info)) return status;
   if (OrtStatus* status = made->pack_constant(info)) return status;
   if (OrtStatus* status = api.KernelInfoGetAllocator(info, OrtMemTypeDefault, &made->allocator_)) {

@@ -36,9 +36,9 @@ constexpr size_t largest_attributes() {
 class Kernel {
  public:
   // Reads and checks the node's attributes and packs its constant operand. The status is null, or
-  // says what is wrong; the caller owns the kernel.
+  // says what is wrong; the caller owns the kernel. Calls are cut into up to `threads` parts.
   static OrtStatus* create(const OrtApi& api, const OrtKernelInfo* info, const OpSchema& schema,
-                           DType dtype, Kernel** kernel);
+                           DType dtype, int threads, Kernel** kernel);
   ~Kernel();
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -53,7 +53,7 @@ class Kernel {
     }
   };
 
-  Kernel(const OrtApi& api, const OpSchema& schema, DType dtype);
+  Kernel(const OrtApi& api, const OpSchema& schema, DType dtype, int threads);
   OrtStatus* read_attributes(const OrtKernelInfo* info);
   OrtStatus* pack_constant(const OrtKernelInfo* info);
   OrtStatus* read_inputs(OrtKernelContext* context, Sizes* sizes, Call* call) const;
