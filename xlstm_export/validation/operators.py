@@ -8,7 +8,7 @@ denominator, lengths are ragged, and states are carried in.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,24 +26,30 @@ A whole head of C or n shares one scale and so one rounding error: many rows, or
 """
 
 
-def check_operators(operators: BundleOperators, seed: int) -> list[TensorResult]:
-    """One result per output of every kind of operator, over a step and a sequence."""
+def check_operators(runners: Mapping[str, BundleOperators], seed: int) -> list[TensorResult]:
+    """One result per output of every kind of operator and runner, over a step and a sequence.
+
+    The runners are of one bundle; the key of each ends the names of its results.
+    """
     results = []
-    for index, operator in enumerate(operators.kinds()):
+    (first, *_) = runners.values()
+    for index, operator in enumerate(first.kinds()):
         random = np.random.default_rng((seed, index))
         outputs = CATALOG[operator.op_type].outputs
-        tallies = {tensor.name: Tally() for tensor in outputs}
+        tallies = {(by, tensor.name): Tally() for by in runners for tensor in outputs}
         for steps, lengths in _LENGTHS:
-            inputs = operator_inputs(operator, operators.dtype, steps, lengths, random)
-            got = operators.run(operator, inputs)
+            inputs = operator_inputs(operator, first.dtype, steps, lengths, random)
             exact, *forms = run_references(operator, inputs)
-            for place, tensor in enumerate(outputs):
-                own = [exact[place], *(form[place] for form in forms)]
-                tallies[tensor.name].add([got[tensor.name], exact[place], *own])
-        for tensor in outputs:
-            dtype = operators.dtype if tensor.type == "TX" else state_dtype(operators.dtype)
-            name = f"{operator.op_type}#{index} {tensor.name}"
-            results.append(tallies[tensor.name].result(name, "operator", dtype))
+            for by, runner in runners.items():
+                got = runner.run(operator, inputs)
+                for place, tensor in enumerate(outputs):
+                    own = [exact[place], *(form[place] for form in forms)]
+                    tallies[by, tensor.name].add([got[tensor.name], exact[place], *own])
+        for by in runners:
+            for tensor in outputs:
+                dtype = first.dtype if tensor.type == "TX" else state_dtype(first.dtype)
+                name = f"{operator.op_type}#{index} {tensor.name}{by}"
+                results.append(tallies[by, tensor.name].result(name, "operator", dtype))
     return results
 
 

@@ -17,7 +17,7 @@ from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.operators import BundleOperators
-from xlstm_export.runtime.ort import OrtSession
+from xlstm_export.runtime.ort import BODIES, OrtSession
 from xlstm_export.runtime.reference import ReferenceModel
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.validation.compare import (
@@ -38,6 +38,10 @@ Progress = Callable[[str, int, int], None]
 _EMULATED = (
     "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and its "
     "result was rounded to bfloat16"
+)
+_BOTH_WAYS = (
+    "each operator was checked alone twice: by the native kernels, and by its function body in the "
+    "bundle's graph, which runs where there is no native library"
 )
 _REPEATED = (
     "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
@@ -69,7 +73,7 @@ def validate_bundle(
     oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
     subject = _subject(bundle, manifest, native, notes)
     panel = Panel(subject, oracle or own, own, *_yardsticks(checkpoint, manifest.dtype))
-    operators = BundleOperators(bundle, manifest, native=native)
+    operators = _operators(bundle, manifest, native, notes)
 
     def sample(seed: int) -> list[TensorResult]:
         inputs = rollout_inputs(checkpoint.spec, batch + WITNESSES, sum(ROLLOUT), seed)
@@ -166,3 +170,14 @@ def _subject(bundle: Path, manifest: Manifest, native: bool, notes: list[str]) -
     session.name += " (emulated)"
     notes.append(_EMULATED)
     return session
+
+
+def _operators(
+    bundle: Path, manifest: Manifest, native: bool, notes: list[str]
+) -> dict[str, BundleOperators]:
+    """Who computes single operators, by the ending of the results' names."""
+    runners = {"": BundleOperators(bundle, manifest, native=native)}
+    if BODIES not in runners[""].describe().values():
+        runners[" by body"] = BundleOperators(bundle, manifest, native=False)
+        notes.append(_BOTH_WAYS)
+    return runners
