@@ -7,9 +7,6 @@
 namespace xlstm::ort {
 namespace {
 
-// A decode step needs little: no allocator then.
-constexpr size_t kStackWorkspace = 16384;
-
 struct SessionPool {
   const OrtApi& api;
   const OrtKernelContext* context;
@@ -237,22 +234,14 @@ OrtStatus* Kernel::run(OrtKernelContext* context, Call* call) const {
   parallel.pool = &pool;
   parallel.run = run_in_session;
 
-  Status status;
   call->workspace_size = cpu::workspace_size(call->problem, parallel.threads);
-  if (call->workspace_size <= kStackWorkspace) {
-    alignas(kWorkspaceAlignment) char stack[kStackWorkspace];
-    call->workspace = stack;
-    status = cpu::run(*call, parallel);
-  } else {
-    const Workspace workspace(allocator_, call->workspace_size);
-    if (workspace.empty()) {
-      return failure(api_, schema_,
-                     "no memory for a workspace of " + std::to_string(call->workspace_size) +
-                         " bytes");
-    }
-    call->workspace = workspace.aligned();
-    status = cpu::run(*call, parallel);
+  const Workspace workspace(allocator_, call->workspace_size);
+  if (workspace.empty()) {
+    return failure(api_, schema_, "no memory for a workspace of " +
+                                      std::to_string(call->workspace_size) + " bytes");
   }
+  call->workspace = workspace.aligned();
+  const Status status = cpu::run(*call, parallel);
   if (pool.status != nullptr) return pool.status;
   return status == Status::kOk ? nullptr : failure(api_, schema_, status_message(status));
 }

@@ -26,6 +26,8 @@ from tests.ops.op_models import _from_ort, _to_ort, element_type, model_bytes, r
 from xlstm_export.native import ort_library_path
 from xlstm_export.ops.catalog import CATALOG
 
+THREADS_KEY = "ai.xlstm.intra_op_num_threads"
+
 PACKED = {"XlstmSLSTM": "R", "XlstmCausalConv1d": "w"}
 """The operand that a kernel packs when it is an initialiser."""
 
@@ -60,13 +62,19 @@ def make_session(
     model: onnx.ModelProto | bytes,
     *,
     threads: int = 1,
+    parts: int | str | None = None,
     native: bool = True,
     profile: Path | None = None,
 ) -> ort.InferenceSession:
-    """A session with the library registered; with ``profile``, it writes that trace."""
+    """A session with the library registered; with ``profile``, it writes that trace.
+
+    ``parts`` is the number of threads that the library is told of, by default nothing.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    if parts is not None:
+        options.add_session_config_entry(THREADS_KEY, str(parts))
     if native:
         options.register_custom_ops_library(str(library()))
     if profile:
@@ -110,8 +118,8 @@ def run_aliased(case: OpCase, inputs: Inputs, tx: str) -> dict[str, Array]:
             binding.bind_output(spec.name, "cpu")
     session.run_with_iobinding(binding)
     over_time = dict(zip([s.name for s in schema.outputs], binding.get_outputs(), strict=True))
-    return {
-        s.name: _from_ort(buffers.get(s.name, over_time[s.name]), element_type(s, tx))
+    return {  # copied: the buffers go when this function is left
+        s.name: _from_ort(buffers.get(s.name, over_time[s.name]), element_type(s, tx)).copy()
         for s in schema.outputs
     }
 
