@@ -18,16 +18,22 @@ MOST_BYTES = 2**46  # of one operand: call.h
 ABSURD = [0, -1, -(2**63), 2**20, 2**31, 2**32 + 1, 2**40, 2**44, 2**46, 2**60, 2**62, 2**63 - 1]
 
 
-def deserved(schema: OpSchema, tx: str, sizes: Mapping[str, int]) -> Status:
-    """What is wrong with the sizes alone."""
+def deserved(schema: OpSchema, tx: str, sizes: Mapping[str, int]) -> set[Status]:
+    """What may be said of the sizes alone. An empty batch holds nothing, however large a row."""
     if any(n < (0 if d == "B" else 1) for d, n in sizes.items()):
-        return Status.BAD_SIZE
-    for spec in (*schema.inputs, *schema.outputs):
-        if spec.type == "lengths":
-            continue
-        if prod(shape_of(spec, sizes)) * element(spec, tx).itemsize > MOST_BYTES:
-            return Status.TOO_LARGE
-    return Status.OK
+        return {Status.BAD_SIZE}
+    if _too_large(schema, tx, sizes):
+        return {Status.TOO_LARGE}
+    one_row = {**sizes, "B": max(1, sizes["B"])}
+    return {Status.OK, Status.TOO_LARGE} if _too_large(schema, tx, one_row) else {Status.OK}
+
+
+def _too_large(schema: OpSchema, tx: str, sizes: Mapping[str, int]) -> bool:
+    return any(
+        prod(shape_of(spec, sizes)) * element(spec, tx).itemsize > MOST_BYTES
+        for spec in (*schema.inputs, *schema.outputs)
+        if spec.type != "lengths"
+    )
 
 
 def absurd_sizes(sizes: Mapping[str, int], random: Random) -> dict[str, int]:

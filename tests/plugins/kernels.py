@@ -89,8 +89,8 @@ def library() -> ctypes.CDLL:
 @cache
 def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None)
-    libc.aligned_alloc.restype = ctypes.c_void_p
-    libc.aligned_alloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+    place = ctypes.POINTER(ctypes.c_void_p)
+    libc.posix_memalign.argtypes = [place, ctypes.c_size_t, ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
     return libc
 
@@ -104,9 +104,10 @@ class Buffer:
     def __init__(self, nbytes: int, shift: int = 0, guard: int = ALIGNMENT) -> None:
         self._first = ALIGNMENT + shift
         total = self._first + nbytes + guard
-        self._base = _libc().aligned_alloc(ALIGNMENT, total)
-        if not self._base:
+        place = ctypes.c_void_p()
+        if _libc().posix_memalign(place, ALIGNMENT, total):
             raise MemoryError(f"no {total} bytes")
+        self._base = int(place.value or 0)
         self._all = np.frombuffer((ctypes.c_char * total).from_address(self._base), np.uint8)
         self._all[:] = CANARY
         self.nbytes = nbytes

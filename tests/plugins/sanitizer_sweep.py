@@ -1,19 +1,20 @@
 """What the children of test_sanitizers.py do.
 
-python -m tests.plugins.sanitizer_sweep cases|pool|callers|short-…|shared-state
+python -m tests.plugins.sanitizer_sweep cases|pool|callers|short-input|short-output|shared-state
 
-The last two kinds are planted faults: a sanitizer that stays silent there is not at work.
+The last three are planted faults: a sanitizer that stays silent there is not at work.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from threading import Barrier, Thread
 
 import numpy as np
 
 from tests.cases import OP_CASES, Array, OpCase, make_inputs
-from tests.plugins.kernels import Buffer, KernelRun, Pool, Status, isa, run_kernel
+from tests.plugins.kernels import Buffer, KernelRun, Pool, Status, isa, library, run_kernel
 from xlstm_export.ops.schema import TX_DTYPES
 
 WIDE = (
@@ -85,39 +86,26 @@ def shared_state() -> None:
         own.workspace, own.workspace_size = spaces[number].address, spaces[number].nbytes
         barrier.wait()
         for _ in range(20):
-            _run(own)
+            assert library().xlstm_cpu_run(own, None) == Status.OK
 
     _in_threads(call, 2)
 
 
 def short(what: str) -> None:
     """Planted: a buffer that is one element shorter than the call says."""
-    case = next(c for c in OP_CASES if str(c).startswith("causal"))
-    if what == "workspace":
-        case = WIDE[0]
+    case = WIDE[-1]
     kernel = KernelRun(case, make_inputs(case), "float32", shift=0, guard=0)
     kernel.add_workspace(1)
-    if what == "workspace":
-        fake = Buffer(64, guard=0)  # far too short, and said to be enough
-        kernel.call.workspace = fake.address
-    elif what == "input":
-        fake = Buffer(kernel.inputs["x"].nbytes - 4, guard=0)
-        fake.bytes[:] = 0
-        kernel.call.inputs[0] = fake.address
-    else:
-        fake = Buffer(kernel.outputs["y"].nbytes - 4, guard=0)
-        kernel.call.outputs[0] = fake.address
+    good = kernel.inputs["x"] if what == "input" else kernel.outputs["y"]
+    less = Buffer(good.nbytes - 4, guard=0)
+    less.bytes[:] = 0
+    pointers = kernel.call.inputs if what == "input" else kernel.call.outputs
+    pointers[0] = less.address
     kernel.run()
 
 
-def _run(call: object) -> None:
-    from tests.plugins.kernels import library
-
-    assert library().xlstm_cpu_run(call, None) == Status.OK
-
-
-def _in_threads(target: object, count: int) -> None:
-    threads = [Thread(target=target, args=(number,)) for number in range(count)]  # type: ignore[arg-type]
+def _in_threads(target: Callable[[int], None], count: int) -> None:
+    threads = [Thread(target=target, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
