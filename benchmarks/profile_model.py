@@ -1,6 +1,9 @@
-"""Where a bundle's time goes in ONNX Runtime: by operator, in our layers and in function bodies.
+"""Where a bundle's time goes in ONNX Runtime: by operator, in our layers and in the recurrences.
 
-python -m benchmarks.profile_model BUNDLE [--steps 512] [--threads 2] [--nodes] [--json F]
+python -m benchmarks.profile_model BUNDLE [--steps 512] [--threads 2] [--no-native] [--nodes]
+                                   [--top 25] [--json F]
+
+A recurrence is a node of our domain: one native kernel, or every node of its function body.
 
 The profiler itself costs some microseconds per node: shares of a one-token step are those of a
 slower step. Each node's time is the median over the runs, less that of the nodes inside it.
@@ -23,7 +26,8 @@ from rich.table import Table
 
 from benchmarks.harness import machine_facts, write_json
 from xlstm_export.model.manifest import Manifest, read_manifest
-from xlstm_export.runtime.ort import MODEL_FILE, cpu_threads
+from xlstm_export.ops.catalog import CATALOG
+from xlstm_export.runtime.ort import MODEL_FILE, cpu_options, cpu_threads
 
 _KERNEL = "_kernel_time"
 
@@ -35,15 +39,35 @@ class NodeTime:
     name: str
     op_type: str
     seconds: float
-    in_body: bool
+    recurrence: bool
+    """Whether it is a native kernel of our domain, or a node of one of its function bodies."""
 
 
-def profile(bundle: Path, steps: int, threads: int, runs: int, batch: int = 1) -> list[NodeTime]:
-    """Times of every node that one call over ``steps`` executes, in order of execution."""
+@dataclass(frozen=True)
+class Profile:
+    """The nodes that one call over ``steps`` executes, in order, and who computed the operators."""
+
+    what: str
+    operators: str
+    nodes: tuple[NodeTime, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of all nodes."""
+        return sum(node.seconds for node in self.nodes)
+
+    @property
+    def recurrent_share(self) -> float:
+        """Part of the time that the recurrences take, 0 to 1."""
+        return sum(node.seconds for node in self.nodes if node.recurrence) / self.seconds
+
+
+def profile(
+    bundle: Path, steps: int, *, threads: int, runs: int, native: bool = True, batch: int = 1
+) -> Profile:
+    """Times of every node of a call over ``steps``, on states that are not zero."""
     with tempfile.TemporaryDirectory(prefix="xlstm-profile-") as folder:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options, operators = cpu_options(ort, threads, native)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "ort")
         path = str(bundle / MODEL_FILE)
@@ -53,7 +77,8 @@ def profile(bundle: Path, steps: int, threads: int, runs: int, batch: int = 1) -
             session.run(None, feeds)
         log = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [e for e in log if e.get("cat") == "Node" and e["name"].endswith(_KERNEL)]
-    return node_times(kernels, runs + 1)  # the first one made the states, and warmed up
+    nodes = node_times(kernels, runs + 1)  # the first one made the states, and warmed up
+    return Profile(f"{bundle.name}, {steps} steps", operators, tuple(nodes))
 
 
 def node_times(events: list[dict[str, Any]], runs: int) -> list[NodeTime]:
@@ -68,9 +93,10 @@ def node_times(events: list[dict[str, Any]], runs: int) -> list[NodeTime]:
     for index in range(per_run):
         name = events[-per_run + index]["name"].removesuffix(_KERNEL)
         # our emitter names its nodes by path; those of an inlined body have generic names
-        in_body = depth[-per_run + index] > 0 or not name.startswith("/")
         op_type = events[-per_run + index]["args"]["op_name"]
-        nodes.append(NodeTime(name, op_type, float(medians[index]), in_body))
+        in_body = depth[-per_run + index] > 0 or not name.startswith("/")
+        recurrence = in_body or op_type in CATALOG
+        nodes.append(NodeTime(name, op_type, float(medians[index]), recurrence))
     return nodes
 
 
@@ -119,37 +145,48 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cpu_threads())
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--top", type=int, default=25, help="rows to print")
+    parser.add_argument("--no-native", action="store_true", help="function bodies, not kernels")
     parser.add_argument("--nodes", action="store_true", help="rows are nodes, not operator types")
     parser.add_argument("--json", type=Path, help="file to write everything to")
     arguments = parser.parse_args()
-    nodes = profile(arguments.bundle, arguments.steps, arguments.threads, arguments.runs)
-    _print(nodes, arguments)
+    measured = profile(
+        arguments.bundle,
+        arguments.steps,
+        threads=arguments.threads,
+        runs=arguments.runs,
+        native=not arguments.no_native,
+    )
+    print_profile(measured, Console(), top=arguments.top, by_node=arguments.nodes)
     if arguments.json:
         facts = machine_facts(arguments.threads)
-        write_json(arguments.json, {"machine": facts, "nodes": [vars(n) for n in nodes]})
+        write_json(arguments.json, {"machine": facts, "profile": measured})
 
 
-def _print(nodes: list[NodeTime], arguments: argparse.Namespace) -> None:
+def print_profile(
+    measured: Profile, console: Console, *, top: int = 12, by_node: bool = False
+) -> None:
+    """The ``top`` rows by time, by operator type or ``by_node``, and the recurrences' share."""
     seconds: Counter[tuple[str, str]] = Counter()
     calls: Counter[tuple[str, str]] = Counter()
-    for node in nodes:
-        key = ("body" if node.in_body else "layer", node.name if arguments.nodes else node.op_type)
+    for node in measured.nodes:
+        where = "recurrence" if node.recurrence else "layer"
+        key = (where, node.name if by_node else node.op_type)
         seconds[key] += node.seconds
         calls[key] += 1
-    total = sum(seconds.values())
-    table = Table(title=f"{arguments.bundle.name}, {arguments.steps} steps, {len(nodes)} nodes run")
-    for column in ("where", "node" if arguments.nodes else "operator"):
+    count, total = len(measured.nodes), measured.seconds
+    table = Table(title=f"{measured.what}: {count} nodes run\n{measured.operators}")
+    for column in ("where", "node" if by_node else "operator"):
         table.add_column(column)
     for column in ("runs", "ms", "share"):
         table.add_column(column, justify="right")
-    for (where, what), value in seconds.most_common(arguments.top):
-        count = str(calls[where, what])
-        table.add_row(where, what, count, f"{value * 1e3:.3f}", f"{value / total:.1%}")
-    body = sum(value for (where, _), value in seconds.items() if where == "body")
+    for (where, what), value in seconds.most_common(top):
+        runs = str(calls[where, what])
+        table.add_row(where, what, runs, f"{value * 1e3:.3f}", f"{value / total:.1%}")
+    share = measured.recurrent_share
     table.add_section()
-    table.add_row("body", "all", "", f"{body * 1e3:.3f}", f"{body / total:.1%}")
+    table.add_row("recurrence", "all", "", f"{share * total * 1e3:.3f}", f"{share:.1%}")
     table.add_row("all", "all", "", f"{total * 1e3:.3f}", "100%")
-    Console().print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":
