@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
+from pathlib import Path
 
 import pytest
 
-from xlstm_export import __version__
+from tests.native_libraries import StandIn, build
+from xlstm_export import __version__, native
 from xlstm_export.environment import Finding, diagnose, versions
 
 NATIVE = "run: native CPU kernels"
@@ -33,6 +36,45 @@ def test_versions_name_who_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"python", "numpy", "onnx", "onnxruntime", "torch", "xlstm"} <= versions().keys()
     pretend(monkeypatch, numpy="2.0")
     assert versions().keys() == {"xlstm-export", "python", "numpy"}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package as if it were installed in a folder of its own, without native libraries."""
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
+    monkeypatch.delenv(native.FOLDER_VARIABLE, raising=False)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("programs", [set(), {"g++"}, {"c++", "apt-get"}], ids=str)
+def test_native_kernels_that_are_not_built(
+    monkeypatch: pytest.MonkeyPatch, programs: set[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    found = finding(NATIVE)
+    assert not found.ok
+    assert "function bodies run instead" in found.found
+    assert found.cure.endswith("make wheel in a checkout, then pip install dist/*.whl")
+    assert ("install a C++17 compiler" in found.cure) is (not programs)
+    assert ("XLSTM_ORT_INCLUDE" in found.cure) is ("apt-get" not in programs)
+
+
+def test_native_kernels_that_are_there(package: Path) -> None:
+    (package / "lib").mkdir()
+    library = build(package / "lib")
+    found = finding(NATIVE)
+    assert found.ok
+    assert found.found == f"native CPU kernels (avx2), libxlstm_ort {__version__}, {library}"
+
+
+def test_native_kernels_that_do_not_fit(package: Path) -> None:
+    (package / "lib").mkdir()
+    build(package / "lib", StandIn(version="0.0.1"))
+    found = finding(NATIVE)
+    assert not found.ok
+    assert f"version 0.0.1, where xlstm-export is {__version__}" in found.found
+    assert "make wheel" in found.cure
 
 
 def test_nothing_installed_has_a_cure_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:

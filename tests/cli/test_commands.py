@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,24 @@ def test_validate_agrees(made: Made, tmp_path: Path) -> None:
     assert f"{bundle}/reports/validation.md" in text
 
 
+def test_native_kernels_compute_unless_told_otherwise(made: Made, tmp_path: Path) -> None:
+    """What run and validate print, and what their --json holds."""
+    bundle, native, bodies = tmp_path / "bundle", "native CPU kernels (", "function bodies of"
+    shutil.copytree(made.bundles / "hf", bundle)
+    for words, expected in (([], native), (["--no-native"], bodies)):
+        run = ["run", bundle, "--ids", "1,2", "-n", 2, *words]
+        assert succeed_json(*run)["operators"]["ai.xlstm"].startswith(expected)
+        assert f"; {expected}" in run_cli(*run).err
+        validate = ["validate", bundle, "--reference", made.checkpoints / "hf", *words]
+        assert succeed_json(*validate)["subject_ops"]["ai.xlstm"].startswith(expected)
+        assert f"operators  ai.xlstm: {expected}" in succeed(*validate)
+        assert f"`ai.xlstm`: {expected}" in (bundle / "reports" / "validation.md").read_text()
+    np.save(tmp_path / "in.npy", np.zeros((1, 2, 16)))
+    stack = ["run", made.bundles / "bare", "--inputs-embeds", tmp_path / "in.npy"]
+    text = succeed(*stack, "-o", tmp_path / "out.npy", "--no-native")
+    assert f"; {bodies}" in text
+
+
 def test_validate_finds_a_damaged_bundle(made: Made, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(made.bundles / "stack", bundle)
@@ -273,6 +292,7 @@ def test_prompt_file_that_is_no_text(made: Made, tmp_path: Path) -> None:
 def test_doctor() -> None:
     text = succeed("doctor")
     assert "[✓] run: ONNX Runtime" in text
+    assert re.search(r"\[✓\] run: native CPU kernels +native CPU kernels \(\w+\), .+\.so", text)
     findings = succeed_json("doctor")
     assert {"what", "ok", "found", "cure"} == set(findings[0])
     assert all(finding["ok"] or finding["cure"] for finding in findings)

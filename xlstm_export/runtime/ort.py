@@ -16,6 +16,8 @@ from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.session import Array
 
 BODIES = "function bodies of standard operators, in stock ONNX Runtime"
+_NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
+"""The library cannot ask a session for its threads: it is told, before it is registered."""
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 PIECE = 512
 """Longest stretch of time fed at once: memory does not grow with the prompt."""
@@ -44,12 +46,14 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
     library, or with ``native`` False, the bodies run. Raises BackendUnavailableError when the
     library is there and cannot be used.
     """
+    threads = threads or cpu_threads()
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or cpu_threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is raised says it
     library = load_ort_library() if native else None
     if library is None:
         return options, BODIES
+    options.add_session_config_entry(_NATIVE_THREADS, str(threads))
     try:
         options.register_custom_ops_library(str(library.path))
     except Exception as error:  # ONNX Runtime raises many types of its own

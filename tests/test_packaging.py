@@ -1,0 +1,98 @@
+"""What pip makes of the checkout, with and without the native part."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.model_cases import BY_ID, Library
+from xlstm_export import __version__
+from xlstm_export.native import FOLDER_VARIABLE, c_library_path, ort_library_path
+from xlstm_export.ops.catalog import DOMAIN
+from xlstm_export.runtime.ort import BODIES
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of ``pip install .``, with the build tools of this environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
+    subprocess.run([*command, str(ROOT)], check=True, timeout=60)
+    (wheel,) = folder.iterdir()
+    return wheel
+
+
+def test_the_default_is_pure_python(pure_wheel: Path) -> None:
+    """Even where the libraries lie in the checkout: the wheel is for any machine."""
+    assert ort_library_path() is not None
+    assert pure_wheel.name == f"xlstm_export-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(pure_wheel) as file:
+        names = file.namelist()
+    assert "xlstm_export/native.py" in names
+    assert not [n for n in names if n.startswith(("xlstm_export/lib", "xlstm_export/include"))]
+    package = [n for n in names if n.startswith("xlstm_export/")]
+    assert all(name.endswith(".py") for name in package)
+
+
+def test_a_pure_install_runs_by_function_bodies(
+    pure_wheel: Path, library: Library, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(pure_wheel) as file:
+        file.extractall(tmp_path)
+    environment = {k: v for k, v in os.environ.items() if k != FOLDER_VARIABLE}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), sysconfig.get_path("purelib")])
+    # -S: the checkout that is installed here for development must not be found
+    command = [sys.executable, "-S", "-m", "xlstm_export.cli.main"]
+    words = ["run", str(library.bundle(BY_ID["stack-mixed"])), "--ids", "1,2", "-n", "2", "--json"]
+    done = subprocess.run(
+        [*command, *words], env=environment, cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["operators"] == {DOMAIN: BODIES}
+    doctor = subprocess.run(
+        [*command, "doctor"], env=environment, cwd=tmp_path, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert "[✗] run: native CPU kernels" in doctor.stdout
+    assert "make wheel" in doctor.stdout
+
+
+def test_the_source_distribution_can_build_the_libraries(tmp_path: Path) -> None:
+    from scikit_build_core.build import build_sdist
+
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        name = build_sdist(str(tmp_path))
+    finally:
+        os.chdir(before)
+    with tarfile.open(tmp_path / name) as file:
+        names = {n.partition("/")[2] for n in file.getnames()}
+    sources = subprocess.run(
+        ["git", "ls-files", "CMakeLists.txt", "plugins", "xlstm_export"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert set(sources.stdout.split()) <= names
+    assert not [n for n in names if n.endswith(".so")]
+
+
+def test_the_libraries_are_stripped_and_need_no_framework() -> None:
+    """Nothing of ONNX Runtime is linked: one library serves every version that takes it."""
+    for path in (ort_library_path(), c_library_path()):
+        assert path is not None
+        content = path.read_bytes()
+        assert b".symtab" not in content
+        assert b".debug_info" not in content
+        assert b"libonnxruntime" not in content
