@@ -19,6 +19,7 @@ struct CustomOp : OrtCustomOp {
 CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype, int threads);
 
 // Output shapes from input shapes as far as both are known before a run; contradictions fail.
+// ONNX Runtime 1.20 to 1.31 drop that failure; creating the kernel then repeats it.
 OrtStatus* infer_shapes(const OrtApi& api, const OpSchema& schema, OrtShapeInferContext* context);
 
 }  // namespace xlstm::ort

@@ -80,6 +80,7 @@ OrtStatus* Kernel::create(const OrtApi& api, const OrtKernelInfo* info, const Op
   }
   std::unique_ptr<Kernel> made(new Kernel(api, schema, dtype, threads));
   if (OrtStatus* status = made->read_attributes(info)) return status;
+  if (OrtStatus* status = made->check_static_shapes(info)) return status;
   if (OrtStatus* status = made->pack_constant(info)) return status;
   if (OrtStatus* status = api.KernelInfoGetAllocator(info, OrtMemTypeDefault, &made->allocator_)) {
     return status;
@@ -118,6 +119,27 @@ OrtStatus* Kernel::read_attributes(const OrtKernelInfo* info) {
                 is_float ? static_cast<const void*>(&number) : &small, sizeof number);
   }
   return nullptr;
+}
+
+OrtStatus* Kernel::check_static_shapes(const OrtKernelInfo* info) const {
+  Sizes sizes(schema_);
+  for (int i = 0; i < schema_.input_count; ++i) {
+    OrtTypeInfo* type = nullptr;
+    if (OrtStatus* status = api_.KernelInfo_GetInputTypeInfo(info, i, &type)) return status;
+    const OrtTensorTypeAndShapeInfo* shape = nullptr;
+    int64_t dims[kMaxRank];
+    size_t rank = 0;
+    OrtStatus* unread = api_.CastTypeInfoToTensorInfo(type, &shape);
+    if (unread == nullptr && shape != nullptr) unread = read_shape(api_, shape, dims, &rank);
+    api_.ReleaseTypeInfo(type);
+    if (unread != nullptr) return unread;
+    if (rank == 0) continue;  // unknown
+    if (const std::string wrong = sizes.bind(i, dims, rank); !wrong.empty()) {
+      return failure(api_, schema_, wrong);
+    }
+  }
+  const std::string wrong = sizes.check_lengths();
+  return wrong.empty() ? nullptr : failure(api_, schema_, wrong);
 }
 
 OrtStatus* Kernel::pack_constant(const OrtKernelInfo* info) {

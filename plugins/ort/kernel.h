@@ -35,8 +35,9 @@ constexpr size_t largest_attributes() {
 // Nothing changes after create(): any number of threads may compute at once.
 class Kernel {
  public:
-  // Reads and checks the node's attributes and packs its constant operand. The status is null, or
-  // says what is wrong; the caller owns the kernel. Calls are cut into up to `threads` parts.
+  // Reads and checks the node's attributes and the shapes known before a run, and packs its constant
+  // operand. The status is null, or says what is wrong; the caller owns the kernel. Calls are cut
+  // into up to `threads` parts.
   static OrtStatus* create(const OrtApi& api, const OrtKernelInfo* info, const OpSchema& schema,
                            DType dtype, int threads, Kernel** kernel);
   ~Kernel();
@@ -55,6 +56,7 @@ class Kernel {
 
   Kernel(const OrtApi& api, const OpSchema& schema, DType dtype, int threads);
   OrtStatus* read_attributes(const OrtKernelInfo* info);
+  OrtStatus* check_static_shapes(const OrtKernelInfo* info) const;
   OrtStatus* pack_constant(const OrtKernelInfo* info);
   OrtStatus* read_inputs(OrtKernelContext* context, Sizes* sizes, Call* call) const;
   OrtStatus* make_outputs(OrtKernelContext* context, const Sizes& sizes, Call* call) const;

@@ -46,9 +46,10 @@ def kernel_model(
     """``op_model`` without the function body; inputs among ``constants`` become initialisers."""
     model = onnx.load_from_string(model_bytes(case, tx, fixed=fixed))
     del model.functions[:]
+    given = dict(constants or {})
     for info in list(model.graph.input):
-        if info.name in (constants or {}):
-            array = constants[info.name].astype(NUMPY_DTYPES[tx])
+        if info.name in given:
+            array = given[info.name].astype(NUMPY_DTYPES[tx])
             elem = info.type.tensor_type.elem_type
             raw = array.tobytes()
             model.graph.initializer.append(

@@ -16,8 +16,8 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from tests.cases import NUMPY_DTYPES, Inputs, OpCase, make_inputs
-from tests.ops.op_models import element_type, run_session
+from tests.cases import Inputs, OpCase, make_inputs
+from tests.ops.op_models import run_session
 from tests.plugins.ort_library import (
     PACKED,
     THREADS_KEY,
@@ -27,7 +27,7 @@ from tests.plugins.ort_library import (
     run_kernel,
     session_of,
 )
-from xlstm_export.ops.catalog import CATALOG, PLUGIN_ATTRIBUTES
+from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TensorSpec
 
 OTHERS = [d for d in os.environ.get("XLSTM_ORT_DIRS", "").split(os.pathsep) if d]
@@ -47,7 +47,10 @@ def resized(inputs: Inputs, name: str, shape: tuple[int, ...]) -> Inputs:
 def assert_still_right(case: OpCase, session: ort.InferenceSession) -> None:
     """A refused call leaves nothing behind."""
     inputs = make_inputs(case)
-    got, wanted = run_session(session, case.op, inputs, "float32"), run_kernel(case, inputs, "float32")
+    got, wanted = (
+        run_session(session, case.op, inputs, "float32"),
+        run_kernel(case, inputs, "float32"),
+    )
     assert all(got[name].tobytes() == wanted[name].tobytes() for name in wanted)
 
 
@@ -64,12 +67,10 @@ def wrong_dimensions() -> Iterator[tuple[str, str, int, str]]:
         for spec in schema.inputs:
             for place, dim in enumerate(spec.dims if spec.type != "lengths" else ()):
                 users = [s.name for s in schema.inputs if letter(dim) in map(letter, s.dims)]
-                if dim.isdigit():
+                if not dim.isdigit() and len(users) > 1:
+                    yield op, spec.name, place, users[1] if users[0] == spec.name else spec.name
+                elif dim.isdigit():
                     yield op, spec.name, place, spec.name
-                elif spec.dims.count(dim) > 1:
-                    yield op, spec.name, place, users[1] if users[0] == spec.name else spec.name
-                elif len(users) > 1:
-                    yield op, spec.name, place, users[1] if users[0] == spec.name else spec.name
 
 
 @pytest.mark.parametrize(("op", "name", "place", "at_fault"), wrong_dimensions())
@@ -90,7 +91,10 @@ OPERANDS = [(op, spec.name) for op, schema in CATALOG.items() for spec in schema
 def test_wrong_rank(op: str, name: str) -> None:
     case, inputs = SMALL[op], make_inputs(SMALL[op])
     session = make_session(ranks_unknown(kernel_model(case, "float32")))
-    for shape in ((1, *inputs[name].shape), (1,) * 8, inputs[name].shape[1:]):
+    shapes = [(1, *inputs[name].shape), (1,) * 8]
+    if name != "lengths":  # numpy makes a vector of a scalar
+        shapes.append(inputs[name].shape[1:])
+    for shape in shapes:
         with pytest.raises(Exception, match=rf"{op}: {name} has shape \[.*\], expected \["):
             run_session(session, op, resized(inputs, name, shape), "float32")
     assert_still_right(case, session)
@@ -164,24 +168,26 @@ def test_constant_of_a_wrong_shape(op: str) -> None:
         model = kernel_model(SMALL[op], "float32", constants={name: np.resize(constant, shape)})
         with pytest.raises(Exception, match=f"{name} has shape"):
             make_session(model)
+    empty = np.zeros((0, *constant.shape[1:]))
+    model = kernel_model(SMALL[op], "float32", constants={name: empty})
     with pytest.raises(Exception, match=f"{name}.*a size is out of range"):
-        empty = np.zeros((0, *constant.shape[1:]))
-        make_session(kernel_model(SMALL[op], "float32", constants={name: empty}))
+        make_session(model)
 
 
 @pytest.mark.parametrize(("op", "name"), OPERANDS)
 def test_contradicting_static_shapes(op: str, name: str) -> None:
-    """Where both are known before a run, loading fails, or (ONNX Runtime 1.20) the run does."""
-    case = SMALL[op]
-    inputs = make_inputs(case)
-    model = kernel_model(case, "float32", fixed=True)
+    model = kernel_model(SMALL[op], "float32", fixed=True)
     del model.graph.initializer[:]
     model.graph.input.append(helper.make_tensor_value_info("lengths", 6, [1]))
     info = next(i for i in model.graph.input if i.name == name)
     info.type.tensor_type.shape.dim.add().dim_value = 3
-    shape = tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
     with pytest.raises(Exception, match=f"{op}: {name} has shape"):
-        run_session(make_session(model), op, resized(inputs, name, shape), "float32")
+        make_session(model)
+    if name != "lengths":
+        del info.type.tensor_type.shape.dim[-1]
+        info.type.tensor_type.shape.dim[-1].dim_value += 1
+        with pytest.raises(Exception, match=rf"{op}: \w+ has shape \["):
+            make_session(model)
 
 
 @every_op
@@ -189,7 +195,7 @@ def test_absent_operands(op: str) -> None:
     for index in range(len(CATALOG[op].inputs)):
         model = kernel_model(SMALL[op], "float32")
         model.graph.node[0].input[index] = ""
-        with pytest.raises(Exception, match="(?i)input"):
+        with pytest.raises(Exception, match=r"(?i)input"):
             make_session(model)
     model = kernel_model(SMALL[op], "float32")
     del model.graph.node[0].input[-1]
@@ -199,23 +205,19 @@ def test_absent_operands(op: str) -> None:
 
 @every_op
 def test_absent_outputs(op: str) -> None:
-    for index, spec in enumerate(CATALOG[op].outputs):
+    for index in range(len(CATALOG[op].outputs)):
         model = kernel_model(SMALL[op], "float32")
         model.graph.node[0].output[index] = ""
         del model.graph.output[index]
-        with pytest.raises(Exception, match=f"output {spec.name} is missing"):
-            session = make_session(model)
-            names = [i.name for i in session.get_inputs()]
-            inputs = make_inputs(SMALL[op])
-            types = {s.name: element_type(s, "float32") for s in CATALOG[op].inputs}
-            session.run(None, {n: inputs[n].astype(NUMPY_DTYPES.get(types[n], np.int32)) for n in names})
+        with pytest.raises(Exception, match=f"output {index} is marked single"):
+            make_session(model)
 
 
 @every_op
 def test_mixed_types(op: str) -> None:
     model = kernel_model(SMALL[op], "float32")
     model.graph.input[1].type.tensor_type.elem_type = 10
-    with pytest.raises(Exception, match="(?i)type"):
+    with pytest.raises(Exception, match=r"(?i)type"):
         make_session(model)
 
 
@@ -306,8 +308,8 @@ class ApiBase(ctypes.Structure):
     """``OrtApiBase`` of onnxruntime_c_api.h."""
 
     _fields_ = (
-        ("GetApi", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)),
-        ("GetVersionString", ctypes.CFUNCTYPE(ctypes.c_char_p)),
+        ("GetApi", ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_uint32)),
+        ("GetVersionString", ctypes.CFUNCTYPE(ctypes.c_size_t)),
     )
 
 
@@ -315,7 +317,7 @@ class ApiBase(ctypes.Structure):
 def test_too_old_a_runtime_is_refused(newest: int) -> None:
     """An ONNX Runtime whose newest API is ``newest``; 0 has none, which no real one has."""
     messages = []
-    create_status = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
+    create_status = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p)
 
     @create_status
     def record(code: int, message: bytes) -> int:
@@ -325,13 +327,14 @@ def test_too_old_a_runtime_is_refused(newest: int) -> None:
     api = (ctypes.c_void_p * 1)(ctypes.cast(record, ctypes.c_void_p))  # CreateStatus comes first
     asked = []
 
-    def get_api(version: int) -> int | None:
+    def get_api(version: int) -> int:
         asked.append(version)
-        return ctypes.addressof(api) if 1 <= version <= newest else None
+        return ctypes.addressof(api) if 1 <= version <= newest else 0
 
     base = ApiBase()
     base.GetApi = ApiBase._fields_[0][1](get_api)
-    base.GetVersionString = ApiBase._fields_[1][1](lambda: b"1.17.3")
+    name = ctypes.create_string_buffer(b"1.17.3")
+    base.GetVersionString = ApiBase._fields_[1][1](lambda: ctypes.addressof(name))
     register = ctypes.CDLL(str(library())).RegisterCustomOps
     register.restype = ctypes.c_void_p
     status = register(None, ctypes.byref(base))
