@@ -41,7 +41,7 @@ wheel: | $(BIN)/python
 	$(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
 	  --config-settings=wheel.cmake=true \
 	  --config-settings=cmake.define.XLSTM_ORT=ON \
-	  --config-settings=cmake.define.XLSTM_ORT_INCLUDE=$(or $(XLSTM_ORT_INCLUDE),$(HEADERS))
+	  --config-settings=cmake.define.XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(HEADERS)))
 	$(BIN)/python -m zipfile -e dist/xlstm_export-*.whl build/unpacked
 	rm -rf xlstm_export/lib xlstm_export/include
 	mv build/unpacked/xlstm_export/lib build/unpacked/xlstm_export/include xlstm_export/
