@@ -40,8 +40,8 @@ _EMULATED = (
     "result was rounded to bfloat16"
 )
 _BOTH_WAYS = (
-    "each operator was checked alone twice: by the native kernels, and by its function body in the "
-    "bundle's graph, which runs where there is no native library"
+    "each operator alone was also checked by its function body, which runs where there is no "
+    "native library"
 )
 _REPEATED = (
     "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
