@@ -9,7 +9,7 @@
 
 namespace xlstm::cpu::XLSTM_ISA {
 
-inline constexpr int64_t kConvStretch = 64;  // steps of one unit of work
+inline constexpr int64_t kConvStretch = 66;  // steps of one unit of work
 
 template <class TX>
 struct ConvOperands {
@@ -24,85 +24,119 @@ struct ConvOperands {
   bool is_silu;
 };
 
+// Distance of the packed taps: whole vectors, and one more so that taps of a size that is a
+// multiple of 4 KiB do not compete for one cache set.
 template <class T>
-size_t conv1d_packed_size(const Problem& problem) {
-  const int64_t padded = round_up(problem.sizes[causalconv1d::size_D], kLanes<T>);
-  return static_cast<size_t>(problem.sizes[causalconv1d::size_W] * padded) * sizeof(T);
+XLSTM_INLINE int64_t conv1d_stride(int64_t size) {
+  return round_up(size, kLanes<T>) + kLanes<T>;
 }
 
-// w [D,W] -> [W][padded D]
+template <class T>
+size_t conv1d_packed_size(const Problem& problem) {
+  const int64_t stride = conv1d_stride<T>(problem.sizes[causalconv1d::size_D]);
+  return static_cast<size_t>(problem.sizes[causalconv1d::size_W] * stride) * sizeof(T);
+}
+
+// w [D,W] -> [W][stride]
 template <class TX>
 void conv1d_pack(const Problem& problem, const void* constant, void* packed) {
   using T = Arithmetic<TX>;
   const int64_t D = problem.sizes[causalconv1d::size_D], W = problem.sizes[causalconv1d::size_W];
-  const int64_t padded = round_up(D, kLanes<T>);
+  const int64_t stride = conv1d_stride<T>(D);
   const TX* w = static_cast<const TX*>(constant);
   T* out = static_cast<T*>(packed);
   std::memset(out, 0, conv1d_packed_size<T>(problem));
   for (int64_t d = 0; d < D; ++d) {
-    for (int64_t j = 0; j < W; ++j) out[j * padded + d] = load_wide_first(w + d * W + j, 1)[0];
+    for (int64_t j = 0; j < W; ++j) out[j * stride + d] = load_wide_first(w + d * W + j, 1)[0];
   }
 }
 
+template <bool kSilu, class T>
+XLSTM_INLINE Vec<T> conv1d_activate(Vec<T> sum) {
+  if constexpr (kSilu) return silu<T>(sum);
+  return sum;
+}
+
+// Steps computed at once, each input read once for all the outputs it meets, and channels that
+// are carried through a stretch of time together: their inputs stay in the first cache.
+inline constexpr int kConvSteps = 6;
+inline constexpr int64_t kConvChannels = 1024;
+
+// `kSteps` steps of kWidth taps, one vector of channels; all taps lie in x, which points at the
+// oldest. All loads stand before the stores: rows are often a multiple of 4 KiB apart, where a
+// load waits for a store to the same place in another page.
+template <int kSteps, int kWidth, bool kSilu, class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE void conv1d_block(const ConvOperands<TX>& o, const TX* x, TX* y, int64_t d,
+                               int64_t left) {
+  const int64_t stride = conv1d_stride<T>(o.size);
+  Vec<T> weights[kWidth], inputs[kSteps + kWidth - 1], sums[kSteps];
+  for (int j = 0; j < kWidth; ++j) weights[j] = load(o.w + j * stride + d);
+  const Vec<T> bias = load_first(o.b + d, left);
+#pragma GCC unroll 16
+  for (int t = 0; t < kSteps + kWidth - 1; ++t) inputs[t] = load_wide_first(x + t * o.size, left);
+#pragma GCC unroll 8
+  for (int t = 0; t < kSteps; ++t) {
+    sums[t] = bias;
+    for (int j = 0; j < kWidth; ++j) sums[t] = fma(inputs[t + j], weights[j], sums[t]);
+    sums[t] = conv1d_activate<kSilu, T>(sums[t]);
+  }
+#pragma GCC unroll 8
+  for (int t = 0; t < kSteps; ++t) store_narrow_first(y + t * o.size, sums[t], left);
+}
+
+// `kSteps` steps of the channels [begin, end).
+template <int kSteps, int kWidth, bool kSilu, class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE void conv1d_rows(const ConvOperands<TX>& o, const TX* x, TX* y, int64_t begin,
+                              int64_t end) {
+  int64_t d = begin;
+  for (; d + kLanes<T> <= end; d += kLanes<T>) {
+    conv1d_block<kSteps, kWidth, kSilu>(o, x + d, y + d, d, int64_t{kLanes<T>});
+  }
+  if (d < end) conv1d_block<kSteps, kWidth, kSilu>(o, x + d, y + d, d, end - d);
+}
+
+// One step of row `row` at any width; the first W-1 steps have taps in the state.
 template <class TX, bool kSilu, class T = Arithmetic<TX>>
-XLSTM_INLINE void conv1d_finish(TX* y, Vec<T> sum, int64_t left) {
-  if constexpr (kSilu) sum = silu<T>(sum);
-  store_narrow_first(y, sum, left);
-}
-
-// One step whose taps all lie in x; `x` points at the oldest. kWidth 0: the width of `o`.
-template <class TX, int kWidth, bool kSilu, class T = Arithmetic<TX>>
-XLSTM_INLINE void conv1d_step(const ConvOperands<TX>& o, const TX* x, TX* y) {
-  const int64_t width = kWidth > 0 ? kWidth : o.width, padded = round_up(o.size, kLanes<T>);
-  int64_t d = 0;
-  for (; d + kLanes<T> <= o.size; d += kLanes<T>) {
-    Vec<T> sum = load(o.b + d);
-    for (int64_t j = 0; j < width; ++j) {
-      sum = fma(load_wide(x + j * o.size + d), load(o.w + j * padded + d), sum);
-    }
-    conv1d_finish<TX, kSilu>(y + d, sum, kLanes<T>);
-  }
-  if (d < o.size) {
-    const int64_t left = o.size - d;
-    Vec<T> sum = load_first(o.b + d, left);
-    for (int64_t j = 0; j < width; ++j) {
-      sum = fma(load_wide_first(x + j * o.size + d, left), load(o.w + j * padded + d), sum);
-    }
-    conv1d_finish<TX, kSilu>(y + d, sum, left);
-  }
-}
-
-// One of the first W-1 steps of row `row`: some taps lie in the state.
-template <class TX, bool kSilu, class T = Arithmetic<TX>>
-XLSTM_INLINE void conv1d_first_step(const ConvOperands<TX>& o, int64_t row, int64_t t, TX* y) {
-  const int64_t padded = round_up(o.size, kLanes<T>), kept = o.width - 1;
-  for (int64_t d = 0; d < o.size; d += kLanes<T>) {
-    const int64_t left = o.size - d;
+XLSTM_INLINE void conv1d_any_step(const ConvOperands<TX>& o, int64_t row, int64_t t, TX* y,
+                                  int64_t begin, int64_t end) {
+  const int64_t stride = conv1d_stride<T>(o.size), kept = o.width - 1;
+  for (int64_t d = begin; d < end; d += kLanes<T>) {
+    const int64_t left = end - d;
     Vec<T> sum = load_first(o.b + d, left);
     for (int64_t j = 0; j < o.width; ++j) {
       const int64_t step = t - kept + j;
       const Vec<T> input =
           step < 0 ? load_first(o.state + (row * kept + kept + step) * o.size + d, left)
                    : load_wide_first(o.x + (row * o.time + step) * o.size + d, left);
-      sum = fma(input, load(o.w + j * padded + d), sum);
+      sum = fma(input, load(o.w + j * stride + d), sum);
     }
-    conv1d_finish<TX, kSilu>(y + d, sum, left);
+    store_narrow_first(y + d, conv1d_activate<kSilu, T>(sum), left);
   }
 }
 
-template <class TX, int kWidth, bool kSilu>
+// Steps [begin, end) of one row.
+template <class TX, bool kSilu>
 void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin, int64_t end) {
+  constexpr int kUsualWidth = 4;
   const int64_t steps = valid_steps(o.lengths, o.lengths_size, row, o.time);
-  for (int64_t t = begin; t < end; ++t) {
-    TX* y = o.y + (row * o.time + t) * o.size;
-    if (t >= steps) {
-      std::memset(y, 0, o.size * sizeof(TX));
-    } else if (t < o.width - 1) {
-      conv1d_first_step<TX, kSilu>(o, row, t, y);
-    } else {
-      conv1d_step<TX, kWidth, kSilu>(o, o.x + (row * o.time + t - o.width + 1) * o.size, y);
+  const int64_t computed = max_of(begin, min_of(end, steps));
+  const TX* x = o.x + row * o.time * o.size;
+  TX* y = o.y + row * o.time * o.size;
+  for (int64_t channel = 0; channel < o.size; channel += kConvChannels) {
+    const int64_t last = min_of(channel + kConvChannels, o.size);
+    for (int64_t t = begin; t < computed;) {
+      const bool is_usual = o.width == kUsualWidth && t >= kUsualWidth - 1;
+      if (is_usual && t + kConvSteps <= computed) {
+        const TX* oldest = x + (t - kUsualWidth + 1) * o.size;
+        conv1d_rows<kConvSteps, kUsualWidth, kSilu>(o, oldest, y + t * o.size, channel, last);
+        t += kConvSteps;
+      } else {
+        conv1d_any_step<TX, kSilu>(o, row, t, y + t * o.size, channel, last);
+        ++t;
+      }
     }
   }
+  std::memset(y + computed * o.size, 0, (end - computed) * o.size * sizeof(TX));
 }
 
 // The last W-1 inputs. Entry j takes the old entry j + steps, so ascending order serves in place.
@@ -122,13 +156,6 @@ XLSTM_INLINE void conv1d_carry_state(const ConvOperands<TX>& o, int64_t row) {
       store_first(out + d, load_wide_first(x + d, o.size - d), o.size - d);
     }
   }
-}
-
-template <class TX, int kWidth>
-XLSTM_INLINE void conv1d_any_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin,
-                                     int64_t end) {
-  o.is_silu ? conv1d_stretch<TX, kWidth, true>(o, row, begin, end)
-            : conv1d_stretch<TX, kWidth, false>(o, row, begin, end);
 }
 
 template <class TX>
@@ -158,8 +185,8 @@ Status conv1d_run(const Call& call, const Parallel& parallel) {
     for (int64_t u = share.begin; u < share.end; ++u) {
       const int64_t row = u / stretches, begin = u % stretches * kConvStretch;
       const int64_t end = min_of(begin + kConvStretch, o.time);
-      o.width == 4 ? conv1d_any_stretch<TX, 4>(o, row, begin, end)
-                   : conv1d_any_stretch<TX, 0>(o, row, begin, end);
+      o.is_silu ? conv1d_stretch<TX, true>(o, row, begin, end)
+                : conv1d_stretch<TX, false>(o, row, begin, end);
     }
   };
   parallel_for(parallel, parts, part);

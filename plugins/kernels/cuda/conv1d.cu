@@ -1,0 +1,127 @@
+// XlstmCausalConv1d: channels, rows and stretches of time in parallel.
+//
+//   y_t = act(b + sum_j w_j x_{t - (W-1) + j}), x before step 0 = the state.
+#include "element.h"
+#include "math.h"
+#include "table.h"
+
+namespace xlstm::cuda {
+namespace {
+
+constexpr int64_t kConvStretch = 32;  // steps of one thread
+constexpr int64_t kConvThreads = 128;
+
+template <class TX>
+struct ConvOperands {
+  using T = Arithmetic<TX>;
+  int64_t batch, time, size, width;
+  const TX *x, *w;
+  const T *b, *state;
+  const int32_t* lengths;
+  int64_t lengths_size;
+  TX* y;
+  T* state_out;
+  bool is_silu;
+  int64_t stretches;
+};
+
+// Input of channel `d` at `step` of the row; before step 0 it lies in the state.
+template <class TX, class T = Arithmetic<TX>>
+__device__ T conv1d_input(const ConvOperands<TX>& o, int64_t row, int64_t step, int64_t d) {
+  const int64_t kept = o.width - 1;
+  return step < 0 ? o.state[(row * kept + kept + step) * o.size + d]
+                  : widen(o.x[(row * o.time + step) * o.size + d]);
+}
+
+// The last W-1 inputs of one channel. Entry j takes the old entry j + steps, so ascending order
+// serves in place.
+template <class TX, class T = Arithmetic<TX>>
+__device__ void conv1d_carry_state(const ConvOperands<TX>& o, int64_t row, int64_t d) {
+  const int64_t kept = o.width - 1;
+  const int64_t steps = valid_steps(o.lengths, o.lengths_size, row, o.time);
+  for (int64_t j = 0; j < kept; ++j) {
+    o.state_out[(row * kept + j) * o.size + d] = conv1d_input(o, row, j + steps - kept, d);
+  }
+}
+
+// y of one channel over one stretch. kWidth 0: the width of `o`.
+template <class TX, int kWidth, class T = Arithmetic<TX>>
+__device__ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin,
+                               int64_t end, int64_t d) {
+  const int64_t steps = valid_steps(o.lengths, o.lengths_size, row, o.time);
+  const int64_t width = kWidth > 0 ? kWidth : o.width;
+  const T bias = o.b[d];
+  T taps[kWidth > 0 ? kWidth : 1];
+  for (int j = 0; j < kWidth; ++j) taps[j] = widen(o.w[d * width + j]);
+  for (int64_t t = begin; t < end; ++t) {
+    T sum = bias;
+#pragma unroll(kWidth > 0 ? kWidth : 1)
+    for (int64_t j = 0; j < width; ++j) {
+      const T tap = kWidth > 0 ? taps[j] : widen(o.w[d * width + j]);
+      if (t < steps) sum += conv1d_input(o, row, t - (width - 1) + j, d) * tap;
+    }
+    if (o.is_silu) sum = silu(sum);
+    o.y[(row * o.time + t) * o.size + d] = narrow<TX>(t < steps ? sum : T(0));
+  }
+}
+
+// One thread per row, stretch and channel. A row of one stretch has its state carried on here:
+// each thread then reads and writes its own channel's state alone.
+template <class TX, int kWidth>
+__global__ void __launch_bounds__(kConvThreads) conv1d_outputs(ConvOperands<TX> o) {
+  const int64_t blocks = parts_of(o.size, kConvThreads);
+  const int64_t units = o.batch * o.stretches * blocks;
+  for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    const int64_t d = unit % blocks * kConvThreads + threadIdx.x;
+    const int64_t stretch = unit / blocks % o.stretches, row = unit / blocks / o.stretches;
+    if (d >= o.size) continue;
+    const int64_t begin = stretch * kConvStretch;
+    conv1d_stretch<TX, kWidth>(o, row, begin, min_of(begin + kConvStretch, o.time), d);
+    if (o.stretches == 1) conv1d_carry_state(o, row, d);
+  }
+}
+
+// The states of rows of several stretches, once all have read them.
+template <class TX>
+__global__ void __launch_bounds__(kConvThreads) conv1d_state(ConvOperands<TX> o) {
+  const int64_t blocks = parts_of(o.size, kConvThreads), units = o.batch * blocks;
+  for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    const int64_t d = unit % blocks * kConvThreads + threadIdx.x;
+    if (d < o.size) conv1d_carry_state(o, unit / blocks, d);
+  }
+}
+
+template <class TX>
+Status conv1d_launch(const Call& call, void* stream) {
+  using T = Arithmetic<TX>;
+  using namespace causalconv1d;
+  const int64_t* size = call.problem.sizes;
+  const ConvOperands<TX> o = {
+      size[size_B], size[size_T], size[size_D], size[size_W],
+      static_cast<const TX*>(call.inputs[in_x]), static_cast<const TX*>(call.inputs[in_w]),
+      static_cast<const T*>(call.inputs[in_b]), static_cast<const T*>(call.inputs[in_state]),
+      static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
+      static_cast<TX*>(call.outputs[out_y]), static_cast<T*>(call.outputs[out_state]),
+      static_cast<const Attributes*>(call.attributes)->activation == 1,
+      parts_of(size[size_T], kConvStretch)};
+  const int64_t blocks = parts_of(o.size, kConvThreads);
+  const auto outputs = o.width == 4 ? conv1d_outputs<TX, 4> : conv1d_outputs<TX, 0>;
+  const Status status =
+      launch_kernel(outputs, o, o.batch * o.stretches * blocks, kConvThreads, 0, stream);
+  if (status != Status::kOk || o.stretches == 1) return status;
+  return launch_kernel(conv1d_state<TX>, o, o.batch * blocks, kConvThreads, 0, stream);
+}
+
+Status launch(const Call& call, void* stream) {
+  return with_element(call.problem.dtype, [&](auto element) {
+    return conv1d_launch<decltype(element)>(call, stream);
+  });
+}
+
+size_t workspace(const Problem&) { return 0; }
+
+}  // namespace
+
+const Kernel kConv1dKernel = {launch, workspace};
+
+}  // namespace xlstm::cuda

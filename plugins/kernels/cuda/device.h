@@ -1,0 +1,74 @@
+// What the kernels share: launching, memory, and the rule of lengths.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "xlstm/call.h"
+
+namespace xlstm::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+// Shared memory a block has on every GPU without asking for more.
+inline constexpr size_t kSharedBytes = 48 * 1024;
+
+struct alignas(16) SharedChunk {
+  unsigned char bytes[16];
+};
+// The launch's dynamic shared memory.
+extern __shared__ SharedChunk shared_memory[];
+
+__host__ __device__ constexpr int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+__host__ __device__ constexpr int64_t max_of(int64_t a, int64_t b) { return a < b ? b : a; }
+__host__ __device__ constexpr int64_t parts_of(int64_t count, int64_t size) {
+  return (count + size - 1) / size;
+}
+__host__ __device__ constexpr int64_t round_up(int64_t count, int64_t multiple) {
+  return parts_of(count, multiple) * multiple;
+}
+
+// Cuts one piece of memory into arrays, each aligned to 16 bytes. With null it only counts.
+class Arena {
+ public:
+  __host__ __device__ explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+
+  template <class T>
+  __host__ __device__ T* take(int64_t count) {
+    char* const place = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += static_cast<size_t>(round_up(count * static_cast<int64_t>(sizeof(T)), 16));
+    return reinterpret_cast<T*>(place);
+  }
+
+  __host__ __device__ size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+};
+
+// Steps of `row` that count: -1 is all, and no more than there are.
+__device__ inline int64_t valid_steps(const int32_t* lengths, int64_t lengths_size, int64_t row,
+                                      int64_t time) {
+  const int64_t length = lengths[lengths_size == 1 ? 0 : row];
+  return length < 0 ? time : min_of(length, time);
+}
+
+// Queue `kernel`, which loops from blockIdx.x to `units` by gridDim.x.
+template <class Operands>
+Status launch_kernel(void (*kernel)(Operands), const Operands& operands, int64_t units,
+                     int64_t threads, size_t shared_bytes, void* stream) {
+  constexpr int64_t kMostBlocks = int64_t{1} << 30;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(min_of(units, kMostBlocks)));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream);
+  if (cudaLaunchKernelEx(&config, kernel, operands) == cudaSuccess) return Status::kOk;
+  cudaGetLastError();  // reported here, so that the caller's next call does not meet it
+  return Status::kLaunchFailed;
+}
+
+}  // namespace xlstm::cuda

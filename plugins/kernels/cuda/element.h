@@ -1,0 +1,59 @@
+// The activation types TX on the device, read and written as the arithmetic type.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "device.h"
+
+namespace xlstm::cuda {
+
+// float for every TX but double.
+template <class TX>
+struct ArithmeticOf {
+  using Type = float;
+};
+template <>
+struct ArithmeticOf<double> {
+  using Type = double;
+};
+template <class TX>
+using Arithmetic = typename ArithmeticOf<TX>::Type;
+
+__device__ inline float widen(float x) { return x; }
+__device__ inline double widen(double x) { return x; }
+__device__ inline float widen(__half x) { return __half2float(x); }
+__device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+// To nearest, ties to even.
+template <class TX>
+__device__ TX narrow(Arithmetic<TX> x) {
+  return x;
+}
+template <>
+__device__ inline __half narrow<__half>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+// A double goes through float, as it does in torch.
+template <class T>
+__device__ T round_to_bfloat16(T x) {
+  return static_cast<T>(__bfloat162float(__float2bfloat16_rn(static_cast<float>(x))));
+}
+
+// `body` with a value of the type that stands for `dtype`.
+template <class Body>
+auto with_element(DType dtype, Body body) {
+  switch (dtype) {
+    case DType::kFloat16: return body(__half{});
+    case DType::kBfloat16: return body(__nv_bfloat16{});
+    case DType::kFloat64: return body(double{});
+    default: return body(float{});
+  }
+}
+
+}  // namespace xlstm::cuda
