@@ -139,7 +139,7 @@ class Fuzz:
     def _spoil(self, kernel: KernelRun) -> set[Status]:
         """One or two faults; the statuses that would be right. Empty where none was possible."""
         wanted = set()
-        for name in self.random.choice(list(FAULTS), self.random.integers(1, 3)):
+        for name in self.random.choice(list(FAULTS), self.random.integers(1, 3), replace=False):
             status = FAULTS[str(name)](kernel, self.sizes, self.random)
             if status is not None:
                 self.faults.append(str(name))

@@ -1,12 +1,10 @@
 """The C library built with sanitizers, and Python children that run it.
 
-CMake keeps the build in ``build/sanitize-*``, so a later run compiles what changed. A child gets
-the sanitizer's runtime preloaded, since Python itself is built without it.
+A child gets the sanitizer's runtime preloaded, since Python itself is built without it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -15,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-LIBRARY_FOLDER = Path("plugins", "capi")
+from tests.plugins.native_builds import ROOT, build_c_library
 
 QUIET = "-Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow"
 """Flow warnings raise false alarms on instrumented code, and warnings are errors."""
@@ -36,11 +33,6 @@ class Sanitizer:
     flags: str
     runtime: str
 
-    @property
-    def folder(self) -> Path:
-        """Where it is built; ignored by git."""
-        return ROOT / "build" / f"sanitize-{self.flags.replace(',', '-')}"
-
 
 ADDRESS = Sanitizer("address,undefined", "libasan.so")
 THREAD = Sanitizer("thread", "libtsan.so")
@@ -58,17 +50,14 @@ def why_not(sanitizer: Sanitizer) -> str | None:
 
 
 def build(sanitizer: Sanitizer) -> Path:
-    """Folder of libxlstm_c built so. One process at a time; raises where the build fails."""
-    folder = sanitizer.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _cmake("-S", ROOT, "-B", folder, f"-DXLSTM_SANITIZE={sanitizer.flags}",
-               "-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CXX_FLAGS_RELEASE=-O1",
-               f"-DCMAKE_CXX_FLAGS={QUIET}",
-               f"-DPython3_EXECUTABLE={sys.executable}")  # fmt: skip
-        _cmake("--build", folder, "--target", "xlstm_c", "--parallel", str(os.cpu_count() or 1))
-    return folder / LIBRARY_FOLDER
+    """Folder of libxlstm_c built so."""
+    settings = {
+        "XLSTM_SANITIZE": sanitizer.flags,
+        "CMAKE_CXX_COMPILER": "g++",
+        "CMAKE_CXX_FLAGS_RELEASE": "-O1",
+        "CMAKE_CXX_FLAGS": QUIET,
+    }
+    return build_c_library(f"sanitize-{sanitizer.flags.replace(',', '-')}", settings)
 
 
 def run_child(
@@ -95,19 +84,6 @@ def run_child(
         text=True,
         check=False,
     )
-
-
-def _cmake(*arguments: str | Path) -> None:
-    done = subprocess.run(
-        ["cmake", *arguments], capture_output=True, text=True, check=False, env=_plain_environment()
-    )
-    if done.returncode:
-        raise RuntimeError(f"cmake {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
-
-
-def _plain_environment() -> dict[str, str]:
-    """This environment without flags that would end up in the build."""
-    return {k: v for k, v in os.environ.items() if k not in ("CXXFLAGS", "LDFLAGS", "CXX")}
 
 
 def _runtime(name: str) -> Path:
