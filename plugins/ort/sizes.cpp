@@ -30,12 +30,13 @@ std::string Sizes::bind(int input, const int64_t* dims, size_t rank) {
   bool agrees = rank == static_cast<size_t>(tensor.rank);
   for (int i = 0; agrees && i < tensor.rank; ++i) {
     if (dims[i] < 0) continue;
+    const Dim& dim = tensor.dims[i];
     if (tensor.type == TypeVar::kLengths) {
       lengths_ = dims[i];
-    } else if (of(tensor.dims[i]) < 0) {
-      sizes_[tensor.dims[i].letter] = dims[i] - tensor.dims[i].added;
+    } else if (dim.letter >= 0 && sizes_[dim.letter] < 0) {
+      sizes_[dim.letter] = dims[i] - dim.added;
     } else {
-      agrees = of(tensor.dims[i]) == dims[i];
+      agrees = of(dim) == dims[i];
     }
   }
   if (agrees) return {};

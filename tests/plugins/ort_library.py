@@ -66,14 +66,17 @@ def make_session(
     parts: int | str | None = None,
     native: bool = True,
     profile: Path | None = None,
+    arena: bool = True,
 ) -> ort.InferenceSession:
     """A session with the library registered; with ``profile``, it writes that trace.
 
-    ``parts`` is the number of threads that the library is told of, by default nothing.
+    ``parts`` is the number of threads that the library is told of, by default nothing. Without
+    ``arena`` every tensor is an allocation of its own, for AddressSanitizer.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     if parts is not None:
         options.add_session_config_entry(THREADS_KEY, str(parts))
     if native:
@@ -100,15 +103,19 @@ def run_kernel(case: OpCase, inputs: Inputs, tx: str, threads: int = 1) -> dict[
     return run_session(session_of(case, tx, threads), case.op, inputs, tx)
 
 
-def run_aliased(case: OpCase, inputs: Inputs, tx: str) -> dict[str, Array]:
+def run_aliased(
+    case: OpCase, inputs: Inputs, tx: str, session: ort.InferenceSession | None = None
+) -> dict[str, Array]:
     """As ``run_kernel``, each state's input and output bound to one buffer."""
     schema = CATALOG[case.op]
+    session = session or session_of(case, tx)
+    wanted = {i.name for i in session.get_inputs()}
     values = {
         s.name: _to_ort(inputs[s.name].astype(NUMPY_DTYPES.get(element_type(s, tx), np.int32)))
         for s in schema.inputs
+        if s.name in wanted
     }
     buffers = {out: values[name] for name, out in schema.states}
-    session = session_of(case, tx)
     binding = session.io_binding()
     for name, value in values.items():
         binding.bind_ortvalue_input(name, value)
