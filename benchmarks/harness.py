@@ -32,6 +32,12 @@ class Contender:
 
     name: str
     call: Callable[[], object]
+    difference: float | None = None
+    """Largest difference of its results from ours, relative to the largest number in them."""
+    work: float | None = None
+    """FLOP or bytes, where a rate is asked for."""
+    repeats: int = 1
+    """How many times ``call`` does the work, where starting it takes too long for once."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,18 @@ class Timing:
 
     name: str
     turns: tuple[float, ...]
+    difference: float | None = None
+    work: float | None = None
 
     @property
     def median(self) -> float:
         """The middle turn."""
         return statistics.median(self.turns)
+
+    @property
+    def rate(self) -> float | None:
+        """Work per second of the middle turn."""
+        return None if self.work is None else self.work / self.median
 
 
 @dataclass(frozen=True)
@@ -58,18 +71,31 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contenders that did the same work in turns; the first one is ours."""
+    """Contenders that took turns; the first one is ours. ``unit`` is that of their work."""
 
     what: str
     timings: tuple[Timing, ...]
-    difference: float | None = None
-    """Largest difference of the results, relative to the largest number in them."""
+    unit: str = ""
+    missing: tuple[tuple[str, str], ...] = ()
+    """Contenders that could not take part, and why."""
 
     def speedup(self, peer: int = 1) -> Ratio:
         """Time of contender ``peer`` over ours, turn by turn."""
         ours, theirs = self.timings[0].turns, self.timings[peer].turns
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
         return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+    def relative_rate(self, own: int, limit: int) -> float:
+        """Rate of contender ``own`` over that of ``limit``, median of the turns' ratios."""
+        a, b = self.timings[own], self.timings[limit]
+        if a.work is None or b.work is None:
+            raise ValueError(f"{self.what}: {a.name} or {b.name} has no work to make a rate of")
+        pairs = zip(a.turns, b.turns, strict=True)
+        return statistics.median([s / t for t, s in pairs]) * a.work / b.work
+
+    def index(self, name: str) -> int:
+        """Place of the contender of that name. Raises ValueError where it did not take part."""
+        return [timing.name for timing in self.timings].index(name)
 
 
 @dataclass(frozen=True)
@@ -95,7 +121,8 @@ def compare(
     turns: int,
     calls: int = 1,
     warmup: int = 1,
-    difference: float | None = None,
+    unit: str = "",
+    missing: Sequence[tuple[str, str]] = (),
 ) -> Comparison:
     """Measure ``contenders`` in turns A B A B, after ``warmup`` untimed calls of each.
 
@@ -111,11 +138,14 @@ def compare(
     try:
         for _ in range(turns):
             for contender, times in zip(contenders, seconds, strict=True):
-                times.append(_turn(contender.call, calls))
+                times.append(_turn(contender.call, calls) / contender.repeats)
     finally:
         gc.enable()
-    timings = [Timing(c.name, tuple(t)) for c, t in zip(contenders, seconds, strict=True)]
-    return Comparison(what, tuple(timings), difference)
+    timings = [
+        Timing(c.name, tuple(t), c.difference, c.work)
+        for c, t in zip(contenders, seconds, strict=True)
+    ]
+    return Comparison(what, tuple(timings), unit, tuple(missing))
 
 
 def _turn(call: Callable[[], object], calls: int) -> float:
@@ -142,6 +172,12 @@ def machine_facts(threads: int) -> dict[str, Any]:
     }
 
 
+def print_facts(facts: Mapping[str, Any], console: Console) -> None:
+    """One fact a line."""
+    for name, value in facts.items():
+        console.print(f"{name}: {value}", markup=False, highlight=False)
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
@@ -160,19 +196,26 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
     table = Table(title="Median of the turns; ratio: time over ours, median (least to greatest)")
     for name, side in (("work", "left"), ("contender", "left"), ("ms", "right"), ("ratio", "left")):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
+    table.add_column("rate", justify="right")
     table.add_column("difference", justify="right")
     for comparison in comparisons:
         table.add_section()
         for index, timing in enumerate(comparison.timings):
-            ratio, difference = "", ""
-            if index:
-                r = comparison.speedup(index)
-                ratio = f"{r.median:.2f} ({r.least:.2f} to {r.greatest:.2f})"
-            elif comparison.difference is not None:
-                difference = f"{comparison.difference:.1e}"
-            what = "" if index else comparison.what
-            table.add_row(what, timing.name, f"{timing.median * 1e3:.2f}", ratio, difference)
+            table.add_row("" if index else comparison.what, *_cells(comparison, index, timing))
+        for name, reason in comparison.missing:
+            table.add_row("", name, "none", reason)
     console.print(table)
+
+
+def _cells(comparison: Comparison, index: int, timing: Timing) -> list[str]:
+    """Contender, ms, ratio, rate, difference."""
+    ratio = ""
+    if index:
+        r = comparison.speedup(index)
+        ratio = f"{r.median:.2f} ({r.least:.2f} to {r.greatest:.2f})"
+    rate = "" if timing.rate is None else f"{timing.rate / 1e9:.1f} {comparison.unit}"
+    difference = "" if timing.difference is None else f"{timing.difference:.1e}"
+    return [timing.name, f"{timing.median * 1e3:.3f}", ratio, rate, difference]
 
 
 def print_bars(bars: Sequence[Bar], console: Console) -> None:
