@@ -77,36 +77,40 @@ XLSTM_INLINE void mlstm_decays(int64_t length, T m, MlstmScratch<T>& s) {
   for (int64_t c = 0; c < width; c += kLanes<T>) store(s.write + c, load(last + c));
 }
 
-// q scaled, k^T in panels, and k times its write weight.
+// q scaled, in rows; rows past the chunk are 0.
 template <class TX, class T = Arithmetic<TX>>
-XLSTM_INLINE void mlstm_pack(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start,
-                             int64_t length, MlstmScratch<T>& s) {
-  const int64_t rows = round_up(length, kTileRows), step = x.heads * x.qk_dim;
-  const int64_t first = ((unit.row * x.time + start) * x.heads + unit.head) * x.qk_dim;
-  const Vec<T> q_scale = broadcast(x.q_scale), k_scale = broadcast(x.k_scale);
-  for (int64_t t = 0; t < rows; ++t) {
-    T* q = s.q + t * s.qk_stride;
+XLSTM_INLINE void mlstm_pack_q(const MlstmOperands<TX>& x, const TX* q, int64_t length,
+                               MlstmScratch<T>& s) {
+  const Vec<T> scale = broadcast(x.q_scale);
+  for (int64_t t = 0; t < round_up(length, kTileRows); ++t) {
     for (int64_t j = 0; j < x.qk_dim; j += kLanes<T>) {
-      const TX* source = x.q + first + t * step + j;
-      store(q + j, t < length ? load_wide_first(source, x.qk_dim - j) * q_scale : zero<T>());
+      const TX* source = q + t * x.heads * x.qk_dim + j;
+      store(s.q + t * s.qk_stride + j,
+            t < length ? load_wide_first(source, x.qk_dim - j) * scale : zero<T>());
     }
   }
-  for (int64_t t = 0; t < length; ++t) {
+}
+
+// k^T in panels, and k times its write weight in rows; steps past the chunk are 0.
+template <class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE void mlstm_pack_k(const MlstmOperands<TX>& x, const TX* k, int64_t length,
+                               MlstmScratch<T>& s) {
+  const Vec<T> scale = broadcast(x.k_scale);
+  for (int64_t t = 0; t < round_up(length, kTileColumns<T>); t += kLanes<T>) {
     T* panel = s.k_panels + t / kTileColumns<T> * x.qk_dim * kTileColumns<T> + t % kTileColumns<T>;
-    T* written = s.k_written + t * s.qk_stride;
-    const Vec<T> write = broadcast(s.write[t]);
     for (int64_t j = 0; j < s.qk_stride; j += kLanes<T>) {
       const int64_t left = max_of(0, x.qk_dim - j);
-      const Vec<T> k = load_wide_first(x.k + first + t * step + j, left) * k_scale;
-      store(written + j, k * write);
-      const int64_t lanes = min_of(left, kLanes<T>);
-      for (int64_t lane = 0; lane < lanes; ++lane) panel[(j + lane) * kTileColumns<T>] = k[lane];
+      Vec<T> square[kLanes<T>];
+      for (int64_t r = 0; r < kLanes<T>; ++r) {
+        square[r] = zero<T>();
+        if (t + r >= length) continue;
+        square[r] = load_wide_first(k + (t + r) * x.heads * x.qk_dim + j, left) * scale;
+        store(s.k_written + (t + r) * s.qk_stride + j, square[r] * broadcast(s.write[t + r]));
+      }
+      transpose<T>(square);
+      const int64_t columns = min_of(left, kLanes<T>);
+      for (int64_t r = 0; r < columns; ++r) store(panel + (j + r) * kTileColumns<T>, square[r]);
     }
-  }
-  const int64_t end = round_up(length, kTileColumns<T>);
-  for (int64_t t = length; t < end; ++t) {
-    T* panel = s.k_panels + t / kTileColumns<T> * x.qk_dim * kTileColumns<T> + t % kTileColumns<T>;
-    for (int64_t j = 0; j < x.qk_dim; ++j) panel[j * kTileColumns<T>] = T(0);
   }
 }
 
@@ -201,11 +205,13 @@ T mlstm_chunk(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, 
               T m, MlstmScratch<T>& s) {
   const T m_next = mlstm_gates(x, unit, start, length, m, s);
   mlstm_decays(length, m, s);
-  mlstm_pack(x, unit, start, length, s);
+  const int64_t head = (unit.row * x.time + start) * x.heads + unit.head;
+  mlstm_pack_q(x, x.q + head * x.qk_dim, length, s);
+  mlstm_pack_k(x, x.k + head * x.qk_dim, length, s);
   mlstm_scores(length, x.qk_dim, x.eps, s);
   mlstm_carry_n(length, s.inter[length - 1], s);
   const int64_t step = x.heads * x.v_dim;
-  const int64_t first = ((unit.row * x.time + start) * x.heads + unit.head) * x.v_dim + unit.column;
+  const int64_t first = head * x.v_dim + unit.column;
   for (int64_t c = 0; c < unit.columns; c += kTileColumns<T>) {
     const int64_t columns = min_of(kTileColumns<T>, unit.columns - c);
     for (int64_t t = 0; t < length; ++t) {

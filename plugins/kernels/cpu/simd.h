@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
@@ -152,6 +153,28 @@ XLSTM_INLINE Vec<T> with_sign(Vec<T> magnitude, Vec<T> sign) {
   using Integer = typename Simd<T>::Integer;
   const Integer all_but_sign = static_cast<Integer>(~(Integer{1} << (8 * sizeof(T) - 1)));
   return (Vec<T>)(((IntVec<T>)magnitude & all_but_sign) | ((IntVec<T>)sign & ~all_but_sign));
+}
+
+// Of lanes that differ in the bit `kBit`, `a` keeps the lower and takes `b`'s lower into the upper;
+// `b` the other way round: a 2x2 transposition of blocks of kBit lanes.
+template <int kBit, class V, int... kLane>
+XLSTM_INLINE void exchange_blocks(V& a, V& b, std::integer_sequence<int, kLane...>) {
+  constexpr int kCount = sizeof...(kLane);
+  const V lower = __builtin_shufflevector(a, b, ((kLane & kBit) ? kCount + kLane - kBit : kLane)...);
+  b = __builtin_shufflevector(a, b, ((kLane & kBit) ? kCount + kLane : kLane + kBit)...);
+  a = lower;
+}
+
+// A square of kLanes vectors, rows and columns exchanged: blocks of half the size at each level.
+template <class T, int kBit = kLanes<T> / 2>
+XLSTM_INLINE void transpose(Vec<T>* rows) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kLanes<T>; ++r) {
+    if ((r & kBit) == 0) {
+      exchange_blocks<kBit>(rows[r], rows[r + kBit], std::make_integer_sequence<int, kLanes<T>>());
+    }
+  }
+  if constexpr (kBit > 1) transpose<T, kBit / 2>(rows);
 }
 
 // The lanes' sum, by halves.
