@@ -1,0 +1,22 @@
+#include "xlstm_cuda_c.h"
+
+#include "unpack.h"
+#include "xlstm/cuda.h"
+
+using xlstm::Status;
+
+int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes) {
+  if (call == nullptr || bytes == nullptr) return static_cast<int32_t>(Status::kNullPointer);
+  const xlstm::Problem problem = xlstm::problem_of(*call);
+  const Status status = xlstm::check_problem(problem);
+  if (status == Status::kOk) *bytes = xlstm::cuda::workspace_size(problem);
+  return static_cast<int32_t>(status);
+}
+
+int32_t xlstm_cuda_launch(const xlstm_call* call, void* stream) {
+  if (call == nullptr) return static_cast<int32_t>(Status::kNullPointer);
+  xlstm::UnpackedCall unpacked;
+  Status status = unpacked.unpack(*call);
+  if (status == Status::kOk) status = xlstm::cuda::launch(unpacked.call, stream);
+  return static_cast<int32_t>(status);
+}

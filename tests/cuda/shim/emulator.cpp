@@ -1,0 +1,225 @@
+#include "emulator.h"
+
+#include <cstdio>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "device.h"
+#include "fiber.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size)
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace xlstm::cuda {
+SharedChunk shared_memory[2 * kSharedBytes / sizeof(SharedChunk)];
+}
+
+namespace emulator {
+namespace {
+
+constexpr unsigned kMostThreads = 1024;
+constexpr unsigned kWarpSize = 32;
+constexpr unsigned char kUnset = 0xff;   // NaN in every floating-point type
+constexpr unsigned char kCanary = 0xa5;  // past the launch's shared memory
+constexpr size_t kCanaryBytes = 1024;
+
+enum class Wait { kNothing, kBarrier, kShuffle, kEnded };
+
+struct Thread {
+  Fiber fiber;
+  std::function<void()> body;
+  Wait wait;
+  int line;           // of the barrier or shuffle
+  unsigned mask;      // of the shuffle
+  unsigned shuffles;  // made so far; the low bit chooses the slot
+  uint64_t slots[2];
+};
+
+// The block at work. One launch at a time.
+struct Block {
+  std::vector<std::unique_ptr<Thread>> threads;
+  unsigned count = 0, current = 0;
+  std::string error;
+};
+
+Block block;
+uint32_t order_seed = 0;
+std::mt19937 shuffler;
+std::string message;
+int64_t launches = 0;
+
+Thread& current() { return *block.threads[block.current]; }
+
+void order(std::vector<unsigned>& indices) {
+  std::iota(indices.begin(), indices.end(), 0u);
+  if (order_seed == 1) std::reverse(indices.begin(), indices.end());
+  if (order_seed > 1) std::shuffle(indices.begin(), indices.end(), shuffler);
+}
+
+void fail(const char* what, unsigned thread, int line) {
+  char text[160];
+  std::snprintf(text, sizeof text, "block %u, thread %u, line %d: %s", blockIdx.x, thread, line,
+                what);
+  if (block.error.empty()) block.error = text;
+}
+
+// Let all go on once every thread waits at one barrier.
+void release_block() {
+  const int line = block.threads[0]->line;
+  for (unsigned t = 0; t < block.count; ++t) {
+    const Thread& thread = *block.threads[t];
+    if (thread.wait != Wait::kBarrier) return;
+  }
+  for (unsigned t = 0; t < block.count; ++t) {
+    Thread& thread = *block.threads[t];
+    if (thread.line != line) fail("threads of a block wait at different barriers", t, thread.line);
+    thread.wait = Wait::kNothing;
+  }
+}
+
+// Let the lanes of the current thread's mask go on once all of them shuffle.
+void release_warp(unsigned first) {
+  const Thread& self = current();
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    if ((self.mask >> lane & 1) == 0) continue;
+    if (first + lane >= block.count) return fail("the mask names a lane that is not there",
+                                                 first + lane, self.line);
+    const Thread& other = *block.threads[first + lane];
+    if (other.wait != Wait::kShuffle) return;
+    if (other.line != self.line || other.mask != self.mask) {
+      return fail("lanes of one mask make different shuffles", first + lane, other.line);
+    }
+  }
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    if (self.mask >> lane & 1) block.threads[first + lane]->wait = Wait::kNothing;
+  }
+}
+
+void run_block(const std::function<void()>& body) {
+  block.error.clear();
+  for (unsigned t = 0; t < block.count; ++t) {
+    Thread& thread = *block.threads[t];
+    thread.wait = Wait::kNothing;
+    thread.shuffles = 0;
+    thread.fiber.start(body);
+  }
+  std::vector<unsigned> turns(block.count);
+  unsigned ended = 0;
+  bool moved = true;
+  while (ended < block.count && moved && block.error.empty()) {
+    moved = false;
+    order(turns);
+    for (const unsigned t : turns) {
+      Thread& thread = *block.threads[t];
+      if (thread.wait != Wait::kNothing || !block.error.empty()) continue;
+      moved = true;
+      block.current = t;
+      threadIdx = {t, 0, 0};
+      if (!thread.fiber.resume()) {
+        thread.wait = Wait::kEnded;
+        ++ended;
+      }
+    }
+  }
+  for (unsigned t = 0; t < block.count && ended < block.count; ++t) {
+    const Thread& thread = *block.threads[t];
+    if (thread.wait == Wait::kBarrier) fail("a barrier that not all reach", t, thread.line);
+    if (thread.wait == Wait::kShuffle) fail("a shuffle that not all lanes make", t, thread.line);
+  }
+}
+
+// Shared memory of the launch's size: unset, with canaries behind, which ASan makes untouchable.
+void prepare_shared(size_t bytes) {
+  auto* memory = reinterpret_cast<unsigned char*>(xlstm::cuda::shared_memory);
+  ASAN_UNPOISON_MEMORY_REGION(memory, sizeof xlstm::cuda::shared_memory);
+  std::memset(memory, kUnset, bytes);
+  std::memset(memory + bytes, kCanary, kCanaryBytes);
+  ASAN_POISON_MEMORY_REGION(memory + bytes, sizeof xlstm::cuda::shared_memory - bytes);
+}
+
+void check_shared(size_t bytes) {
+  auto* memory = reinterpret_cast<unsigned char*>(xlstm::cuda::shared_memory);
+  ASAN_UNPOISON_MEMORY_REGION(memory, sizeof xlstm::cuda::shared_memory);
+  for (size_t i = bytes; i < bytes + kCanaryBytes; ++i) {
+    if (memory[i] != kCanary) return fail("shared memory written past its end", 0, 0);
+  }
+}
+
+}  // namespace
+
+int lane() { return static_cast<int>(block.current % kWarpSize); }
+
+void synchronize_block(int line) {
+  Thread& self = current();
+  self.wait = Wait::kBarrier;
+  self.line = line;
+  release_block();
+  self.fiber.yield();
+}
+
+uint64_t exchange(unsigned mask, uint64_t bits, int from, int line) {
+  Thread& self = current();
+  const unsigned first = block.current - block.current % kWarpSize, slot = self.shuffles++ % 2;
+  self.slots[slot] = bits;
+  self.wait = Wait::kShuffle;
+  self.line = line;
+  self.mask = mask;
+  if ((mask >> lane() & 1) == 0 || (mask >> from & 1) == 0) {
+    fail("a shuffle with a lane outside its mask", block.current, line);
+  }
+  release_warp(first);
+  self.fiber.yield();
+  return block.threads[first + static_cast<unsigned>(from)]->slots[slot];
+}
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
+  ++launches;
+  const dim3 &grid = config.gridDim, &threads = config.blockDim;
+  if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y != 1 || grid.z != 1 || threads.x == 0 ||
+      threads.x > kMostThreads || threads.y != 1 || threads.z != 1 ||
+      config.dynamicSmemBytes > xlstm::cuda::kSharedBytes) {
+    message = "a grid, block or shared memory that not every GPU takes";
+    return cudaErrorInvalidValue;
+  }
+  shuffler.seed(order_seed);
+  gridDim = grid;
+  blockDim = threads;
+  block.count = threads.x;
+  while (block.threads.size() < block.count) block.threads.push_back(std::make_unique<Thread>());
+  std::vector<unsigned> blocks(grid.x);
+  order(blocks);
+  message.clear();
+  for (const unsigned b : blocks) {
+    blockIdx = {b, 0, 0};
+    prepare_shared(config.dynamicSmemBytes);
+    run_block(body);
+    check_shared(config.dynamicSmemBytes);
+    if (!block.error.empty()) {
+      message = block.error;
+      return cudaErrorLaunchFailure;
+    }
+  }
+  return cudaSuccess;
+}
+
+}  // namespace emulator
+
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+void xlstm_emulator_order(uint32_t seed) { emulator::order_seed = seed; }
+const char* xlstm_emulator_message() { return emulator::message.c_str(); }
+int64_t xlstm_emulator_launches() {
+  const int64_t count = emulator::launches;
+  emulator::launches = 0;
+  return count;
+}

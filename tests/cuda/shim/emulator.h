@@ -1,0 +1,28 @@
+/* Control of the emulated GPU, for tests through ctypes.
+ *
+ * Checked while a kernel runs: every thread of a block reaches the same barrier (by source line),
+ * every lane of a mask the same shuffle; shared memory stays within the launch's size and starts
+ * as NaN in each block; the limits of a launch that all GPUs have. A failed check ends the launch
+ * with cudaErrorLaunchFailure. Missing barriers and blocks that disturb each other show as
+ * different results under different orders. */
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define XLSTM_EMULATOR_API __attribute__((visibility("default")))
+
+/* Order of the blocks, and of the threads between barriers: 0 ascending, 1 descending, else
+ * shuffled by that seed. */
+XLSTM_EMULATOR_API void xlstm_emulator_order(uint32_t order);
+/* What the last failed launch did wrong; "" after a good one. */
+XLSTM_EMULATOR_API const char* xlstm_emulator_message(void);
+/* Launches since the last call. */
+XLSTM_EMULATOR_API int64_t xlstm_emulator_launches(void);
+
+#ifdef __cplusplus
+}
+#endif
