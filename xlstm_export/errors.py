@@ -25,3 +25,7 @@ class BundleError(XlstmExportError):
 
 class BackendUnavailableError(XlstmExportError):
     """A package or device the command needs is not on this machine."""
+
+
+class EngineError(XlstmExportError):
+    """An engine cannot be built as asked for, or its record is missing or damaged."""

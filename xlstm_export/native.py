@@ -16,6 +16,7 @@ CURE = "build it again with make wheel, or do without: --no-native (in Python na
 
 _ORT_LIBRARY = "libxlstm_ort.so"
 _C_LIBRARY = "libxlstm_c.so"
+_TRT_LIBRARY = "libxlstm_trt.so"
 
 
 def ort_library_path() -> Path | None:
@@ -30,6 +31,11 @@ def ort_library_path() -> Path | None:
 def c_library_path() -> Path | None:
     """The kernels behind the plain C interface of ``xlstm_c.h``; as ``ort_library_path``."""
     return _library_path(_C_LIBRARY)
+
+
+def trt_library_path() -> Path | None:
+    """The TensorRT plugins, for ``IPluginRegistry::loadLibrary``; as ``ort_library_path``."""
+    return _library_path(_TRT_LIBRARY)
 
 
 @dataclass(frozen=True)

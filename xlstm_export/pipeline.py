@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from xlstm_export.bundle import copy_companions, describe_graph
+from xlstm_export.engine.build import BuildOptions, Built, build_engine, make_plan
+from xlstm_export.engine.command import trtexec_command
+from xlstm_export.engine.record import describe, read_record
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import find_family
 from xlstm_export.families.source import Checkpoint, Source
@@ -24,8 +27,8 @@ Progress = Callable[[str, int, int], None]
 
 
 __all__ = [
-    "Exported", "Generation", "export", "inspect_bundle", "inspect_checkpoint", "open_generation",
-    "read_checkpoint", "validate",
+    "Exported", "Generation", "build", "build_command", "export", "inspect_bundle",
+    "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint", "validate",
 ]  # fmt: skip
 
 
@@ -73,6 +76,11 @@ def inspect_bundle(bundle: Path) -> dict[str, Any]:
     }
 
 
+def inspect_engine(path: Path) -> dict[str, Any]:
+    """Facts about an engine, from its record. Raises EngineError."""
+    return {"engine": str(path), **describe(read_record(path))}
+
+
 def _tensor_line(tensor: TensorInfo) -> str:
     return f"{tensor.name}  {tensor.dtype} {_sizes(tensor.shape)}"
 
@@ -104,6 +112,19 @@ def export(
         write_manifest(manifest, folder)
         copy_companions(source, folder)
     return Exported(out, manifest, len(model.graph))
+
+
+def build(bundle: Path, options: BuildOptions, progress: Progress | None = None) -> Built:
+    """Build an engine of ``bundle`` into its folder ``engines``; the recurrences are plugins.
+
+    Raises BundleError, EngineError, BackendUnavailableError, TargetError.
+    """
+    return build_engine(bundle, options, progress)
+
+
+def build_command(bundle: Path, options: BuildOptions) -> str:
+    """What ``build`` would do, as a command of NVIDIA's tools, whether or not they are here."""
+    return trtexec_command(make_plan(bundle, options, options.backend or "tensorrt"))
 
 
 def validate(

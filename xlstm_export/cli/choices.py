@@ -7,6 +7,7 @@ from typing import Literal, TypeVar, cast
 
 import typer
 
+from xlstm_export.engine.backend import BACKENDS, BackendName
 from xlstm_export.families.registry import FAMILIES
 from xlstm_export.lowering.lower import OPSETS
 from xlstm_export.model.precision import BundleDtype
@@ -46,6 +47,12 @@ def parse_state_names(word: str) -> StateNaming:
     """How states are named."""
     names: dict[str, StateNaming] = {"native": "native", "genai": "genai", "edgellm": "edgellm"}
     return _choose("--state-names", word, names)
+
+
+def parse_backend(word: str) -> BackendName:
+    """The builder of an engine; rtx is short for tensorrt_rtx."""
+    names: dict[str, BackendName] = {name: name for name in BACKENDS}
+    return _choose("--backend", word.replace("-", "_"), names | {"rtx": "tensorrt_rtx"})
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""``xlstm-export inspect``: what a checkpoint or a bundle holds, without reading its numbers."""
+"""``xlstm-export inspect``: what a checkpoint, bundle or engine holds; numbers are not read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from xlstm_export import pipeline
 from xlstm_export.cli.arguments import ConfigOption, FamilyOption, JsonOption, SourceArgument
 from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, print_json
+from xlstm_export.engine.record import ENGINE_SUFFIX, RECORD_SUFFIX
 from xlstm_export.families.hub import resolve_source
 from xlstm_export.model.manifest import MANIFEST_FILE
 
@@ -19,9 +20,11 @@ def inspect(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Describe the checkpoint SOURCE, or a bundle."""
+    """Describe the checkpoint SOURCE, a bundle, or an engine (OUT/engines/….engine)."""
     family = parse_family(family)
-    if (Path(source) / MANIFEST_FILE).is_file():
+    if Path(source).suffix in (ENGINE_SUFFIX, RECORD_SUFFIX):
+        facts = pipeline.inspect_engine(Path(source))
+    elif (Path(source) / MANIFEST_FILE).is_file():
         facts = pipeline.inspect_bundle(Path(source))
     else:
         facts = pipeline.inspect_checkpoint(resolve_source(source, config), family)

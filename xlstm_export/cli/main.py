@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from xlstm_export.cli import doctor, export, inspect, run, validate
+from xlstm_export.cli import build, doctor, export, inspect, run, validate
 from xlstm_export.cli.console import print_error
 from xlstm_export.errors import XlstmExportError
 from xlstm_export.target import on_stop
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 app.command("inspect")(inspect.inspect)
 app.command("export")(export.export)
+app.command("build")(build.build)
 app.command("validate")(validate.validate)
 app.command("run")(run.run)
 app.command("doctor")(doctor.doctor)

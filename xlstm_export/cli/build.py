@@ -1,0 +1,111 @@
+"""``xlstm-export build``: a bundle to a TensorRT or TensorRT-RTX engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.filesize import decimal
+
+from xlstm_export import pipeline
+from xlstm_export.cli.arguments import BundleArgument, JsonOption
+from xlstm_export.cli.choices import parse_backend
+from xlstm_export.cli.console import console, print_json, progress_bar
+from xlstm_export.engine.build import BuildOptions, Built
+from xlstm_export.engine.profiles import ShapeOptions, parse_shapes
+from xlstm_export.engine.record import describe
+
+PRECISION = (
+    "precision is chosen at export and written into the graph: xlstm-export export SOURCE -o OUT "
+    "--dtype fp16. Engines are strongly typed, and TensorRT 11 has no other kind"
+)
+ShapesOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME:1x64", help="As trtexec or Polygraphy spell it; repeatable."),
+]
+PrecisionOption = Annotated[bool, typer.Option(hidden=True)]
+
+
+def build(
+    bundle: BundleArgument,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="tensorrt or tensorrt_rtx; default: the installed one."),
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(metavar="8.9", help="GPU to build for (tensorrt_rtx); repeatable."),
+    ] = None,
+    max_batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Rows at most; default 8.")
+    ] = None,
+    max_input_len: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps a call at most; default 512.")
+    ] = None,
+    min_shapes: ShapesOption = None,
+    opt_shapes: ShapesOption = None,
+    max_shapes: ShapesOption = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read, extended and written (tensorrt).")
+    ] = None,
+    print_trtexec: Annotated[
+        bool, typer.Option("--print-trtexec", help="Print NVIDIA's equivalent command instead.")
+    ] = False,
+    fp16: PrecisionOption = False,
+    bf16: PrecisionOption = False,
+    int8: PrecisionOption = False,
+    fp8: PrecisionOption = False,
+    best: PrecisionOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Build an engine of OUT into OUT/engines, its recurrences in our plugins.
+
+    Profile 0 is decode (one step a call), profile 1 prefill. tensorrt_rtx needs no GPU to build.
+    """
+    if fp16 or bf16 or int8 or fp8 or best:
+        raise typer.BadParameter(PRECISION)
+    options = BuildOptions(
+        backend=parse_backend(backend) if backend else None,
+        compute_capabilities=tuple(map(_capability, compute_capability or ())),
+        shapes=ShapeOptions(
+            max_batch_size,
+            max_input_len,
+            *(parse_shapes(words or ()) for words in (min_shapes, opt_shapes, max_shapes)),
+        ),
+        timing_cache=timing_cache,
+    )
+    if print_trtexec:
+        typer.echo(pipeline.build_command(bundle, options))
+        return
+    start = time.perf_counter()
+    with progress_bar("build") as progress:
+        made = pipeline.build(bundle, options, progress)
+    _print(made, time.perf_counter() - start, json)
+
+
+def _print(made: Built, seconds: float, json: bool) -> None:
+    size = made.engine.stat().st_size
+    if json:
+        record = dataclasses.asdict(made.record)
+        print_json({"engine": str(made.engine), "seconds": seconds, "bytes": size, **record})
+        return
+    out = console()
+    out.print(f"{made.engine}: {decimal(size)}, {seconds:.1f} s")
+    facts = describe(made.record)
+    for key in ("backend", "GPUs", "plugin library"):
+        out.print(f"  {key:16} {facts[key]}")
+    for line in facts["profiles"]:
+        out.print(f"  profile {line}")
+    out.print(f"  {len(made.record.plugins)} operators of ai.xlstm, each a plugin")
+
+
+def _capability(word: str) -> tuple[int, int]:
+    """(8, 9) from 8.9, 89 or sm_89."""
+    match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", word.strip().lower())
+    if not match:
+        raise typer.BadParameter(f"{word}: write 8.9", param_hint="--compute-capability")
+    return cast(tuple[int, int], tuple(int(part) for part in match.groups()))

@@ -1,0 +1,1 @@
+"""From a bundle to a TensorRT or TensorRT-RTX engine, recurrences in our plugins."""

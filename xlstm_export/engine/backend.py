@@ -1,0 +1,108 @@
+"""The two builders, TensorRT and TensorRT-RTX: which is here, and what it needs to start."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from xlstm_export.errors import BackendUnavailableError
+
+BackendName = Literal["tensorrt", "tensorrt_rtx"]
+BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt_rtx")
+EXTRAS: dict[BackendName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+TITLES: dict[BackendName, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+OLDEST_TENSORRT = (10, 10)
+
+_RTX_LIBRARY = "libtensorrt_rtx.so"
+_CC_MAJOR, _CC_MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
+
+
+def choose_backend(wanted: BackendName | None) -> BackendName:
+    """The builder to use; TensorRT where a GPU and both builders are here.
+
+    Raises BackendUnavailableError that says what to install.
+    """
+    if wanted is None:
+        wanted = _preferred()
+    missing = [name for name in (wanted, "polygraphy") if not _installed(name)]
+    if missing:
+        raise BackendUnavailableError(
+            f"{TITLES[wanted]} engines need {' and '.join(missing)}, not installed here: "
+            f"pip install 'xlstm-export[{EXTRAS[wanted]}]'{_advice(wanted)}"
+        )
+    if wanted == "tensorrt" and device_capability() is None:
+        raise BackendUnavailableError(
+            "TensorRT builds on the GPU that the engine is for, and this machine has no NVIDIA GPU "
+            "(or no driver for it): build there, or here for GeForce and RTX GPUs with --backend "
+            "tensorrt_rtx --compute-capability 8.9"
+        )
+    return wanted
+
+
+def device_capability() -> str | None:
+    """Compute capability of the first GPU, such as 8.9; None without GPU or driver."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, values = ctypes.c_int(), [ctypes.c_int(), ctypes.c_int()]
+    failed = cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0)
+    for value, attribute in zip(values, (_CC_MAJOR, _CC_MINOR), strict=True):
+        failed = failed or cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+    return None if failed else f"{values[0].value}.{values[1].value}"
+
+
+@contextmanager
+def builder_environment(backend: BackendName) -> Iterator[dict[str, str]]:
+    """Environment variables for a process that builds with ``backend``; valid in the block.
+
+    TensorRT-RTX's parser opens libtensorrt_rtx.so when it meets the first plugin, and aborts the
+    process where that name is not found; its wheel has the library under another name only. So the
+    name is made findable, which must be done before the process starts.
+    """
+    environment = dict(os.environ)
+    environment["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if backend == "tensorrt_rtx" else "0"
+    environment["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
+    with contextlib.ExitStack() as stack:
+        library = _rtx_library() if backend == "tensorrt_rtx" else None
+        if library is not None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="xlstm-export-"))
+            (Path(folder) / _RTX_LIBRARY).symlink_to(library)
+            before = environment.get("LD_LIBRARY_PATH")
+            environment["LD_LIBRARY_PATH"] = f"{folder}:{before}" if before else folder
+        yield environment
+
+
+def _preferred() -> BackendName:
+    if _installed("tensorrt") and device_capability() is not None:
+        return "tensorrt"
+    return "tensorrt_rtx" if _installed("tensorrt_rtx") else "tensorrt"
+
+
+def _advice(backend: BackendName) -> str:
+    if backend == "tensorrt_rtx":
+        return ""
+    return (
+        " (its libraries come from NVIDIA's own package index), or use --backend tensorrt_rtx, "
+        "which needs no GPU: pip install 'xlstm-export[rtx]'"
+    )
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _rtx_library() -> Path | None:
+    """The library in TensorRT-RTX's wheel; None where it comes from elsewhere."""
+    spec = importlib.util.find_spec("tensorrt_rtx_libs")
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    found = [path for folder in folders for path in Path(folder).glob(f"{_RTX_LIBRARY}*")]
+    return found[0].resolve() if found else None

@@ -1,0 +1,168 @@
+"""``build``: a bundle to an engine and its record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from xlstm_export import __version__
+from xlstm_export.engine.backend import BackendName, choose_backend, device_capability
+from xlstm_export.engine.process import run_worker
+from xlstm_export.engine.profiles import Profile, ShapeOptions, make_profiles
+from xlstm_export.engine.record import (
+    ENGINE_SUFFIX,
+    FORMAT_VERSION,
+    EngineRecord,
+    PluginInfo,
+    PluginLibrary,
+    record_path,
+    to_json,
+)
+from xlstm_export.engine.worker import Request
+from xlstm_export.errors import BackendUnavailableError, BundleError, EngineError
+from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE, read_manifest
+from xlstm_export.native import trt_library_path
+from xlstm_export.ops.catalog import DOMAIN
+from xlstm_export.target import new_file, write_text
+
+Progress = Callable[[str, int, int], None]
+ENGINE_FOLDER = "engines"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build an engine for."""
+
+    backend: BackendName | None = None
+    """None: the one that is installed."""
+    compute_capabilities: tuple[tuple[int, int], ...] = ()
+    """TensorRT-RTX only; empty: its default set."""
+    shapes: ShapeOptions = field(default_factory=ShapeOptions)
+    timing_cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine that was made."""
+
+    engine: Path
+    record: EngineRecord
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known before the builder starts."""
+
+    bundle: Path
+    backend: BackendName
+    library: Path
+    profiles: list[Profile]
+    nodes: list[tuple[str, str]]
+    options: BuildOptions
+
+    @property
+    def engine(self) -> Path:
+        """``engines/<target>.engine``: builder and GPUs are the target."""
+        capabilities = self.options.compute_capabilities
+        names = [f"sm{major}{minor}" for major, minor in capabilities]
+        if self.backend == "tensorrt" and (capability := device_capability()):
+            names = [f"sm{capability.replace('.', '')}"]
+        target = "-".join([self.backend, *names])
+        return self.bundle / ENGINE_FOLDER / f"{target}{ENGINE_SUFFIX}"
+
+
+def build_engine(bundle: Path, options: BuildOptions, progress: Progress | None = None) -> Built:
+    """Build an engine of ``bundle``: complete with its record, or not there at all.
+
+    Raises BundleError, EngineError, BackendUnavailableError, TargetError.
+    """
+    plan = make_plan(bundle, options, choose_backend(options.backend))
+    path = plan.engine
+    with new_file(path) as work:
+        found = run_worker(_request(plan, work), progress)
+        if progress is not None:
+            progress("checksums", 0, 0)
+        record = _record(plan, found, sha256([work]))
+        record_path(path).unlink(missing_ok=True)  # never an engine beside another one's record
+    write_text(record_path(path), to_json(record))
+    return Built(path, record)
+
+
+def make_plan(bundle: Path, options: BuildOptions, backend: BackendName) -> Plan:
+    """Check what can be checked before the builder starts. Raises as ``build_engine``."""
+    manifest = read_manifest(bundle)
+    if backend == "tensorrt" and options.compute_capabilities:
+        raise EngineError(
+            "--compute-capability is for --backend tensorrt_rtx: TensorRT builds for the GPU of "
+            "the machine it runs on"
+        )
+    if backend == "tensorrt_rtx" and options.timing_cache is not None:
+        raise EngineError("--timing-cache is for --backend tensorrt: TensorRT-RTX keeps none")
+    library = trt_library_path()
+    if library is None:
+        raise BackendUnavailableError(
+            "the TensorRT plugins are not built: make wheel in a checkout, on a machine with "
+            "CUDA's nvcc; XLSTM_LIBRARY_DIR may name the folder of libxlstm_trt.so"
+        )
+    nodes = _recurrences(bundle / MODEL_FILE)
+    profiles = make_profiles(manifest, options.shapes)
+    return Plan(bundle, backend, library, profiles, nodes, options)
+
+
+def sha256(paths: list[Path]) -> str:
+    """Digest of the contents of ``paths``, one after another."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _recurrences(path: Path) -> list[tuple[str, str]]:
+    """Name and type of every node of our domain. Raises BundleError."""
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:
+        raise BundleError(f"{path}: cannot be read ({error}); export again") from error
+    return [(node.name, node.op_type) for node in graph.node if node.domain == DOMAIN]
+
+
+def _request(plan: Plan, work: Path) -> Request:
+    cache = plan.options.timing_cache
+    return Request(
+        backend=plan.backend,
+        model=str((plan.bundle / MODEL_FILE).resolve()),
+        plugin_library=str(plan.library),
+        engine=str(work.resolve()),
+        profiles=[{name: asdict(shapes) for name, shapes in p.items()} for p in plan.profiles],
+        nodes=plan.nodes,
+        compute_capabilities=list(plan.options.compute_capabilities),
+        timing_cache=str(cache.resolve()) if cache else None,
+    )
+
+
+def _record(plan: Plan, found: dict[str, Any], engine_sha256: str) -> EngineRecord:
+    capabilities = [f"{major}.{minor}" for major, minor in plan.options.compute_capabilities]
+    if plan.backend == "tensorrt":
+        capabilities = [device_capability() or "unknown"]
+    files = [plan.bundle / MODEL_FILE, plan.bundle / DATA_FILE]
+    implementation = f"{plan.library.stem} {__version__}"
+    return EngineRecord(
+        format_version=FORMAT_VERSION,
+        backend=plan.backend,
+        builder_version=found["builder_version"],
+        compute_capability=capabilities,
+        profiles=plan.profiles,
+        plugins=[PluginInfo(name, op_type, implementation) for name, op_type in plan.nodes],
+        plugin_library=PluginLibrary(
+            plan.library.name, __version__, sha256([plan.library]), found["embedded"]
+        ),
+        bundle_sha256=sha256([path for path in files if path.is_file()]),
+        engine_sha256=engine_sha256,
+    )

@@ -1,0 +1,85 @@
+"""Running the worker: its progress passed on, its errors told in a few lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import xlstm_export
+from xlstm_export.engine.backend import builder_environment
+from xlstm_export.engine.worker import Request, request_text
+from xlstm_export.errors import EngineError
+from xlstm_export.ops.catalog import DOMAIN
+
+Progress = Callable[[str, int, int], None]
+_LINES = 4
+_MARKS = ("[E]", "[!]", "Error", "error", DOMAIN)
+"""What a line of the log that tells of an error holds."""
+
+
+def run_worker(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+    """Build in a process of its own; what it found. Raises EngineError with the log's errors."""
+    with (
+        builder_environment(request.backend) as environment,
+        tempfile.TemporaryDirectory(prefix="xlstm-export-") as folder,
+        open(Path(folder) / "log", "w+", encoding="utf-8", errors="replace") as log,
+    ):
+        path = Path(folder) / "request.json"
+        path.write_text(request_text(request), encoding="utf-8")
+        final: dict[str, Any] = {}
+        for event in _events(path, environment, log):
+            if "progress" in event:
+                if progress is not None:
+                    progress(*event["progress"])
+            else:
+                final = event
+        if "result" in final:
+            return dict(final["result"])
+        log.seek(0)
+        lines = _telling(log.read())
+        raise EngineError("\n".join([final["error"], *lines]))
+
+
+def _events(request: Path, environment: dict[str, str], log: TextIO) -> Iterator[dict[str, Any]]:
+    """What the worker says; at last an error of ours where it ended without a word."""
+    reader, writer = os.pipe()
+    root = str(Path(xlstm_export.__file__).parents[1])
+    before = environment.get("PYTHONPATH")
+    environment = {
+        **environment,
+        "PYTHONPATH": f"{root}{os.pathsep}{before}" if before else root,
+        "PYTHONSAFEPATH": "1",  # a file onnx.py in the current folder is not the package
+    }
+    command = [sys.executable, "-m", "xlstm_export.engine.worker", str(request), str(writer)]
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        pass_fds=[writer],
+    )  # fmt: skip
+    os.close(writer)
+    done = False
+    try:
+        with os.fdopen(reader, encoding="utf-8") as pipe:
+            for line in pipe:
+                event = json.loads(line)
+                done = done or "progress" not in event
+                yield event
+        code = process.wait()
+    finally:
+        process.kill()  # on an interrupt; nothing where it has ended
+        process.wait()
+    if not done:
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        yield {"error": f"the builder's process ended without a result ({how})"}
+
+
+def _telling(log: str) -> list[str]:
+    """The last few distinct lines that tell of errors, without Polygraphy's colours."""
+    clean = [line.strip() for line in log.splitlines() if any(mark in line for mark in _MARKS)]
+    return list(dict.fromkeys(clean))[-_LINES:]

@@ -1,0 +1,173 @@
+"""The process that builds: ``python -m xlstm_export.engine.worker REQUEST.json EVENTS``.
+
+It is one of its own because TensorRT ends the process on some errors, and because what TensorRT-RTX
+needs must be in the environment when the process starts. REQUEST.json is a ``Request``; EVENTS is
+the number of an open pipe that takes one JSON document a line: progress, and at the end a result
+or an error. What builder and plugins log goes to stdout and stderr.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import importlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlstm_export import __version__
+from xlstm_export.engine.backend import OLDEST_TENSORRT, TITLES, BackendName
+from xlstm_export.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build."""
+
+    backend: BackendName
+    model: str
+    plugin_library: str
+    engine: str
+    """File to write."""
+    profiles: list[dict[str, dict[str, list[int]]]]
+    """For each profile, for each input: min, opt, max."""
+    nodes: list[tuple[str, str]]
+    """Name and type of every recurrence: each must become a plugin."""
+    compute_capabilities: list[tuple[int, int]]
+    timing_cache: str | None
+
+
+class Events:
+    """The pipe to the process that waits for the engine."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._pipe = os.fdopen(descriptor, "w", encoding="utf-8")
+
+    def send(self, **event: Any) -> None:
+        """One document on the pipe."""
+        print(json.dumps(event), file=self._pipe, flush=True)
+
+
+def main() -> None:
+    """Build, and say on the pipe how it went."""
+    content = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    events = Events(int(sys.argv[2]))
+    try:
+        events.send(result=build(Request(**content), events))
+    except EngineError as error:
+        events.send(error=str(error))
+    except Exception as error:
+        events.send(error=f"{type(error).__name__}: {error}")
+
+
+def build(request: Request, events: Events) -> dict[str, Any]:
+    """Write the engine. Raises EngineError, and whatever builder and Polygraphy raise."""
+    trt = importlib.import_module(request.backend)
+    _check_version(request.backend, trt)
+    _load_plugins(trt, request.plugin_library)
+    from polygraphy.backend.trt import engine_bytes_from_network, network_from_onnx_path
+
+    events.send(progress=["reading the graph", 0, 0])
+    typed = hasattr(
+        trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"
+    )  # TensorRT 11 knows no other
+    builder, network, parser = network_from_onnx_path(request.model, strongly_typed=typed)
+    _check_plugins(trt, network, request.nodes)
+    config = _make_config(trt, request, events)(builder, network)
+    config.plugins_to_serialize = [request.plugin_library]
+    content = engine_bytes_from_network(
+        (builder, network, parser), lambda *_: config, save_timing_cache=request.timing_cache
+    )
+    Path(request.engine).write_bytes(content)
+    return {"builder_version": trt.__version__, "embedded": True}
+
+
+def _check_version(backend: BackendName, trt: Any) -> None:
+    version = tuple(int(part) for part in trt.__version__.split(".")[:2])
+    if backend == "tensorrt" and version < OLDEST_TENSORRT:
+        oldest = ".".join(map(str, OLDEST_TENSORRT))
+        raise EngineError(f"TensorRT {trt.__version__} is installed; {oldest} or later is needed")
+
+
+def _load_plugins(trt: Any, library: str) -> None:
+    try:
+        version_of = ctypes.CDLL(library).xlstm_version
+    except (OSError, AttributeError) as error:
+        raise EngineError(f"{library}: no plugin library of xlstm-export ({error})") from error
+    version_of.restype = ctypes.c_char_p
+    version = (version_of() or b"").decode()
+    if version != __version__:
+        raise EngineError(
+            f"{library}: version {version}, where xlstm-export is {__version__}; build it again "
+            "with make wheel"
+        )
+    if not trt.get_plugin_registry().load_library(library):
+        raise EngineError(f"{library}: the builder refused its plugins")
+
+
+def _check_plugins(trt: Any, network: Any, nodes: list[tuple[str, str]]) -> None:
+    """Every recurrence is a plugin: none was lost to a function body or a built-in."""
+    layers = (network.get_layer(index) for index in range(network.num_layers))
+    plugins = {layer.name for layer in layers if layer.type == trt.LayerType.PLUGIN_V3}
+    lost = [f"{name} ({op_type})" for name, op_type in nodes if name not in plugins]
+    if lost:
+        raise EngineError(f"not computed by a plugin: {', '.join(lost)}")
+
+
+def _make_config(trt: Any, request: Request, events: Events) -> Any:
+    from polygraphy.backend.trt import CreateConfig, Profile
+
+    profiles = []
+    for ranges in request.profiles:
+        profile = Profile()
+        for name, shapes in ranges.items():
+            profile.add(name, min=shapes["min"], opt=shapes["opt"], max=shapes["max"])
+        profiles.append(profile)
+    options: dict[str, Any] = {"profiles": profiles, "progress_monitor": _monitor(trt, events)}
+    if request.backend == "tensorrt":
+        return CreateConfig(**options, load_timing_cache=request.timing_cache)
+    from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+    wanted = [(major, minor) for major, minor in request.compute_capabilities]
+    known = [name[2:] for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+    for major, minor in wanted:
+        if f"{major}{minor}" not in known:
+            names = ", ".join(sorted((f"{n[:-1]}.{n[-1]}" for n in known), key=float))
+            title = f"{TITLES[request.backend]} {trt.__version__}"
+            raise EngineError(f"{title} builds for compute capability {names}, not {major}.{minor}")
+    return CreateConfigRTX(**options, compute_capabilities=wanted or None)
+
+
+def _monitor(trt: Any, events: Events) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Passes the outermost phase on."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._outermost: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._outermost[phase_name] = num_steps
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._outermost.pop(phase_name, None)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self._outermost:
+                events.send(progress=["building", step, self._outermost[phase_name]])
+            return True
+
+    return Monitor()
+
+
+def request_text(request: Request) -> str:
+    """The request as REQUEST.json holds it."""
+    return json.dumps(dataclasses.asdict(request))
+
+
+if __name__ == "__main__":
+    main()
