@@ -7,8 +7,12 @@
 
 namespace xlstm::cpu::XLSTM_ISA {
 
-// Steps up to which a chunk goes step by step: packing C costs as much as about this many steps.
-inline constexpr int64_t kMostSteps = 4;
+// Whether a chunk goes step by step: packing C and whole tiles cost as much as some seven steps,
+// and a few more where C is too large for the cache nearest a core. Measured from 16x16 to 256x512.
+XLSTM_INLINE bool mlstm_goes_by_steps(int64_t length, int64_t qk_dim, int64_t v_dim) {
+  constexpr int64_t kFew = 7, kMore = 9, kLargeHead = 128 * 1024;
+  return length <= (qk_dim * v_dim >= kLargeHead ? kMore : kFew);
+}
 
 template <class TX, class T = Arithmetic<TX>>
 XLSTM_INLINE MlstmOperands<TX> mlstm_operands(const Call& call) {
@@ -85,7 +89,7 @@ void mlstm_unit(const MlstmOperands<TX>& x, const MlstmUnit& unit, T* n_out, T* 
   for (int64_t start = 0; start < steps;) {
     const int64_t within = x.chunk_size - start % x.chunk_size;
     const int64_t length = min_of(min_of(within, kMostChunk), steps - start);
-    const bool by_steps = length <= kMostSteps;
+    const bool by_steps = mlstm_goes_by_steps(length, x.qk_dim, x.v_dim);
     if (by_steps && in_panels) {
       mlstm_write_panels(x, unit, C_out, s);
       C = C_out;
