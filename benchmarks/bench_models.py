@@ -1,9 +1,9 @@
-"""Whole models against upstream's CPU path, and the memory of a long prompt.
+"""Whole models against upstream's CPU path and ONNX Runtime's MatMul; memory of a long prompt.
 
 python -m benchmarks.bench_models [hf] [block_stack] [memory] [--quick] [--threads N]
                                   [--work DIR] [--json F] [--check]
 
-Ratios are taken turn by turn within this one process; both sides give all logits (or outputs)
+Ratios are taken turn by turn within this one process; all sides give all logits (or outputs)
 and carry the state, and their numbers are compared before anything is timed.
 """
 
@@ -14,155 +14,131 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
+from benchmarks import model_matmuls
 from benchmarks.checkpoints import HF_VOCABULARY, block_stack, hf_125m
 from benchmarks.child import run_cli
-from benchmarks.harness import (
-    Bar,
-    Comparison,
-    Contender,
-    compare,
-    machine_facts,
-    print_bars,
-    print_comparisons,
-    write_json,
-)
+from benchmarks.harness import Bar, Comparison, Contender, compare, machine_facts
+from benchmarks.model_matmuls import MatMuls, read_matmuls
+from benchmarks.model_run import Plan, Result, export, open_bodies, open_native
 from benchmarks.upstream import BlockStackModel, TransformersModel, difference
-from xlstm_export import pipeline
-from xlstm_export.families.source import Source
-from xlstm_export.lowering.lower import LoweringOptions
-from xlstm_export.runtime.ort import OrtSession, cpu_threads
+from xlstm_export.runtime.ort import cpu_threads
 from xlstm_export.runtime.session import Array
 
 HF_PROMPT, STACK_PROMPT = 512, 256
 SHORT_PROMPT, LONG_PROMPT = 512, 16_384
 PAGE_NOISE = 0.01
 """Two runs of one command differ by this much in peak memory."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much to do, and where."""
-
-    work: Path
-    threads: int
-    quick: bool
-
-    def turns(self, full: int) -> int:
-        """Turns of a comparison: ``full``, or three when quick."""
-        return 3 if self.quick else full
-
-
-@dataclass
-class Result:
-    """What the parts add to the report."""
-
-    comparisons: list[Comparison] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
-    numbers: dict[str, float] = field(default_factory=dict)
-
-    def add(self, comparison: Comparison, bar: float | None) -> None:
-        """A comparison and, where there is one, the least ratio it must reach."""
-        self.comparisons.append(comparison)
-        if bar is not None:
-            ratio = comparison.speedup().median
-            self.bars.append(Bar(comparison.what, ratio, bar, "x"))
+NATIVE, BODIES = "native kernels", "function bodies"
+OURS, STOCK, PEER = 0, 1, 2
+"""Places of the contenders: native kernels, function bodies, upstream."""
+STEPS_A_TURN = 15
 
 
 def bench_hf(plan: Plan, result: Result) -> None:
-    """The 125M-shaped language model against transformers."""
+    """The 125M-shaped language model against transformers and its own MatMuls."""
     source = hf_125m(plan.work / "hf", small=plan.quick)
-    session = _open(source, plan)
-    peer = TransformersModel(source.path)
+    bundle = export(source, plan)
+    matmuls = read_matmuls(bundle)
+    models = [open_native(bundle, plan), open_bodies(bundle, plan), TransformersModel(source.path)]
+    runs = [model.run for model in models]
     random = np.random.default_rng(0)
     prompt = random.integers(0, HF_VOCABULARY, (1, HF_PROMPT))
     token = random.integers(0, HF_VOCABULARY, (1, 1))
-    ours, states = session.run(prompt, None)
-    theirs, cache = peer.run(prompt)
-    result.add(
-        compare(
-            f"hf: prefill of {HF_PROMPT}, logits and state",
-            [
-                Contender("xlstm-export", lambda: session.run(prompt, None)),
-                Contender("transformers", lambda: peer.run(prompt)),
-            ],
-            turns=plan.turns(15),
-            difference=difference(ours, theirs),
-        ),
-        1.25,
+    names = [NATIVE, BODIES, "transformers"]
+    sides = _prefill(names, runs, prompt, work=HF_PROMPT * matmuls.flop)
+    prefill = _with_limit(matmuls, sides, plan, result)
+    result.faster(prefill, OURS, PEER, 1.4)
+    result.faster(prefill, STOCK, PEER, 1.25)
+    result.reaches(prefill, OURS, len(prefill.timings) - 1, 85)
+    step = compare(
+        "hf: decode of one token",
+        [
+            *_decode(names, runs, prompt, token, work=matmuls.flop),
+            model_matmuls.one_step(matmuls, plan.threads),
+        ],
+        turns=plan.turns(15),
+        calls=STEPS_A_TURN,
+        unit="GFLOP/s",
     )
-    close = difference(session.run(token, states)[0], peer.run(token, cache)[0])
-    result.add(
-        compare(
-            "hf: decode of one token",
-            [
-                Contender("xlstm-export", _decoder(session.run, token, states)),
-                Contender("transformers", _decoder(peer.run, token, cache)),
-            ],
-            turns=plan.turns(15),
-            calls=15,
-            difference=close,
-        ),
-        2.0,
-    )
+    result.comparisons.append(step)
+    result.faster(step, OURS, PEER, 2.5)
+    result.faster(step, STOCK, PEER, 2.0)
+    result.reaches(step, OURS, len(step.timings) - 1, 80)
+    for steps in (HF_PROMPT, 1):
+        result.profiled(bundle, plan, steps)
+
+
+def _with_limit(matmuls: MatMuls, sides: list[Contender], plan: Plan, result: Result) -> Comparison:
+    """The prefill and, in the same turns, each MatMul alone; these become one last contender."""
+    alone = model_matmuls.shapes_alone(matmuls, HF_PROMPT, plan.threads)
+    what = f"hf: prefill of {HF_PROMPT}, logits and state"
+    measured = compare(what, [*sides, *alone], turns=plan.turns(15), unit="GFLOP/s")
+    own, shapes = measured.timings[: len(sides)], measured.timings[len(sides) :]
+    limit = model_matmuls.all_alone(matmuls, HF_PROMPT, shapes)
+    prefill = replace(measured, timings=(*own, limit))
+    result.comparisons.append(prefill)
+    for shape in shapes:
+        result.comparisons.append(Comparison("hf", (shape,), unit="GFLOP/s"))
+    return prefill
 
 
 def bench_block_stack(plan: Plan, result: Result) -> None:
     """The bare block stack against upstream's module."""
     source, module = block_stack(plan.work / "block_stack", small=plan.quick)
-    session, peer = _open(source, plan), BlockStackModel(module)
-    width = int(session.manifest.inputs[0].shape[-1])
+    bundle, peer = export(source, plan), BlockStackModel(module)
+    ours, stock = open_native(bundle, plan), open_bodies(bundle, plan)
+    width = int(ours.manifest.inputs[0].shape[-1])
     random = np.random.default_rng(0)
     prompt = random.standard_normal((1, STACK_PROMPT, width)).astype(np.float32)
-    token = prompt[:, :1]
-    ours, states = session.run(prompt, None)
-    theirs, state = peer.run(prompt)
-    own = Contender("xlstm-export", lambda: session.run(prompt, None))
-    result.add(
-        compare(
-            f"block stack: prefill of {STACK_PROMPT} that yields the state",
-            [own, Contender("xlstm, step by step", lambda: peer.run(prompt))],
-            turns=plan.turns(7),
-            difference=difference(ours, theirs),
-        ),
-        10.0,
+    runs = [ours.run, stock.run, peer.run]
+    names = [NATIVE, BODIES, "xlstm, step by step"]
+    stateful = compare(
+        f"block stack: prefill of {STACK_PROMPT} that yields the state",
+        _prefill(names, runs, prompt),
+        turns=plan.turns(7),
     )
-    result.add(
-        compare(
-            f"block stack: {STACK_PROMPT} without a state (ours gives it)",
-            [own, Contender("xlstm, parallel form", lambda: peer.forward(prompt))],
-            turns=plan.turns(15),
-            difference=difference(ours, peer.forward(prompt)),
-        ),
-        None,
+    result.comparisons.append(stateful)
+    result.faster(stateful, OURS, PEER, 25)
+    result.faster(stateful, STOCK, PEER, 10)
+    parallel = peer.forward(prompt)
+    stateless = compare(
+        f"block stack: {STACK_PROMPT} without a state (ours gives it)",
+        [
+            *_prefill(names[:PEER], runs[:PEER], prompt),
+            Contender(
+                "xlstm, parallel form",
+                lambda: peer.forward(prompt),
+                difference(ours.run(prompt, None)[0], parallel),
+            ),
+        ],
+        turns=plan.turns(15),
     )
-    close = difference(session.run(token, states)[0], peer.run(token, state)[0])
-    result.add(
-        compare(
-            "block stack: decode of one step",
-            [
-                Contender("xlstm-export", _decoder(session.run, token, states)),
-                Contender("xlstm", _decoder(peer.run, token, state)),
-            ],
-            turns=plan.turns(15),
-            calls=15,
-            difference=close,
-        ),
-        2.0,
+    result.comparisons.append(stateless)
+    result.faster(stateless, OURS, PEER, 2)
+    names[PEER] = "xlstm"
+    step = compare(
+        "block stack: decode of one step",
+        _decode(names, runs, prompt, prompt[:, :1]),
+        turns=plan.turns(15),
+        calls=STEPS_A_TURN,
     )
+    result.comparisons.append(step)
+    result.faster(step, OURS, PEER, 2.7)
+    result.faster(step, STOCK, PEER, 2)
+    for steps in (STACK_PROMPT, 1):
+        result.profiled(bundle, plan, steps)
 
 
 def bench_memory(plan: Plan, result: Result) -> None:
     """Peak memory of ``run`` on a long prompt and on a short one, each in its own process."""
-    source = hf_125m(plan.work / "hf", small=plan.quick)
-    bundle = _export(source, plan)
+    bundle = export(hf_125m(plan.work / "hf", small=plan.quick), plan)
     for steps in (SHORT_PROMPT, LONG_PROMPT):
         ids = ",".join(str(i) for i in np.random.default_rng(0).integers(0, 1000, steps))
         command = ["run", str(bundle), "--ids", ids, "-n", "1", "--json"]
@@ -187,20 +163,41 @@ PARTS: dict[str, Callable[[Plan, Result], None]] = {
     "memory": bench_memory,
 }
 
-
-def _export(source: Source, plan: Plan) -> Path:
-    bundle = plan.work / f"{source.path.name}.bundle"
-    pipeline.export(source, bundle, LoweringOptions(), overwrite=True)
-    return bundle
+Run = Callable[..., tuple[Any, Any]]
+"""Inputs and state (None: zero) to outputs and the state after them."""
 
 
-def _open(source: Source, plan: Plan) -> OrtSession:
-    return OrtSession(_export(source, plan), threads=plan.threads)
+def _prefill(
+    names: list[str], runs: list[Run], prompt: Array, work: float | None = None
+) -> list[Contender]:
+    """Each side over the whole ``prompt``; ``work`` is that of ours."""
+    ours = runs[OURS](prompt, None)[0]
+    sides = []
+    for index, (name, run) in enumerate(zip(names, runs, strict=True)):
+        close = None if index == OURS else difference(ours, run(prompt, None)[0])
+
+        def call(run: Run = run) -> object:
+            return run(prompt, None)
+
+        sides.append(Contender(name, call, close, work))
+    return sides
 
 
-def _decoder(
-    run: Callable[[Array, Any], tuple[Any, Any]], token: Array, state: Any
-) -> Callable[[], None]:
+def _decode(
+    names: list[str], runs: list[Run], prompt: Array, token: Array, work: float | None = None
+) -> list[Contender]:
+    """Each side one ``token`` at a time, its state carried on from the prompt's."""
+    ours = None
+    sides = []
+    for name, run in zip(names, runs, strict=True):
+        output, state = run(token, run(prompt, None)[1])
+        close = None if ours is None else difference(ours, output)
+        ours = output if ours is None else ours
+        sides.append(Contender(name, _decoder(run, token, state), close, work))
+    return sides
+
+
+def _decoder(run: Run, token: Array, state: Any) -> Callable[[], None]:
     """Each call feeds ``token`` and carries the state on from the call before."""
 
     def step() -> None:
@@ -215,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default all")
     parser.add_argument("--quick", action="store_true", help="small models, few turns: a try-out")
-    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of both sides")
+    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
     parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
     parser.add_argument("--json", type=Path, help="file to write everything to")
     parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
@@ -229,22 +226,9 @@ def main() -> None:
         plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
         for part in arguments.parts or PARTS:
             PARTS[part](plan, result)
-    _report(facts, result, arguments.json)
+    result.report(facts, arguments.json)
     if arguments.check and not all(bar.passed for bar in result.bars):
         sys.exit(1)
-
-
-def _report(facts: dict[str, Any], result: Result, path: Path | None) -> None:
-    console = Console()
-    for name, value in facts.items():
-        console.print(f"{name}: {value}", markup=False, highlight=False)
-    if result.comparisons:
-        print_comparisons(result.comparisons, console)
-    for name, number in result.numbers.items():
-        console.print(f"{name}: {number:.1f}", markup=False)
-    print_bars(result.bars, console)
-    if path:
-        write_json(path, {"machine": facts, **vars(result)})
 
 
 if __name__ == "__main__":

@@ -66,7 +66,14 @@ class Bench:
         threads = self.pool.threads
         sides = [
             partial(c_side, case, self.pool, in_place=in_place),
-            _named("ONNX Runtime, native kernel", ort_side, case, threads, native=True, in_place=in_place),
+            _named(
+                "ONNX Runtime, native kernel",
+                ort_side,
+                case,
+                threads,
+                native=True,
+                in_place=in_place,
+            ),
         ]
         if peers:
             sides.append(_named(f"ONNX Runtime, {BODY}", ort_side, case, threads, native=False))
@@ -74,7 +81,7 @@ class Bench:
         able, missing = contenders(sides, work)
         turns = 3 if self.quick else 15
         comparison = compare(
-            f"{title}: {case}",
+            title,
             [*able, *(limits or [])],
             turns=turns,
             calls=3 if self.quick else calls,
@@ -87,7 +94,7 @@ class Bench:
     def faster_than(self, comparison: Comparison, peer: str, least: float) -> None:
         """Bar: our kernel through the C interface is ``least`` times as fast as ``peer``."""
         [index] = [i for i, t in enumerate(comparison.timings) if t.name.endswith(peer)]
-        ratio = comparison.speedup(index).median
+        ratio = comparison.ratio(0, index).median
         self.bars.append(Bar(f"{comparison.what}, speed over {peer}", ratio, least, "x"))
 
     def of_limit(self, comparison: Comparison, what: str, least: float) -> None:
@@ -99,7 +106,9 @@ class Bench:
         self.bars.append(Bar(f"{comparison.what}, share of {what}", 100 * share, 100 * least, "%"))
 
 
-def _named(name: str, function: Callable[..., Side], *given: object, **named: object) -> Callable[[], Side]:
+def _named(
+    name: str, function: Callable[..., Side], *given: object, **named: object
+) -> Callable[[], Side]:
     made = partial(function, *given, **named)
     made.__doc__ = name
     return made
@@ -116,10 +125,17 @@ def _mlstm_case(T: int, N: int, K: int, V: int) -> tuple[OpCase, float]:
     return case, float(T * N * (4 * K * V + 64 * (K + V)))
 
 
+def _title(case: OpCase) -> str:
+    size = case.size
+    if case.op == "XlstmSLSTM":
+        return f"sLSTM {size['N']}x{size['H']}, T={size['T']}"
+    return f"mLSTM {size['N']}x{size['K']}/{size['V']}, T={size['T']}"
+
+
 def bench_mlstm(bench: Bench) -> None:
     """Small heads, a long sequence."""
     case, flop = _mlstm_case(256 if bench.quick else 2048, 4, 64, 128)
-    comparison = bench.compare("mLSTM", case, calls=3, work=flop, unit="GFLOP/s")
+    comparison = bench.compare(_title(case), case, calls=3, work=flop, unit="GFLOP/s")
     bench.faster_than(comparison, BODY, 2.5)
     bench.faster_than(comparison, CHUNKWISE, 4.0)
 
@@ -130,7 +146,7 @@ def bench_mlstm_large(bench: Bench) -> None:
     threads = bench.pool.threads
     limits = gemm_contenders(threads)
     comparison = bench.compare(
-        "mLSTM, large heads", case, calls=3, work=flop, unit="GFLOP/s", limits=limits
+        _title(case), case, calls=3, work=flop, unit="GFLOP/s", limits=limits
     )
     bench.faster_than(comparison, CHUNKWISE, 2.5)
     bench.of_limit(comparison, "MatMul's rate", 0.6)
@@ -146,27 +162,27 @@ def bench_mlstm_step(bench: Bench) -> None:
     case, _ = _mlstm_case(1, 8, 256, 512)
     state_bytes = 4 * 8 * 256 * 512
     for in_place in (False, True):
-        where = "state in place" if in_place else "state from buffer to buffer"
+        where = "in place" if in_place else "from buffer to buffer"
         comparison = bench.compare(
-            f"mLSTM decode step, {where}", case, calls=100, work=2.0 * state_bytes, unit="GB/s",
+            f"{_title(case)}, state {where}", case, calls=100, work=2.0 * state_bytes, unit="GB/s",
             limits=copy_contenders(state_bytes, bench.pool.threads, in_place=in_place),
             in_place=in_place, peers=not in_place,
         )  # fmt: skip
-        bench.of_limit(comparison, "copy bandwidth of the state's size", 0.7)
+        bench.of_limit(comparison, "copy bandwidth", 0.7)
 
 
 def bench_slstm(bench: Bench) -> None:
     """Model size 256 in four heads."""
     T = 64 if bench.quick else 512
     case = _case("XlstmSLSTM", {"B": 1, "T": T, "N": 4, "H": 64}, state="zero")
-    comparison = bench.compare("sLSTM", case, calls=3)
+    comparison = bench.compare(_title(case), case, calls=3)
     bench.faster_than(comparison, BODY, 12.0)
     bench.faster_than(comparison, VANILLA, 50.0)
 
 
 def bench_conv(bench: Bench) -> None:
     """The causal convolution, alone and with SiLU; bytes are those of x and y."""
-    for activation, name in ((0, "convolution"), (1, "convolution and SiLU")):
+    for activation, name in ((0, "convolution [1,2048,1024], W=4"), (1, "the same with SiLU")):
         sizes = {"B": 1, "T": 2048, "D": 1024, "W": 4}
         case = _case("XlstmCausalConv1d", sizes, activation=activation)
         nbytes = 4 * 2048 * 1024
@@ -174,7 +190,7 @@ def bench_conv(bench: Bench) -> None:
             name, case, calls=5, work=2.0 * nbytes, unit="GB/s",
             limits=copy_contenders(nbytes, bench.pool.threads),
         )  # fmt: skip
-        bench.of_limit(comparison, "copy bandwidth of the same buffers", 0.6)
+        bench.of_limit(comparison, "copy bandwidth", 0.6)
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {

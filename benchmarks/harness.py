@@ -79,10 +79,10 @@ class Comparison:
     missing: tuple[tuple[str, str], ...] = ()
     """Contenders that could not take part, and why."""
 
-    def speedup(self, peer: int = 1) -> Ratio:
-        """Time of contender ``peer`` over ours, turn by turn."""
-        ours, theirs = self.timings[0].turns, self.timings[peer].turns
-        ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    def ratio(self, own: int, peer: int) -> Ratio:
+        """Time of contender ``peer`` over that of ``own``, turn by turn."""
+        pairs = zip(self.timings[own].turns, self.timings[peer].turns, strict=True)
+        ratios = [theirs / ours for ours, theirs in pairs]
         return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
     def relative_rate(self, own: int, limit: int) -> float:
@@ -90,12 +90,7 @@ class Comparison:
         a, b = self.timings[own], self.timings[limit]
         if a.work is None or b.work is None:
             raise ValueError(f"{self.what}: {a.name} or {b.name} has no work to make a rate of")
-        pairs = zip(a.turns, b.turns, strict=True)
-        return statistics.median([s / t for t, s in pairs]) * a.work / b.work
-
-    def index(self, name: str) -> int:
-        """Place of the contender of that name. Raises ValueError where it did not take part."""
-        return [timing.name for timing in self.timings].index(name)
+        return self.ratio(own, limit).median * a.work / b.work
 
 
 @dataclass(frozen=True)
@@ -193,7 +188,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
     """One row per contender, with its speed beside ours."""
-    table = Table(title="Median of the turns; ratio: time over ours, median (least to greatest)")
+    title = "Median of the turns; ratio: time over the first one's, median (least to greatest)"
+    table = Table(title=title)
     for name, side in (("work", "left"), ("contender", "left"), ("ms", "right"), ("ratio", "left")):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
     table.add_column("rate", justify="right")
@@ -211,7 +207,7 @@ def _cells(comparison: Comparison, index: int, timing: Timing) -> list[str]:
     """Contender, ms, ratio, rate, difference."""
     ratio = ""
     if index:
-        r = comparison.speedup(index)
+        r = comparison.ratio(0, index)
         ratio = f"{r.median:.2f} ({r.least:.2f} to {r.greatest:.2f})"
     rate = "" if timing.rate is None else f"{timing.rate / 1e9:.1f} {comparison.unit}"
     difference = "" if timing.difference is None else f"{timing.difference:.1e}"

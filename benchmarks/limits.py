@@ -27,12 +27,19 @@ COPIES = 20
 def copy_contenders(nbytes: int, threads: int, *, in_place: bool = False) -> list[Contender]:
     """Ways to read ``nbytes`` and write as many; which one is fastest depends on the machine.
 
-    ``in_place`` writes the bytes read: every float changes its sign where it lies.
+    ``in_place`` needs no second buffer: every float changes its sign where it lies, or one half of
+    the buffer is copied onto the other.
     """
     work = 2.0 * nbytes
     if in_place:
         values = torch.randn(nbytes // 4)
-        return [Contender("limit: torch neg_ in place", values.neg_, work=work)]
+        lower, upper = values.chunk(2)
+        return [
+            Contender("limit: torch neg_, in place", values.neg_, work=work),
+            Contender(
+                "limit: torch copy_, half onto half", lambda: upper.copy_(lower), work=work / 2
+            ),
+        ]
     source, target = torch.randn(nbytes // 4), torch.zeros(nbytes // 4)
     copier = ThreadedCopy(nbytes, threads)
     return [
@@ -57,6 +64,7 @@ class ThreadedCopy:
             threading.Thread(target=self._serve, args=(part,), daemon=True).start()
 
     def __call__(self) -> None:
+        """Copy ``COPIES`` times."""
         self._start.wait()
         self._copy(0)
         self._end.wait()
@@ -91,7 +99,9 @@ def gemm_contenders(
     ]
 
 
-def ort_matmul(x: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], threads: int) -> Callable[[], None]:
+def ort_matmul(
+    x: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], threads: int
+) -> Callable[[], None]:
     """A one-node session of x @ weight, the weight constant and so prepacked, buffers bound."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -122,7 +132,8 @@ def bound_run(
     """
     binding = session.io_binding()
     values = {
-        name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in {**inputs, **outputs}.items()
+        name: ort.OrtValue.ortvalue_from_numpy(array)
+        for name, array in {**inputs, **outputs}.items()
     }
     for name in inputs:
         binding.bind_ortvalue_input(name, values[name])

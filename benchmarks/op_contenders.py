@@ -126,7 +126,11 @@ def contenders(
                 raise
             missing.append((make.__doc__ or "?", (str(error).strip().splitlines() or [""])[0][:90]))
             continue
-        difference = max((_difference(ours[n], a) for n, a in results.items()), default=0.0) if able else None
+        difference = (
+            max((_difference(ours[n], a) for n, a in results.items()), default=0.0)
+            if able
+            else None
+        )
         if difference is not None and not difference < AGREEMENT:
             raise SystemExit(f"{side.name} does not agree (difference {difference:.1e})")
         ours = ours or results

@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.harness import machine_facts, write_json
 from xlstm_export.model.manifest import Manifest, read_manifest
 from xlstm_export.ops.catalog import CATALOG
-from xlstm_export.runtime.ort import MODEL_FILE, cpu_options, cpu_threads
+from xlstm_export.runtime.ort import BODIES, MODEL_FILE, cpu_options, cpu_threads
 
 _KERNEL = "_kernel_time"
 
@@ -68,6 +68,7 @@ def profile(
     """Times of every node of a call over ``steps``, on states that are not zero."""
     with tempfile.TemporaryDirectory(prefix="xlstm-profile-") as folder:
         options, operators = cpu_options(ort, threads, native)
+        options.enable_mem_pattern = False  # as OrtSession has it
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "ort")
         path = str(bundle / MODEL_FILE)
@@ -77,12 +78,17 @@ def profile(
             session.run(None, feeds)
         log = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [e for e in log if e.get("cat") == "Node" and e["name"].endswith(_KERNEL)]
-    nodes = node_times(kernels, runs + 1)  # the first one made the states, and warmed up
+    # the first run made the states, and warmed up
+    nodes = node_times(kernels, runs + 1, bodies=operators == BODIES)
     return Profile(f"{bundle.name}, {steps} steps", operators, tuple(nodes))
 
 
-def node_times(events: list[dict[str, Any]], runs: int) -> list[NodeTime]:
-    """Kernel events of ``runs`` equal runs, the first left out, as one list of nodes."""
+def node_times(events: list[dict[str, Any]], runs: int, *, bodies: bool) -> list[NodeTime]:
+    """Kernel events of ``runs`` equal runs, the first left out, as one list of nodes.
+
+    ``bodies`` says that function bodies ran: their nodes are known by having no path for a name,
+    like the few nodes that fusion of our layers makes.
+    """
     events = sorted(events, key=lambda e: (e["ts"], -e["dur"]))
     per_run = len(events) // runs
     if per_run * runs != len(events):
@@ -92,9 +98,8 @@ def node_times(events: list[dict[str, Any]], runs: int) -> list[NodeTime]:
     nodes = []
     for index in range(per_run):
         name = events[-per_run + index]["name"].removesuffix(_KERNEL)
-        # our emitter names its nodes by path; those of an inlined body have generic names
         op_type = events[-per_run + index]["args"]["op_name"]
-        in_body = depth[-per_run + index] > 0 or not name.startswith("/")
+        in_body = bodies and (depth[-per_run + index] > 0 or not name.startswith("/"))
         recurrence = in_body or op_type in CATALOG
         nodes.append(NodeTime(name, op_type, float(medians[index]), recurrence))
     return nodes

@@ -55,9 +55,9 @@ class BlockStackModel:
         return torch.cat(outputs, dim=1), state
 
 
-def difference(ours: Array, theirs: Tensor) -> float:
+def difference(ours: Array, theirs: Array | Tensor) -> float:
     """Largest difference relative to the largest number; refuses to time unequal work."""
-    reference = theirs.float().numpy()
+    reference = theirs.float().numpy() if isinstance(theirs, Tensor) else theirs
     value = float(np.abs(ours - reference).max() / np.abs(reference).max())
     if not value < 1e-3:
         raise SystemExit(f"the contenders do not agree (difference {value:.1e}): nothing to time")
