@@ -1,0 +1,139 @@
+"""What the sanitizers' children do with the custom-op library, through ONNX Runtime.
+
+python -m tests.plugins.ort_sweep callers|shared-state|short-input|short-output
+
+The last three are planted faults: a sanitizer that stays silent there is not at work.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from threading import Barrier, Thread
+
+import numpy as np
+import onnxruntime as ort
+
+from tests.cases import Inputs, OpCase, make_inputs
+from tests.ops.op_models import run_session
+from tests.plugins.ort_library import PACKED, kernel_model, make_session
+from xlstm_export.ops.catalog import CATALOG
+from xlstm_export.ops.schema import TX_DTYPES
+
+CALLERS, ROUNDS = 8, 12
+SIZES = (
+    OpCase("XlstmMLSTM", (("B", 2), ("T", 70), ("N", 2), ("K", 33), ("V", 40))),
+    OpCase("XlstmSLSTM", (("B", 3), ("T", 20), ("N", 2), ("H", 24))),
+    OpCase("XlstmCausalConv1d", (("B", 2), ("T", 90), ("D", 50), ("W", 4))),
+)
+
+
+def callers() -> None:
+    """Eight threads call one session at once, states of their own; same bits as alone."""
+    for case in SIZES:
+        for tx in TX_DTYPES:
+            for arena in (True, False):
+                _call_at_once(case, tx, arena)
+    print("called at once", flush=True)
+    os._exit(0)  # ONNX Runtime's own thread and static destructors race at a common exit
+
+
+def _call_at_once(case: OpCase, tx: str, arena: bool) -> None:
+    drawn = make_inputs(case, tx)
+    constants = {name: drawn[name] for op, name in PACKED.items() if op == case.op}
+    model = kernel_model(case, tx, constants=constants)
+    session = make_session(model, threads=1, parts=1, arena=arena)
+    inputs = [{**make_inputs(case, tx, seed=seed), **constants} for seed in range(CALLERS)]
+    wanted = [run_session(session, case.op, given, tx) for given in inputs]
+    failures: list[str] = []
+
+    def call(number: int) -> None:
+        for _ in range(ROUNDS):
+            got = run_session(session, case.op, inputs[number], tx)
+            failures.extend(n for n in got if got[n].tobytes() != wanted[number][n].tobytes())
+
+    _at_once(call, CALLERS)
+    assert not failures, failures
+
+
+def shared_state() -> None:
+    """Two threads continue one state in place, in one session: a race inside the kernel."""
+    case = SIZES[1]
+    session = make_session(kernel_model(case, "float32"), threads=1, parts=1)
+    arrays = _operands(case, make_inputs(case))
+    results = {s.name: np.zeros(case.shape(s.dims), np.float32) for s in CATALOG[case.op].outputs}
+
+    def call(number: int) -> None:
+        binding = _bound(session, case, arrays, results)
+        for _ in range(200):
+            session.run_with_iobinding(binding)
+
+    _at_once(call, 2)
+
+
+def short_input() -> None:
+    """The kernel reads an input whose memory is one element too short."""
+    case = SIZES[0]
+    arrays = _operands(case, make_inputs(case))
+    arrays["C"] = arrays["C"].reshape(-1)[:-1].copy()
+    _run_bound(case, arrays, {})
+
+
+def short_output() -> None:
+    """The kernel writes an output whose memory is one element too short."""
+    case = SIZES[0]
+    arrays = _operands(case, make_inputs(case))
+    short = np.zeros(math.prod(case.shape(CATALOG[case.op].outputs[0].dims)) - 1, np.float32)
+    _run_bound(case, arrays, {"h": short})
+
+
+def _run_bound(case: OpCase, arrays: Inputs, results: Inputs) -> None:
+    session = make_session(kernel_model(case, "float32"), arena=False)
+    session.run_with_iobinding(_bound(session, case, arrays, results))
+
+
+def _operands(case: OpCase, inputs: Inputs) -> Inputs:
+    return {n: a.astype(np.int32 if n == "lengths" else np.float32) for n, a in inputs.items()}
+
+
+def _bound(
+    session: ort.InferenceSession, case: OpCase, arrays: Inputs, results: Inputs
+) -> ort.IOBinding:
+    """Operands bound by address: their shapes are the case's, whatever the arrays hold."""
+    binding, schema = session.io_binding(), CATALOG[case.op]
+    for spec in schema.inputs:
+        array = arrays[spec.name]
+        shape = array.shape if spec.type == "lengths" else case.shape(spec.dims)
+        binding.bind_input(spec.name, "cpu", 0, array.dtype, shape, array.ctypes.data)
+    for spec in schema.outputs:
+        if spec.name in results:
+            shape, place = case.shape(spec.dims), results[spec.name].ctypes.data
+            binding.bind_output(spec.name, "cpu", 0, np.float32, shape, place)
+        else:
+            binding.bind_output(spec.name, "cpu")
+    return binding
+
+
+def _at_once(call: Callable[[int], None], count: int) -> None:
+    barrier = Barrier(count)
+
+    def start(number: int) -> None:
+        barrier.wait()
+        call(number)
+
+    threads = [Thread(target=start, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    {
+        "callers": callers,
+        "shared-state": shared_state,
+        "short-input": short_input,
+        "short-output": short_output,
+    }[sys.argv[1]]()
