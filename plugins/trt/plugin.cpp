@@ -107,10 +107,10 @@ bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTens
   const PluginTensorDesc& asked = operands[position].desc;
   if (asked.format != nvinfer1::TensorFormat::kLINEAR) return false;
   const TensorSchema& tensor = operand(schema_, position);
-  const int leading = leading_operand(schema_);
   DType dtype = DType::kFloat32;
-  if (tensor.type == TypeVar::kTX && !dtype_of(operands[std::min(leading, position)].desc.type, &dtype)) {
-    return false;
+  if (tensor.type == TypeVar::kTX) {
+    const PluginTensorDesc& leading = operands[leading_operand(schema_)].desc;
+    if (!dtype_of(leading.type, &dtype)) return false;
   }
   return asked.type == operand_type(tensor, dtype);
 }
@@ -135,7 +135,8 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t i
 }
 
 size_t Plugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32_t input_count,
-                                const DynamicPluginTensorDesc*, int32_t output_count) const noexcept {
+                                const DynamicPluginTensorDesc*,
+                                int32_t output_count) const noexcept {
   size_t bytes = 0;
   guarded([&] {
     std::string wrong = check_counts(input_count, output_count);

@@ -30,7 +30,7 @@ std::string output_shapes(const OpSchema& schema, const nvinfer1::DimsExprs* inp
 
 // Sizes from input shapes. Empty where they agree with each other, else what is wrong. An unknown
 // dimension counts as no information; the size it leaves unknown is -1.
-std::string read_sizes(const OpSchema& schema, const nvinfer1::Dims* const* inputs, Problem* problem,
-                       int64_t* lengths_size);
+std::string read_sizes(const OpSchema& schema, const nvinfer1::Dims* const* inputs,
+                       Problem* problem, int64_t* lengths_size);
 
 }  // namespace xlstm::trt
