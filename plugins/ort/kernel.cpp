@@ -53,6 +53,22 @@ class Workspace {
   void* const block_;
 };
 
+struct Tensor {
+  int64_t dims[kMaxRank];
+  size_t rank;
+  void* data;
+};
+
+OrtStatus* read_tensor(const OrtApi& api, const OrtValue* value, Tensor* tensor) {
+  OrtTensorTypeAndShapeInfo* shape = nullptr;
+  if (OrtStatus* status = api.GetTensorTypeAndShape(value, &shape)) return status;
+  OrtStatus* unread = read_shape(api, shape, tensor->dims, &tensor->rank);
+  api.ReleaseTensorTypeAndShapeInfo(shape);
+  if (unread != nullptr) return unread;
+  // Inputs are only read; this version of the API has no other way to their data.
+  return api.GetTensorMutableData(const_cast<OrtValue*>(value), &tensor->data);
+}
+
 }  // namespace
 
 OrtStatus* failure(const OrtApi& api, const OpSchema& schema, const std::string& message) {
@@ -147,27 +163,15 @@ OrtStatus* Kernel::pack_constant(const OrtKernelInfo* info) {
   if (input < 0) return nullptr;
   int is_constant = 0;
   const OrtValue* value = nullptr;
-  if (OrtStatus* status = api_.KernelInfoGetConstantInput_tensor(info, input, &is_constant, &value)) {
-    return status;
-  }
+  OrtStatus* unknown = api_.KernelInfoGetConstantInput_tensor(info, input, &is_constant, &value);
+  if (unknown != nullptr) return unknown;
   if (is_constant == 0 || value == nullptr) return nullptr;
-  OrtTensorTypeAndShapeInfo* shape = nullptr;
-  if (OrtStatus* status = api_.GetTensorTypeAndShape(value, &shape)) return status;
-  int64_t dims[kMaxRank];
-  size_t rank = 0;
-  OrtStatus* unread = read_shape(api_, shape, dims, &rank);
-  api_.ReleaseTensorTypeAndShapeInfo(shape);
-  if (unread != nullptr) return unread;
-  void* constant = nullptr;
-  // Only read: ORT 1.18 has no other way to a tensor's data.
-  if (OrtStatus* status = api_.GetTensorMutableData(const_cast<OrtValue*>(value), &constant)) {
-    return status;
-  }
+  Tensor constant;
+  if (OrtStatus* status = read_tensor(api_, value, &constant)) return status;
 
   Sizes sizes(schema_);
-  if (const std::string wrong = sizes.bind(input, dims, rank); !wrong.empty()) {
-    return failure(api_, schema_, wrong);
-  }
+  const std::string wrong = sizes.bind(input, constant.dims, constant.rank);
+  if (!wrong.empty()) return failure(api_, schema_, wrong);
   Problem problem{schema_.op, dtype_, {}};
   for (int s = 0; s < schema_.size_count; ++s) {
     problem.sizes[s] = sizes.values()[s] < 0 ? 1 : sizes.values()[s];
@@ -177,7 +181,7 @@ OrtStatus* Kernel::pack_constant(const OrtKernelInfo* info) {
     const size_t bytes = cpu::packed_size(problem);
     if (bytes == 0) return nullptr;
     packed_.reset(::operator new(bytes, std::align_val_t{kWorkspaceAlignment}));
-    status = cpu::pack(problem, constant, packed_.get());
+    status = cpu::pack(problem, constant.data, packed_.get());
   }
   if (status == Status::kOk) return nullptr;
   return failure(api_, schema_, schema_.inputs[input].name + std::string(": ") +
@@ -207,21 +211,11 @@ OrtStatus* Kernel::read_inputs(OrtKernelContext* context, Sizes* sizes, Call* ca
     if (value == nullptr) {
       return failure(api_, schema_, std::string("input ") + schema_.inputs[i].name + " is missing");
     }
-    OrtTensorTypeAndShapeInfo* shape = nullptr;
-    if (OrtStatus* status = api_.GetTensorTypeAndShape(value, &shape)) return status;
-    int64_t dims[kMaxRank];
-    size_t rank = 0;
-    OrtStatus* unread = read_shape(api_, shape, dims, &rank);
-    api_.ReleaseTensorTypeAndShapeInfo(shape);
-    if (unread != nullptr) return unread;
-    if (const std::string wrong = sizes->bind(i, dims, rank); !wrong.empty()) {
-      return failure(api_, schema_, wrong);
-    }
-    void* data = nullptr;
-    if (OrtStatus* status = api_.GetTensorMutableData(const_cast<OrtValue*>(value), &data)) {
-      return status;
-    }
-    call->inputs[i] = data;
+    Tensor tensor;
+    if (OrtStatus* status = read_tensor(api_, value, &tensor)) return status;
+    const std::string wrong = sizes->bind(i, tensor.dims, tensor.rank);
+    if (!wrong.empty()) return failure(api_, schema_, wrong);
+    call->inputs[i] = tensor.data;
   }
   if (const std::string wrong = sizes->check_lengths(); !wrong.empty()) {
     return failure(api_, schema_, wrong);
@@ -242,7 +236,7 @@ OrtStatus* Kernel::make_outputs(OrtKernelContext* context, const Sizes& sizes, C
     }
     if (value == nullptr) {
       return failure(api_, schema_, std::string("output ") + tensor.name +
-                                        " is missing from the node; the kernel writes every output");
+                                        " is missing from the node; the kernel writes every one");
     }
     if (OrtStatus* status = api_.GetTensorMutableData(value, &call->outputs[o])) return status;
   }

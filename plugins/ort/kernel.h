@@ -35,9 +35,9 @@ constexpr size_t largest_attributes() {
 // Nothing changes after create(): any number of threads may compute at once.
 class Kernel {
  public:
-  // Reads and checks the node's attributes and the shapes known before a run, and packs its constant
-  // operand. The status is null, or says what is wrong; the caller owns the kernel. Calls are cut
-  // into up to `threads` parts.
+  // Reads and checks the node's attributes and the shapes known before a run, and packs its
+  // constant operand. The status is null, or says what is wrong; the caller owns the kernel. Calls
+  // are cut into up to `threads` parts.
   static OrtStatus* create(const OrtApi& api, const OrtKernelInfo* info, const OpSchema& schema,
                            DType dtype, int threads, Kernel** kernel);
   ~Kernel();
