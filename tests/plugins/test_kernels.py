@@ -310,6 +310,12 @@ def test_extreme_gates_stay_finite_over_65536_steps(case: OpCase, gates: str, tx
         assert np.isfinite(value.astype(np.float64)).all(), name
 
 
+@pytest.mark.parametrize("case", [mlstm("B1 T16384 N2 K4 V4"), slstm("B1 T16384 N2 H4")], ids=str)
+def test_thousands_of_extreme_gates_obey_the_rule(case: OpCase) -> None:
+    inputs = with_gates(case, "+-80")
+    assert_within_rule(case, inputs, "float32", run_kernel(case, inputs, "float32"))
+
+
 def test_silu_keeps_its_digits_far_below_zero() -> None:
     case = next(c for c in cases_of("XlstmCausalConv1d") if c.attribute_values()["activation"])
     inputs = make_inputs(case)
