@@ -44,36 +44,67 @@ __device__ void conv1d_carry_state(const ConvOperands<TX>& o, int64_t row, int64
   }
 }
 
+// y of one channel at the steps [begin, end), all of them valid. Of x one load a step: the inputs
+// before it stay in registers.
+template <class TX, int kWidth, class T = Arithmetic<TX>>
+__device__ void conv1d_in_registers(const ConvOperands<TX>& o, int64_t row, int64_t begin,
+                                    int64_t end, int64_t d) {
+  T taps[kWidth], inputs[kWidth];
+  for (int j = 0; j < kWidth; ++j) taps[j] = widen(o.w[d * kWidth + j]);
+  for (int j = 1; j < kWidth; ++j) inputs[j] = conv1d_input(o, row, begin - kWidth + j, d);
+  const T bias = o.b[d];
+  const TX* x = o.x + (row * o.time + begin) * o.size + d;
+  TX* y = o.y + (row * o.time + begin) * o.size + d;
+#pragma unroll 4
+  for (int64_t t = begin; t < end; ++t, x += o.size, y += o.size) {
+    for (int j = 1; j < kWidth; ++j) inputs[j - 1] = inputs[j];
+    inputs[kWidth - 1] = widen(*x);
+    T sum = bias;
+    for (int j = 0; j < kWidth; ++j) sum = std::fma(inputs[j], taps[j], sum);
+    *y = narrow<TX>(o.is_silu ? silu(sum) : sum);
+  }
+}
+
+// The same for any width; what is read again comes from the cache.
+template <class TX, class T = Arithmetic<TX>>
+__device__ void conv1d_from_memory(const ConvOperands<TX>& o, int64_t row, int64_t begin,
+                                   int64_t end, int64_t d) {
+  for (int64_t t = begin; t < end; ++t) {
+    T sum = o.b[d];
+    for (int64_t j = 0; j < o.width; ++j) {
+      const T tap = widen(o.w[d * o.width + j]);
+      sum = std::fma(conv1d_input(o, row, t - o.width + 1 + j, d), tap, sum);
+    }
+    o.y[(row * o.time + t) * o.size + d] = narrow<TX>(o.is_silu ? silu(sum) : sum);
+  }
+}
+
 // y of one channel over one stretch. kWidth 0: the width of `o`.
 template <class TX, int kWidth, class T = Arithmetic<TX>>
 __device__ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin,
                                int64_t end, int64_t d) {
   const int64_t steps = valid_steps(o.lengths, o.lengths_size, row, o.time);
-  const int64_t width = kWidth > 0 ? kWidth : o.width;
-  const T bias = o.b[d];
-  T taps[kWidth > 0 ? kWidth : 1];
-  for (int j = 0; j < kWidth; ++j) taps[j] = widen(o.w[d * width + j]);
-  for (int64_t t = begin; t < end; ++t) {
-    T sum = bias;
-#pragma unroll(kWidth > 0 ? kWidth : 1)
-    for (int64_t j = 0; j < width; ++j) {
-      const T tap = kWidth > 0 ? taps[j] : widen(o.w[d * width + j]);
-      if (t < steps) sum += conv1d_input(o, row, t - (width - 1) + j, d) * tap;
-    }
-    if (o.is_silu) sum = silu(sum);
-    o.y[(row * o.time + t) * o.size + d] = narrow<TX>(t < steps ? sum : T(0));
+  const int64_t valid = max_of(begin, min_of(steps, end));
+  if constexpr (kWidth > 0) {
+    conv1d_in_registers<TX, kWidth>(o, row, begin, valid, d);
+  } else {
+    conv1d_from_memory(o, row, begin, valid, d);
+  }
+  for (int64_t t = valid; t < end; ++t) {
+    o.y[(row * o.time + t) * o.size + d] = narrow<TX>(T(0));
   }
 }
 
 // One thread per row, stretch and channel. A row of one stretch has its state carried on here:
 // each thread then reads and writes its own channel's state alone.
 template <class TX, int kWidth>
-__global__ void __launch_bounds__(kConvThreads) conv1d_outputs(ConvOperands<TX> o) {
+__global__ void __launch_bounds__(kConvThreads, 1) conv1d_outputs(ConvOperands<TX> o) {
   const int64_t blocks = parts_of(o.size, kConvThreads);
   const int64_t units = o.batch * o.stretches * blocks;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
-    const int64_t d = unit % blocks * kConvThreads + threadIdx.x;
-    const int64_t stretch = unit / blocks % o.stretches, row = unit / blocks / o.stretches;
+    const int64_t part = unit / blocks, row = part / o.stretches;
+    const int64_t d = (unit - part * blocks) * kConvThreads + threadIdx.x;
+    const int64_t stretch = part - row * o.stretches;
     if (d >= o.size) continue;
     const int64_t begin = stretch * kConvStretch;
     conv1d_stretch<TX, kWidth>(o, row, begin, min_of(begin + kConvStretch, o.time), d);
@@ -83,7 +114,7 @@ __global__ void __launch_bounds__(kConvThreads) conv1d_outputs(ConvOperands<TX> 
 
 // The states of rows of several stretches, once all have read them.
 template <class TX>
-__global__ void __launch_bounds__(kConvThreads) conv1d_state(ConvOperands<TX> o) {
+__global__ void __launch_bounds__(kConvThreads, 1) conv1d_state(ConvOperands<TX> o) {
   const int64_t blocks = parts_of(o.size, kConvThreads), units = o.batch * blocks;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const int64_t d = unit % blocks * kConvThreads + threadIdx.x;

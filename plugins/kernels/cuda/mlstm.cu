@@ -5,7 +5,8 @@
 //   C' = F C + I k v^T,  n' = F n + I k,  h = q^T C' / (max(|q^T n'|, exp(-m')) + eps)
 //
 // n and m are read and written by one block alone, and C by one thread per element: state outputs
-// may be their inputs. No sum runs over more than one step of log f. Source: ops/reference/mlstm.py.
+// may be their inputs. Steps are taken one by one, so cuts in time change no bit; chunk_size has no
+// effect. Source: ops/reference/mlstm.py.
 #include "element.h"
 #include "math.h"
 #include "table.h"
@@ -155,7 +156,7 @@ __device__ void mlstm_head_gates(const MlstmOperands<TX>& x, int64_t head, GateS
 }
 
 template <class TX>
-__global__ void __launch_bounds__(kGateThreads) mlstm_gates(MlstmOperands<TX> x) {
+__global__ void __launch_bounds__(kGateThreads, 1) mlstm_gates(MlstmOperands<TX> x) {
   Arena arena(shared_memory);
   GateScratch<Arithmetic<TX>> scratch(arena, blockDim.x / kWarp);
   for (int64_t head = blockIdx.x; head < x.batch * x.heads; head += gridDim.x) {
@@ -199,21 +200,39 @@ template <class TX, int kRows, class T = Arithmetic<TX>>
 __device__ void mlstm_load_steps(const MlstmOperands<TX>& x, const ColumnTile<T>& tile,
                                  int64_t start, int count, int64_t first, ColumnScratch<T>& s) {
   constexpr int kStepsAtOnce = kWarp / kRows;  // a panel of rows per this part of the block
-  const int thread = static_cast<int>(threadIdx.x), j = thread % tile.panel;
-  const int64_t begin = (tile.row * x.time + start) * x.heads + tile.head % x.heads;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int j = thread % tile.panel, begin = thread / tile.panel;
+  const int64_t step = (tile.row * x.time + start) * x.heads + tile.head % x.heads;
+  const int64_t place = (step + begin * x.heads) * x.qk_dim + first + j;
+  const int64_t stride = kStepsAtOnce * x.heads * x.qk_dim;
+  const TX *q = x.q + place, *k = x.k + place;
   const T* write = x.write + tile.head * x.time + start;
-  for (int t = thread / tile.panel; t < count; t += kStepsAtOnce) {
-    const int64_t place = (begin + t * x.heads) * x.qk_dim + first + j;
-    const bool inside = first + j < x.qk_dim;
-    s.q[t * tile.panel + j] = inside ? widen(x.q[place]) * x.q_scale : T(0);
-    s.k[t * tile.panel + j] = inside ? widen(x.k[place]) * x.k_scale * write[t] : T(0);
+  const bool inside = first + j < x.qk_dim;
+#pragma unroll 4
+  for (int t = begin; t < count; t += kStepsAtOnce, q += stride, k += stride) {
+    s.q[t * tile.panel + j] = inside ? widen(*q) * x.q_scale : T(0);
+    s.k[t * tile.panel + j] = inside ? widen(*k) * x.k_scale * write[t] : T(0);
   }
   if (first > 0) return;
-  for (int t = tile.warp; t < count; t += tile.warps) {
-    const int64_t place = (begin + t * x.heads) * x.v_dim + tile.column;
-    s.v[t * kWarp + tile.lane] = tile.owns ? widen(x.v[place]) : T(0);
+  const TX* v = x.v + (step + tile.warp * x.heads) * x.v_dim + tile.column;
+  for (int t = tile.warp; t < count; t += tile.warps, v += tile.warps * x.heads * x.v_dim) {
+    s.v[t * kWarp + tile.lane] = tile.owns ? widen(*v) : T(0);
   }
   if (thread < count) s.forget[thread] = x.forget[tile.head * x.time + start + thread];
+}
+
+// This thread's elements of C; rows past K are 0 and are not written.
+template <int kRows, class T>
+__device__ void mlstm_load_C(const T* from, int64_t stride, int rows, T* C) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r, from += stride) C[r] = r < rows ? *from : T(0);
+}
+template <int kRows, class T>
+__device__ void mlstm_store_C(T* to, int64_t stride, int rows, const T* C) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r, to += stride) {
+    if (r < rows) *to = C[r];
+  }
 }
 
 // Elements that one load from shared memory brings.
@@ -277,22 +296,16 @@ __device__ void mlstm_tile(const MlstmOperands<TX>& x, const ColumnTile<T>& tile
     const int count = static_cast<int>(min_of(x.block_steps, steps - start));
     for (int64_t first = 0; first < x.qk_dim; first += tile.panel) {
       const int64_t row = first + tile.warp * kRows;
+      const int rows = tile.owns ? static_cast<int>(min_of(x.qk_dim - row, kRows)) : 0;
       const int64_t place = (tile.head * x.qk_dim + row) * x.v_dim + tile.column;
       mlstm_load_steps<TX, kRows>(x, tile, start, count, first, s);
       if (start == 0 || in_turns) {
-        const T* from = start == 0 ? x.C : x.C_out;
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          C[r] = tile.owns && row + r < x.qk_dim ? from[place + r * x.v_dim] : T(0);
-        }
+        mlstm_load_C<kRows>((start == 0 ? x.C : x.C_out) + place, x.v_dim, rows, C);
       }
       __syncthreads();
       mlstm_steps<kRows>(tile, count, first > 0, s, C);
       if (start + count >= steps || in_turns) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          if (tile.owns && row + r < x.qk_dim) x.C_out[place + r * x.v_dim] = C[r];
-        }
+        mlstm_store_C<kRows>(x.C_out + place, x.v_dim, rows, C);
       }
       __syncthreads();
     }
@@ -305,7 +318,7 @@ __device__ void mlstm_tile(const MlstmOperands<TX>& x, const ColumnTile<T>& tile
 }
 
 template <class TX, int kRows>
-__global__ void __launch_bounds__(kMostWarps* kWarp) mlstm_columns(MlstmOperands<TX> x) {
+__global__ void __launch_bounds__(kMostWarps* kWarp, 1) mlstm_columns(MlstmOperands<TX> x) {
   using T = Arithmetic<TX>;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   Arena arena(shared_memory);

@@ -24,25 +24,27 @@ constexpr int64_t kManyUnits = 512;
 template <class TX>
 struct SlstmOperands {
   using T = Arithmetic<TX>;
-  int64_t batch, time, heads, size;
+  int64_t batch, time, heads;
+  int size;  // R [N,H,4,H] fits in memory, so H is far below 2^31
   const T* gates;
   const TX* R;
-  const T *b, *state[4];  // y, c, n, m
+  const T *b, *y, *c, *n, *m;
   const int32_t* lengths;
   int64_t lengths_size;
   TX* y_all;
-  T* state_out[4];
+  T *y_out, *c_out, *n_out, *m_out;
   T n_floor, f_clamp;
   bool rounds;
-  int64_t width, slices;  // threads are slices x width; a slice sums part of the j
+  int width, slices;      // threads are slices x width; a slice sums part of the j
   char* spill;            // scratch of each unit where shared memory is too small, else null
   size_t spill_bytes;     // of one unit
 };
 
 // How H is spread over the threads of a block: the same for every batch, and so are the sums.
 struct SlstmLayout {
-  int64_t width, slices;
-  explicit SlstmLayout(int64_t H) : width(min_of(round_up(H, kWarp), kMostThreads)), slices(1) {
+  int width, slices = 1;
+  explicit SlstmLayout(int64_t H)
+      : width(static_cast<int>(min_of(round_up(H, kWarp), kMostThreads))) {
     while (slices < kMostSlices && 2 * slices * width <= kMostThreads &&
            H / (2 * slices) >= kLeastSlice) {
       slices *= 2;
@@ -52,11 +54,14 @@ struct SlstmLayout {
 
 template <class T>
 struct SlstmScratch {
-  T* state[4];  // [rows][H] y, c, n, m
-  T* partial;   // [slices][rows][4][H] y R
+  T *y, *c, *n, *m;  // [rows][H]
+  T* partial;        // [slices][rows][4][H] y R
 
   __host__ __device__ SlstmScratch(Arena& arena, int64_t rows, int64_t slices, int64_t H) {
-    for (T*& each : state) each = arena.take<T>(rows * H);
+    y = arena.take<T>(rows * H);
+    c = arena.take<T>(rows * H);
+    n = arena.take<T>(rows * H);
+    m = arena.take<T>(rows * H);
     partial = arena.take<T>(slices * rows * 4 * H);
   }
 };
@@ -64,34 +69,35 @@ struct SlstmScratch {
 // This slice's part of y R for all rows and columns.
 template <class TX, int kRows, class T = Arithmetic<TX>>
 __device__ void slstm_mix(const SlstmOperands<TX>& x, int64_t head, const SlstmScratch<T>& s) {
-  const int64_t H = x.size, slice = threadIdx.x / x.width;
-  const int64_t length = parts_of(H, x.slices);
-  const int64_t begin = min_of(slice * length, H), end = min_of(begin + length, H);
-  for (int64_t e = threadIdx.x % x.width; e < H; e += x.width) {
+  const int H = x.size, thread = static_cast<int>(threadIdx.x);
+  const int slice = thread / x.width, length = (H + x.slices - 1) / x.slices;
+  const int begin = slice * length, end = begin + length < H ? begin + length : H;
+  for (int e = thread - slice * x.width; e < H; e += x.width) {
     T sum[kRows][4] = {};
     const TX* R = x.R + (head * H + begin) * 4 * H + e;
 #pragma unroll 4
-    for (int64_t j = begin; j < end; ++j, R += 4 * H) {
+    for (int j = begin; j < end; ++j, R += 4 * H) {
 #pragma unroll
       for (int g = 0; g < 4; ++g) {
         const T weight = widen(R[g * H]);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-          sum[r][g] = std::fma(s.state[0][r * H + j], weight, sum[r][g]);
+          sum[r][g] = std::fma(s.y[r * H + j], weight, sum[r][g]);
         }
       }
     }
+    T* partial = s.partial + static_cast<int64_t>(slice) * kRows * 4 * H + e;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-      for (int g = 0; g < 4; ++g) s.partial[((slice * kRows + r) * 4 + g) * H + e] = sum[r][g];
+      for (int g = 0; g < 4; ++g) partial[(r * 4 + g) * H] = sum[r][g];
     }
   }
 }
 
 // The new state of one element from its four pre-activations; returns y.
 template <class TX, class T = Arithmetic<TX>>
-__device__ T slstm_cell(const SlstmOperands<TX>& x, const T* raw, T& c, T& n, T& m) {
+__device__ T slstm_advance(const SlstmOperands<TX>& x, const T* raw, T& c, T& n, T& m) {
   const T input = raw[0], f = x.f_clamp > 0 ? at_most(raw[1], x.f_clamp) : raw[1];
   const T kept = m + log_sigmoid(f);
   m = n == T(0) ? input : at_least(input, kept);
@@ -109,109 +115,108 @@ __device__ T slstm_cell(const SlstmOperands<TX>& x, const T* raw, T& c, T& n, T&
   return y;
 }
 
-// Rows [first, first + rows) of one head, and how far each goes.
-template <int kRows>
-struct SlstmRows {
-  int64_t head, first, rows, most;
-  int64_t steps[kRows];
+// Rows [first, first + rows) of one head.
+struct SlstmUnit {
+  int64_t head, first;
+  int rows;
+  int64_t most;  // steps of the row that has most
 };
 
-template <int kRows, class TX>
-__device__ SlstmRows<kRows> slstm_rows(const SlstmOperands<TX>& x, int64_t unit) {
-  SlstmRows<kRows> u;
-  u.head = unit % x.heads;
-  u.first = unit / x.heads * kRows;
-  u.rows = min_of(kRows, x.batch - u.first);
-  u.most = 0;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    u.steps[r] =
-        r < u.rows ? valid_steps(x.lengths, x.lengths_size, u.first + r, x.time) : int64_t{0};
-    u.most = max_of(u.most, u.steps[r]);
-  }
-  return u;
+template <class TX>
+__device__ int64_t slstm_steps(const SlstmOperands<TX>& x, int64_t row) {
+  return valid_steps(x.lengths, x.lengths_size, row, x.time);
 }
 
 // Pre-activations of element e of a row at step t, without y R.
 template <class TX, class T = Arithmetic<TX>>
 __device__ void slstm_load_gates(const SlstmOperands<TX>& x, int64_t row, int64_t t, int64_t head,
-                                 int64_t e, T* raw) {
-  const int64_t slot = x.heads * x.size, place = head * x.size + e;
+                                 int e, T* raw) {
+  const int64_t slot = x.heads * x.size;
+  const T* gates = x.gates + (row * x.time + t) * 4 * slot + head * x.size + e;
 #pragma unroll
-  for (int g = 0; g < 4; ++g) {
-    raw[g] = x.gates[((row * x.time + t) * 4 + g) * slot + place];
-  }
+  for (int g = 0; g < 4; ++g, gates += slot) raw[g] = *gates;
 }
 
-// The cells of one step; `ahead` are the gates of this thread's first cell.
+// One cell of one step: element e of the unit's row r. `raw` are its gates.
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void slstm_cells(const SlstmOperands<TX>& x, const SlstmRows<kRows>& u, int64_t t,
-                            const T* ahead, const SlstmScratch<T>& s) {
-  const int64_t H = x.size, slot = x.heads * H;
-  for (int64_t cell = threadIdx.x; cell < u.rows * H; cell += blockDim.x) {
-    const int64_t r = cell / H, e = cell % H, row = u.first + r;
-    TX* y_all = x.y_all + (row * x.time + t) * slot + u.head * H + e;
-    if (t >= u.steps[r]) {
-      *y_all = narrow<TX>(T(0));
-      continue;
-    }
-    T raw[4];
-    if (cell == threadIdx.x) {
-      for (int g = 0; g < 4; ++g) raw[g] = ahead[g];
+__device__ void slstm_cell(const SlstmOperands<TX>& x, int64_t head, int r, int e, TX* y_all,
+                           T* raw, const SlstmScratch<T>& s) {
+  const int H = x.size, cell = r * H + e;
+  const T* bias = x.b + head * H + e;
+#pragma unroll
+  for (int g = 0; g < 4; ++g, bias += x.heads * H) {
+    T sum = T(0);
+    const T* partial = s.partial + (r * 4 + g) * H + e;
+    for (int slice = 0; slice < x.slices; ++slice, partial += kRows * 4 * H) sum += *partial;
+    raw[g] = raw[g] + sum + *bias;
+  }
+  const T y = slstm_advance(x, raw, s.c[cell], s.n[cell], s.m[cell]);
+  s.y[cell] = y;
+  *y_all = narrow<TX>(y);
+}
+
+template <class TX, int kRows, class T = Arithmetic<TX>>
+__device__ void slstm_step(const SlstmOperands<TX>& x, const SlstmUnit& u, int64_t t,
+                           const SlstmScratch<T>& s) {
+  const int H = x.size, cells = u.rows * H, thread = static_cast<int>(threadIdx.x);
+  T raw[4] = {};
+  if (thread < cells) {  // asked for before y R, needed after it
+    const int64_t row = u.first + thread / H;
+    if (t < slstm_steps(x, row)) slstm_load_gates(x, row, t, u.head, thread % H, raw);
+  }
+  slstm_mix<TX, kRows>(x, u.head, s);
+  __syncthreads();
+  for (int cell = thread; cell < cells; cell += blockDim.x) {
+    const int r = cell / H, e = cell % H;
+    const int64_t row = u.first + r;
+    TX* y_all = x.y_all + ((row * x.time + t) * x.heads + u.head) * H + e;
+    if (t < slstm_steps(x, row)) {
+      if (cell != thread) slstm_load_gates(x, row, t, u.head, e, raw);
+      slstm_cell<TX, kRows>(x, u.head, r, e, y_all, raw, s);
     } else {
-      slstm_load_gates(x, row, t, u.head, e, raw);
+      *y_all = narrow<TX>(T(0));
     }
-    for (int g = 0; g < 4; ++g) {
-      T sum = T(0);
-      for (int64_t slice = 0; slice < x.slices; ++slice) {
-        sum += s.partial[((slice * kRows + r) * 4 + g) * H + e];
-      }
-      raw[g] = raw[g] + sum + x.b[g * slot + u.head * H + e];
-    }
-    const T y = slstm_cell(x, raw, s.state[1][cell], s.state[2][cell], s.state[3][cell]);
-    s.state[0][cell] = y;
-    *y_all = narrow<TX>(y);
-  }
-}
-
-template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void slstm_unit(const SlstmOperands<TX>& x, int64_t unit, const SlstmScratch<T>& s) {
-  const SlstmRows<kRows> u = slstm_rows<kRows>(x, unit);
-  const int64_t H = x.size, first_row = threadIdx.x / H;
-  const int64_t slot = x.heads * H, place = u.first * slot + u.head * H;
-  for (int64_t cell = threadIdx.x; cell < kRows * H; cell += blockDim.x) {
-    const int64_t from = place + cell / H * slot + cell % H;
-    for (int i = 0; i < 4; ++i) s.state[i][cell] = cell < u.rows * H ? x.state[i][from] : T(0);
   }
   __syncthreads();
-  for (int64_t t = 0; t < u.most; ++t) {
-    T ahead[4] = {};
-    if (threadIdx.x < u.rows * H && t < u.steps[first_row]) {
-      slstm_load_gates(x, u.first + first_row, t, u.head, threadIdx.x % H, ahead);
-    }
-    slstm_mix<TX, kRows>(x, u.head, s);
-    __syncthreads();
-    slstm_cells<TX, kRows>(x, u, t, ahead, s);
-    __syncthreads();
+}
+
+template <class TX, int kRows, class T = Arithmetic<TX>>
+__device__ void slstm_unit(const SlstmOperands<TX>& x, const SlstmUnit& u,
+                           const SlstmScratch<T>& s) {
+  const int H = x.size;
+  const auto place = [&](int cell) {  // in the states [B,N,H]
+    return ((u.first + cell / H) * x.heads + u.head) * H + cell % H;
+  };
+  for (int cell = threadIdx.x; cell < kRows * H; cell += blockDim.x) {
+    const bool inside = cell < u.rows * H;
+    s.y[cell] = inside ? x.y[place(cell)] : T(0);
+    s.c[cell] = inside ? x.c[place(cell)] : T(0);
+    s.n[cell] = inside ? x.n[place(cell)] : T(0);
+    s.m[cell] = inside ? x.m[place(cell)] : T(0);
   }
-  for (int64_t cell = threadIdx.x; cell < u.rows * H; cell += blockDim.x) {
-    const int64_t to = place + cell / H * slot + cell % H;
-    for (int i = 0; i < 4; ++i) x.state_out[i][to] = s.state[i][cell];
-    for (int64_t t = u.most; t < x.time; ++t) {
-      x.y_all[((u.first + cell / H) * x.time + t) * slot + u.head * H + cell % H] =
-          narrow<TX>(T(0));
-    }
+  __syncthreads();
+  for (int64_t t = 0; t < u.most; ++t) slstm_step<TX, kRows>(x, u, t, s);
+  for (int cell = threadIdx.x; cell < u.rows * H; cell += blockDim.x) {
+    x.y_out[place(cell)] = s.y[cell];
+    x.c_out[place(cell)] = s.c[cell];
+    x.n_out[place(cell)] = s.n[cell];
+    x.m_out[place(cell)] = s.m[cell];
+    TX* y_all = x.y_all + ((u.first + cell / H) * x.time * x.heads + u.head) * H + cell % H;
+    for (int64_t t = u.most; t < x.time; ++t) y_all[t * x.heads * H] = narrow<TX>(T(0));
   }
 }
 
 template <class TX, int kRows>
-__global__ void __launch_bounds__(kMostThreads) slstm_sequence(SlstmOperands<TX> x) {
+__global__ void __launch_bounds__(kMostThreads, 1) slstm_sequence(SlstmOperands<TX> x) {
   const int64_t units = x.heads * parts_of(x.batch, kRows);
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
     Arena arena(x.spill == nullptr ? static_cast<void*>(shared_memory)
                                    : static_cast<void*>(x.spill + unit * x.spill_bytes));
     const SlstmScratch<Arithmetic<TX>> scratch(arena, kRows, x.slices, x.size);
-    slstm_unit<TX, kRows>(x, unit, scratch);
+    SlstmUnit u = {unit % x.heads, unit / x.heads * kRows, 0, 0};
+    u.rows = static_cast<int>(min_of(kRows, x.batch - u.first));
+    for (int r = 0; r < u.rows; ++r) u.most = max_of(u.most, slstm_steps(x, u.first + r));
+    slstm_unit<TX, kRows>(x, u, scratch);
   }
 }
 
@@ -241,12 +246,12 @@ Status slstm_launch(const Call& call, void* stream) {
   const size_t one = slstm_scratch_bytes<T>(1, size[size_H]);
   const bool spills = one > kSharedBytes;
   const SlstmOperands<TX> x = {
-      size[size_B], size[size_T], size[size_N], size[size_H],
+      size[size_B], size[size_T], size[size_N], static_cast<int>(size[size_H]),
       in(in_gates), static_cast<const TX*>(call.inputs[in_R]), in(in_b),
-      {in(in_y), in(in_c), in(in_n), in(in_m)},
+      in(in_y), in(in_c), in(in_n), in(in_m),
       static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
       static_cast<TX*>(call.outputs[out_y_all]),
-      {out(out_y), out(out_c), out(out_n), out(out_m)},
+      out(out_y), out(out_c), out(out_n), out(out_m),
       static_cast<T>(attributes.n_floor), static_cast<T>(attributes.f_clamp),
       attributes.state_rounding == 1, layout.width, layout.slices,
       spills ? static_cast<char*>(call.workspace) : nullptr, one};
