@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import TensorProto
 
 from xlstm_export import __version__
 from xlstm_export.engine.backend import BackendName, choose_backend, device_capability
@@ -109,7 +110,7 @@ def make_plan(bundle: Path, options: BuildOptions, backend: BackendName) -> Plan
             "the TensorRT plugins are not built: make wheel in a checkout, on a machine with "
             "CUDA's nvcc; XLSTM_LIBRARY_DIR may name the folder of libxlstm_trt.so"
         )
-    nodes = _recurrences(bundle / MODEL_FILE)
+    nodes = _read_nodes(bundle)
     profiles = make_profiles(manifest, options.shapes)
     return Plan(bundle, backend, library, profiles, nodes, options)
 
@@ -124,13 +125,36 @@ def sha256(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _recurrences(path: Path) -> list[tuple[str, str]]:
-    """Name and type of every node of our domain. Raises BundleError."""
+def _read_nodes(bundle: Path) -> list[tuple[str, str]]:
+    """Name and type of every node of our domain. Raises BundleError, EngineError."""
+    path = bundle / MODEL_FILE
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:
         raise BundleError(f"{path}: cannot be read ({error}); export again") from error
+    external = any(t.data_location == TensorProto.EXTERNAL for t in graph.initializer)
+    if external and not (bundle / DATA_FILE).is_file():
+        raise BundleError(f"{bundle / DATA_FILE}: is missing, it holds the weights; export again")
+    if double := _double(graph):
+        raise EngineError(
+            f"{path}: {double} is float64, which TensorRT would compute in float32: export with "
+            "--dtype fp32, fp16 or bf16"
+        )
     return [(node.name, node.op_type) for node in graph.node if node.domain == DOMAIN]
+
+
+def _double(graph: onnx.GraphProto) -> str:
+    """Name of a float64 tensor or cast of the graph; empty where there is none."""
+    infos = (*graph.input, *graph.output, *graph.value_info)
+    types = {info.name: info.type.tensor_type.elem_type for info in infos}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "to":  # Cast
+                types[node.output[0]] = attribute.i
+            elif attribute.name == "value":  # Constant
+                types[node.output[0]] = attribute.t.data_type
+    return next((name for name, kind in types.items() if kind == TensorProto.DOUBLE), "")
 
 
 def _request(plan: Plan, work: Path) -> Request:

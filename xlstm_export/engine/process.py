@@ -20,8 +20,10 @@ from xlstm_export.ops.catalog import DOMAIN
 
 Progress = Callable[[str, int, int], None]
 _LINES = 4
-_MARKS = ("[E]", "[!]", "Error", "error", DOMAIN)
-"""What a line of the log that tells of an error holds."""
+_MARKS = ("[E]", "Error")
+"""What a line of the builder's log that tells of an error holds."""
+_NOISE = ("--- ", "In function", "CUDA driver version is insufficient")
+"""What such a line holds where it adds nothing: that there is no GPU is no error here."""
 
 
 def run_worker(request: Request, progress: Progress | None = None) -> dict[str, Any]:
@@ -75,11 +77,17 @@ def _events(request: Path, environment: dict[str, str], log: TextIO) -> Iterator
         process.kill()  # on an interrupt; nothing where it has ended
         process.wait()
     if not done:
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         yield {"error": f"the builder's process ended without a result ({how})"}
 
 
 def _telling(log: str) -> list[str]:
-    """The last few distinct lines that tell of errors, without Polygraphy's colours."""
-    clean = [line.strip() for line in log.splitlines() if any(mark in line for mark in _MARKS)]
-    return list(dict.fromkeys(clean))[-_LINES:]
+    """The few lines that say what is wrong: our plugins' where there are any, or the builder's."""
+    ours, theirs = [], []
+    for line in log.splitlines():
+        text = line.removeprefix("[E]").strip()
+        if text.startswith(f"{DOMAIN} "):
+            ours.append(text)
+        elif any(mark in line for mark in _MARKS) and not any(noise in line for noise in _NOISE):
+            theirs.append(text)
+    return list(dict.fromkeys(ours or theirs))[-_LINES:]

@@ -54,13 +54,15 @@ class Events:
 def main() -> None:
     """Build, and say on the pipe how it went."""
     content = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    request = Request(**content)
     events = Events(int(sys.argv[2]))
     try:
-        events.send(result=build(Request(**content), events))
+        events.send(result=build(request, events))
     except EngineError as error:
         events.send(error=str(error))
     except Exception as error:
-        events.send(error=f"{type(error).__name__}: {error}")
+        what = str(error).strip() or type(error).__name__
+        events.send(error=f"{request.model}: {TITLES[request.backend]} refused it: {what}")
 
 
 def build(request: Request, events: Events) -> dict[str, Any]:
@@ -114,7 +116,9 @@ def _check_plugins(trt: Any, network: Any, nodes: list[tuple[str, str]]) -> None
     plugins = {layer.name for layer in layers if layer.type == trt.LayerType.PLUGIN_V3}
     lost = [f"{name} ({op_type})" for name, op_type in nodes if name not in plugins]
     if lost:
-        raise EngineError(f"not computed by a plugin: {', '.join(lost)}")
+        raise EngineError(
+            f"not computed by a plugin: {', '.join(lost)}; export again with this version"
+        )
 
 
 def _make_config(trt: Any, request: Request, events: Events) -> Any:
