@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from threading import Barrier, Thread
+from threading import Barrier, Event, Semaphore, Thread
 
 import numpy as np
 import onnxruntime as ort
@@ -31,31 +31,36 @@ SIZES = (
 
 
 def callers() -> None:
-    """Eight threads call one session at once, states of their own; same bits as alone."""
-    for case in SIZES:
-        for tx in TX_DTYPES:
-            for arena in (True, False):
-                _call_at_once(case, tx, arena)
+    """Eight threads call each session at once, states of their own; same bits as alone."""
+    jobs = [Job(case, tx, arena) for case in SIZES for tx in TX_DTYPES for arena in (True, False)]
+
+    def call(number: int) -> None:
+        for job in jobs:
+            for _ in range(ROUNDS):
+                job.run(number)
+
+    _at_once(call, CALLERS)
     print("called at once", flush=True)
     os._exit(0)  # ONNX Runtime's own thread and static destructors race at a common exit
 
 
-def _call_at_once(case: OpCase, tx: str, arena: bool) -> None:
-    drawn = make_inputs(case, tx)
-    constants = {name: drawn[name] for op, name in PACKED.items() if op == case.op}
-    model = kernel_model(case, tx, constants=constants)
-    session = make_session(model, threads=1, parts=1, arena=arena)
-    inputs = [{**make_inputs(case, tx, seed=seed), **constants} for seed in range(CALLERS)]
-    wanted = [run_session(session, case.op, given, tx) for given in inputs]
-    failures: list[str] = []
+class Job:
+    """One session, and each caller's inputs with their results."""
 
-    def call(number: int) -> None:
-        for _ in range(ROUNDS):
-            got = run_session(session, case.op, inputs[number], tx)
-            failures.extend(n for n in got if got[n].tobytes() != wanted[number][n].tobytes())
+    def __init__(self, case: OpCase, tx: str, arena: bool) -> None:
+        drawn = make_inputs(case, tx)
+        constants = {name: drawn[name] for op, name in PACKED.items() if op == case.op}
+        model = kernel_model(case, tx, constants=constants)
+        self.case, self.tx = case, tx
+        self.session = make_session(model, threads=1, parts=1, arena=arena)
+        self.inputs = [{**make_inputs(case, tx, seed=s), **constants} for s in range(CALLERS)]
+        self.wanted = [run_session(self.session, case.op, x, tx) for x in self.inputs]
 
-    _at_once(call, CALLERS)
-    assert not failures, failures
+    def run(self, caller: int) -> None:
+        """Raises AssertionError where a bit differs."""
+        got = run_session(self.session, self.case.op, self.inputs[caller], self.tx)
+        for name, value in self.wanted[caller].items():
+            assert got[name].tobytes() == value.tobytes(), f"{self.case} {self.tx}: {name} differs"
 
 
 def shared_state() -> None:
@@ -117,17 +122,28 @@ def _bound(
 
 
 def _at_once(call: Callable[[int], None], count: int) -> None:
-    barrier = Barrier(count)
+    """``call`` on ``count`` threads, begun together; raises the first of their exceptions.
+
+    The threads then stay: glibc frees an ended one's memory out of ThreadSanitizer's sight.
+    """
+    barrier, done, stay = Barrier(count), Semaphore(0), Event()
+    failures: list[Exception] = []
 
     def start(number: int) -> None:
         barrier.wait()
-        call(number)
+        try:
+            call(number)
+        except Exception as error:
+            failures.append(error)
+        done.release()
+        stay.wait()
 
-    threads = [Thread(target=start, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for number in range(count):
+        Thread(target=start, args=(number,), daemon=True).start()
+    for _ in range(count):
+        done.acquire()
+    if failures:
+        raise failures[0]
 
 
 if __name__ == "__main__":
