@@ -40,14 +40,17 @@ OURS, STOCK, PEER = 0, 1, 2
 """Places of the contenders: native kernels, function bodies, upstream."""
 STEPS_A_TURN = 15
 
+Run = Callable[..., tuple[Any, Any]]
+"""Inputs and state (None: zero) to outputs and the state after them."""
+
 
 def bench_hf(plan: Plan, result: Result) -> None:
     """The 125M-shaped language model against transformers and its own MatMuls."""
     source = hf_125m(plan.work / "hf", small=plan.quick)
     bundle = export(source, plan)
     matmuls = read_matmuls(bundle)
-    models = [open_native(bundle, plan), open_bodies(bundle, plan), TransformersModel(source.path)]
-    runs = [model.run for model in models]
+    peer = TransformersModel(source.path)
+    runs: list[Run] = [open_native(bundle, plan).run, open_bodies(bundle, plan).run, peer.run]
     random = np.random.default_rng(0)
     prompt = random.integers(0, HF_VOCABULARY, (1, HF_PROMPT))
     token = random.integers(0, HF_VOCABULARY, (1, 1))
@@ -97,7 +100,7 @@ def bench_block_stack(plan: Plan, result: Result) -> None:
     width = int(ours.manifest.inputs[0].shape[-1])
     random = np.random.default_rng(0)
     prompt = random.standard_normal((1, STACK_PROMPT, width)).astype(np.float32)
-    runs = [ours.run, stock.run, peer.run]
+    runs: list[Run] = [ours.run, stock.run, peer.run]
     names = [NATIVE, BODIES, "xlstm, step by step"]
     stateful = compare(
         f"block stack: prefill of {STACK_PROMPT} that yields the state",
@@ -163,9 +166,6 @@ PARTS: dict[str, Callable[[Plan, Result], None]] = {
     "memory": bench_memory,
 }
 
-Run = Callable[..., tuple[Any, Any]]
-"""Inputs and state (None: zero) to outputs and the state after them."""
-
 
 def _prefill(
     names: list[str], runs: list[Run], prompt: Array, work: float | None = None
@@ -187,8 +187,8 @@ def _decode(
     names: list[str], runs: list[Run], prompt: Array, token: Array, work: float | None = None
 ) -> list[Contender]:
     """Each side one ``token`` at a time, its state carried on from the prompt's."""
-    ours = None
-    sides = []
+    ours: Array | None = None
+    sides: list[Contender] = []
     for name, run in zip(names, runs, strict=True):
         output, state = run(token, run(prompt, None)[1])
         close = None if ours is None else difference(ours, output)

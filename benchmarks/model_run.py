@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,14 @@ class Result:
 
 
 def _by_operator(measured: Profile) -> dict[str, Any]:
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for node in measured.nodes:
-        seconds[node.op_type] += node.seconds  # type: ignore[assignment]
+        seconds[node.op_type] += node.seconds
     return {
         "what": measured.what,
         "operators": measured.operators,
         "recurrent_share": measured.recurrent_share,
-        "seconds": dict(seconds.most_common()),
+        "seconds": dict(sorted(seconds.items(), key=lambda row: -row[1])),
     }
 
 

@@ -56,7 +56,7 @@ def _mlstm_kernels_chunkwise(x: dict[str, Tensor]) -> Callable[[], tuple[Tensor,
 
     heads_first = [x[name].transpose(1, 2).contiguous() for name in "qkvif"]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run() -> tuple[Tensor, ...]:
         h, (C, n, m) = mlstm_chunkwise(
             *heads_first, x["C"], x["n"], x["m"][..., None],
@@ -70,7 +70,7 @@ def _mlstm_kernels_chunkwise(x: dict[str, Tensor]) -> Callable[[], tuple[Tensor,
 def _mlstm_kernels_step(x: dict[str, Tensor]) -> Callable[[], tuple[Tensor, ...]]:
     from mlstm_kernels.torch.recurrent.native_step import mlstm_recurrent_step__native
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run() -> tuple[Tensor, ...]:
         h, (C, n, m) = mlstm_recurrent_step__native(
             *(x[name][:, 0] for name in "qkv"), *(x[name][:, 0, :, None] for name in "if"),
@@ -91,7 +91,7 @@ def _slstm(case: OpCase, x: dict[str, Tensor], names: list[str]) -> Iterator[Cal
     shape = x["y"].shape
 
     def loop(pointwise: Callable[..., Any]) -> Callable[[], tuple[Tensor, ...]]:
-        @torch.inference_mode()
+        @torch.no_grad()
         def run() -> tuple[Tensor, ...]:
             every, *_ = slstm_forward(gates, states, R, x["b"].flatten(), pointwise)
             y_all = every[0, 1:].transpose(0, 1).unflatten(2, shape[1:])
@@ -119,7 +119,7 @@ def _slstm(case: OpCase, x: dict[str, Tensor], names: list[str]) -> Iterator[Cal
 def _conv(case: OpCase, x: dict[str, Tensor], names: list[str]) -> Iterator[Callable[[], Side]]:
     width = case.size["W"]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def grouped() -> tuple[Tensor, Tensor]:
         padded = torch.cat([x["state"], x["x"]], dim=1)
         y = torch.nn.functional.conv1d(padded.mT, x["w"][:, None], x["b"], groups=len(x["w"]))
@@ -148,7 +148,7 @@ def _inference(
 ) -> Callable[[], tuple[Tensor, ...]]:
     attributes = case.attribute_values()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run() -> tuple[Tensor, ...]:
         return function(**x, **attributes)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import machine_facts, write_json
-from xlstm_export.model.manifest import Manifest, read_manifest
+from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.ops.catalog import CATALOG
-from xlstm_export.runtime.ort import BODIES, MODEL_FILE, cpu_options, cpu_threads
+from xlstm_export.runtime.ort import BODIES, cpu_options, cpu_threads
 
 _KERNEL = "_kernel_time"
 
@@ -171,7 +171,7 @@ def print_profile(
     measured: Profile, console: Console, *, top: int = 12, by_node: bool = False
 ) -> None:
     """The ``top`` rows by time, by operator type or ``by_node``, and the recurrences' share."""
-    seconds: Counter[tuple[str, str]] = Counter()
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
     calls: Counter[tuple[str, str]] = Counter()
     for node in measured.nodes:
         where = "recurrence" if node.recurrence else "layer"
@@ -184,7 +184,7 @@ def print_profile(
         table.add_column(column)
     for column in ("runs", "ms", "share"):
         table.add_column(column, justify="right")
-    for (where, what), value in seconds.most_common(top):
+    for (where, what), value in sorted(seconds.items(), key=lambda row: -row[1])[:top]:
         runs = str(calls[where, what])
         table.add_row(where, what, runs, f"{value * 1e3:.3f}", f"{value / total:.1%}")
     share = measured.recurrent_share

@@ -22,8 +22,9 @@ class TransformersModel:
         from transformers import xLSTMForCausalLM
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        self._model = xLSTMForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        model: Any = xLSTMForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self._model = model.eval()
 
     @torch.inference_mode()
     def run(self, ids: Array, cache: Any = None) -> tuple[Tensor, Any]:
@@ -36,7 +37,7 @@ class BlockStackModel:
     """xLSTMBlockStack: a parallel form without states, and a step."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module.eval()
+        self._module: Any = module.eval()
 
     @torch.inference_mode()
     def forward(self, x: Array) -> Tensor:
