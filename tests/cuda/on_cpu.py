@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -28,16 +29,16 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-def build(target: str = "xlstm_cuda_on_cpu", sanitize: str = "") -> Path:
-    """The library of that target, built where something changed. One process at a time."""
+def build(sanitize: str = "") -> Path:
+    """Folder of the libraries, built where something changed. One process at a time."""
     folder = ROOT / "build" / f"cuda-on-cpu{'-' if sanitize else ''}{sanitize.replace(',', '-')}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _cmake("-S", ROOT / "tests/cuda", "-B", folder, f"-DXLSTM_SANITIZE={sanitize}",
                "-DCMAKE_CXX_COMPILER=g++", f"-DPython3_EXECUTABLE={sys.executable}")  # fmt: skip
-        _cmake("--build", folder, "--target", target)
-    return folder / f"lib{target}.so"
+        _cmake("--build", folder)
+    return folder
 
 
 def _cmake(*arguments: str | Path) -> None:
@@ -46,9 +47,10 @@ def _cmake(*arguments: str | Path) -> None:
         raise RuntimeError(f"cmake failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
 
 
-def load(path: Path) -> ctypes.CDLL:
-    """A library of kernels on the emulator, with its signatures declared."""
-    lib = ctypes.CDLL(str(path))
+def load(name: str) -> ctypes.CDLL:
+    """A library of kernels on the emulator, from XLSTM_CUDA_ON_CPU or built."""
+    folder = os.environ.get("XLSTM_CUDA_ON_CPU") or build()
+    lib = ctypes.CDLL(str(Path(folder) / f"lib{name}.so"))
     lib.xlstm_emulator_order.argtypes = [ctypes.c_uint32]
     lib.xlstm_emulator_order.restype = None
     lib.xlstm_emulator_message.restype = ctypes.c_char_p
@@ -59,7 +61,7 @@ def load(path: Path) -> ctypes.CDLL:
 @cache
 def library() -> ctypes.CDLL:
     """The operators."""
-    lib = load(build())
+    lib = load("xlstm_cuda_on_cpu")
     call = ctypes.POINTER(Call)
     lib.xlstm_cuda_workspace_size.argtypes = [call, ctypes.POINTER(ctypes.c_size_t)]
     lib.xlstm_cuda_launch.argtypes = [call, ctypes.c_void_p]

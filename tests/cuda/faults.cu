@@ -1,0 +1,108 @@
+// Kernels with one mistake each, to show that the emulator meets it. Through ctypes: the launch's
+// error, results in `out` (64 floats).
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "device.h"
+
+namespace {
+
+using xlstm::cuda::kAllLanes;
+using xlstm::cuda::kWarp;
+
+struct Operands {
+  float* out;
+};
+
+constexpr unsigned kThreads = 2 * kWarp;
+
+// Each thread gives its neighbour a number through shared memory.
+template <bool kWaits>
+__global__ void neighbours(Operands x) {
+  auto* shared = reinterpret_cast<float*>(xlstm::cuda::shared_memory);
+  shared[threadIdx.x] = static_cast<float>(threadIdx.x);
+  if (kWaits) __syncthreads();
+  x.out[threadIdx.x] = shared[(threadIdx.x + 1) % kThreads];
+}
+
+__global__ void half_waits(Operands x) {
+  if (threadIdx.x < kWarp) __syncthreads();
+  x.out[threadIdx.x] = 1;
+}
+
+__global__ void two_barriers(Operands x) {
+  if (threadIdx.x < kWarp) {
+    __syncthreads();
+  } else {
+    __syncthreads();
+  }
+  x.out[threadIdx.x] = 1;
+}
+
+__global__ void odd_lanes_shuffle(Operands x) {
+  float value = 1;
+  if (threadIdx.x % 2 == 1) value = __shfl_xor_sync(kAllLanes, value, 1);
+  x.out[threadIdx.x] = value;
+}
+
+// What a sum over the warp must be: 0 + 1 + ... + 31 in the first.
+__global__ void warp_sums(Operands x) {
+  float value = static_cast<float>(threadIdx.x);
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(kAllLanes, value, distance);
+  }
+  x.out[threadIdx.x] = value;
+}
+
+__global__ void past_shared(Operands x) {
+  auto* shared = reinterpret_cast<float*>(xlstm::cuda::shared_memory);
+  shared[threadIdx.x + 1] = 1;
+  x.out[threadIdx.x] = 1;
+}
+
+__global__ void unset_shared(Operands x) {
+  x.out[threadIdx.x] = reinterpret_cast<float*>(xlstm::cuda::shared_memory)[threadIdx.x];
+}
+
+// Every block reads what block 0 overwrites, as with a state that is carried on in place.
+__global__ void disturbed(Operands x) {
+  const float before = x.out[0];
+  if (blockIdx.x == 0 && threadIdx.x == 0) x.out[0] = 2;
+  if (threadIdx.x == 0 && blockIdx.x > 0) x.out[blockIdx.x] = before;
+}
+
+int launch(void (*kernel)(Operands), unsigned blocks, unsigned threads, size_t shared,
+           float* out) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared;
+  return cudaLaunchKernelEx(&config, kernel, Operands{out});
+}
+
+}  // namespace
+
+extern "C" int launch_fault(const char* name, float* out) {
+  constexpr size_t kBytes = kThreads * sizeof(float);
+  const auto is = [&](const char* wanted) { return std::strcmp(name, wanted) == 0; };
+  if (is("waits")) return launch(neighbours<true>, 1, kThreads, kBytes, out);
+  if (is("missing_barrier")) return launch(neighbours<false>, 1, kThreads, kBytes, out);
+  if (is("half_waits")) return launch(half_waits, 1, kThreads, 0, out);
+  if (is("two_barriers")) return launch(two_barriers, 1, kThreads, 0, out);
+  if (is("odd_lanes_shuffle")) return launch(odd_lanes_shuffle, 1, kThreads, 0, out);
+  if (is("warp_sums")) return launch(warp_sums, 1, kThreads, 0, out);
+  if (is("past_shared")) return launch(past_shared, 1, kThreads, kBytes, out);
+  if (is("unset_shared")) return launch(unset_shared, 1, kThreads, kBytes, out);
+  if (is("disturbed")) return launch(disturbed, 8, kWarp, 0, out);
+  if (is("no_threads")) return launch(warp_sums, 1, 0, 0, out);
+  if (is("much_shared")) return launch(warp_sums, 1, kThreads, 49 * 1024, out);
+  return -1;
+}
+
+// Every value rounded to the type and back.
+extern "C" void through_half(const float* from, float* to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = __half2float(__float2half_rn(from[i]));
+}
+extern "C" void through_bfloat16(const float* from, float* to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = __bfloat162float(__float2bfloat16_rn(from[i]));
+}

@@ -1,0 +1,67 @@
+"""What the children of test_sanitizers_on_cpu.py do.
+
+python -m tests.cuda.sanitizer_sweep cases|OPERATOR-FAULT
+
+A fault is a kernel of faults.cu, or short-input or short-output: a sanitizer that stays silent
+there is not at work.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tests.cases import OP_CASES, OpCase, make_inputs
+from tests.cuda.on_cpu import DESCENDING, CudaRun, run_cuda
+from tests.cuda.test_emulator import launch
+from tests.plugins.kernels import Buffer
+from xlstm_export.ops.schema import TX_DTYPES
+
+LARGE = (
+    OpCase("XlstmMLSTM", (("B", 1), ("T", 18), ("N", 1), ("K", 600), ("V", 40))),
+    OpCase("XlstmSLSTM", (("B", 171), ("T", 2), ("N", 3), ("H", 20))),
+    OpCase("XlstmSLSTM", (("B", 1), ("T", 2), ("N", 1), ("H", 1700))),
+    OpCase("XlstmCausalConv1d", (("B", 1), ("T", 70), ("D", 130), ("W", 9))),
+)
+
+
+def cases() -> None:
+    """Every case and dtype, each buffer ending where its allocation does."""
+    count = 0
+    for case in (*OP_CASES, *LARGE):
+        for tx in TX_DTYPES if case.size["T"] < 200 else ("float32",):
+            inputs = make_inputs(case, tx)
+            run_cuda(case, inputs, tx, guard=0)
+            run_cuda(case, inputs, tx, alias=True, order=DESCENDING, shift=0, guard=0)
+            count += 2
+    print(f"calls {count}")
+
+
+def shortened(side: str) -> None:
+    """One call whose first operand on that side is an element short."""
+    case = OP_CASES[0]
+    kernel = CudaRun(case, make_inputs(case), "float32", shift=0, guard=0)
+    kernel.add_workspace(1)
+    operands, pointers = {
+        "input": (kernel.inputs, kernel.call.inputs),
+        "output": (kernel.outputs, kernel.call.outputs),
+    }[side]
+    name = next(iter(operands))
+    operands[name] = Buffer(operands[name].nbytes - 4, 0, guard=0)
+    operands[name].bytes[:] = 0
+    pointers[0] = operands[name].address
+    kernel.run()
+
+
+def main() -> None:
+    """Do what the command line says."""
+    what = sys.argv[1]
+    if what == "cases":
+        cases()
+    elif what.startswith("short-"):
+        shortened(what.removeprefix("short-"))
+    else:
+        print(launch(what)[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The emulator meets the mistakes it is there to meet, each planted in a kernel of faults.cu."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tests.cuda.on_cpu import ASCENDING, DESCENDING, load, needs_compiler
+
+pytestmark = needs_compiler
+
+SUCCESS, INVALID_VALUE, LAUNCH_FAILURE = 0, 1, 719
+
+
+@cache
+def faults() -> ctypes.CDLL:
+    lib = load("faults")
+    lib.launch_fault.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+    return lib
+
+
+def launch(name: str, order: int = ASCENDING) -> tuple[int, np.ndarray, str]:
+    """The launch's error, its results and what the emulator says."""
+    out = np.zeros(64, np.float32)
+    out[0] = 1
+    faults().xlstm_emulator_order(order)
+    error = faults().launch_fault(name.encode(), out.ctypes.data)
+    return error, out, faults().xlstm_emulator_message().decode()
+
+
+@pytest.mark.parametrize("order", [ASCENDING, DESCENDING, 3])
+def test_a_right_kernel_gives_the_same_in_every_order(order: int) -> None:
+    error, out, message = launch("waits", order)
+    assert (error, message) == (SUCCESS, "")
+    assert out.tolist() == [(t + 1) % 64 for t in range(64)]
+    error, out, _ = launch("warp_sums", order)
+    assert error == SUCCESS
+    assert out.tolist() == [sum(range(32))] * 32 + [sum(range(32, 64))] * 32
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("half_waits", "a barrier that not all reach"),
+        ("two_barriers", "different barriers"),
+        ("odd_lanes_shuffle", "a shuffle that not all lanes make"),
+        ("past_shared", "past its end"),
+    ],
+)
+def test_a_fault_ends_the_launch_with_its_name(name: str, says: str) -> None:
+    error, _, message = launch(name)
+    assert error == LAUNCH_FAILURE
+    assert says in message
+    assert launch("waits")[0] == SUCCESS
+
+
+@pytest.mark.parametrize("name", ["missing_barrier", "disturbed"])
+def test_a_race_shows_as_another_result_in_another_order(name: str) -> None:
+    up, down = launch(name, ASCENDING), launch(name, DESCENDING)
+    assert up[0] == down[0] == SUCCESS
+    assert up[1].tobytes() != down[1].tobytes()
+
+
+def test_shared_memory_starts_as_nan() -> None:
+    assert np.isnan(launch("unset_shared")[1]).all()
+
+
+@pytest.mark.parametrize("name", ["no_threads", "much_shared"])
+def test_a_launch_that_not_every_gpu_takes_is_refused(name: str) -> None:
+    assert launch(name)[0] == INVALID_VALUE
+
+
+def test_half_types_convert_as_numpy_does() -> None:
+    lib = faults()
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    kinds = (np.float16, ml_dtypes.bfloat16)
+    wide = np.concatenate([bits.view(kind).astype(np.float32) for kind in kinds])
+    random = np.random.default_rng(0).integers(0, 1 << 32, 1 << 16, np.uint32).view(np.float32)
+    values = np.concatenate([wide, random, np.nextafter(wide, np.float32(0)), wide * 1.0004883])
+    with np.errstate(all="ignore"):
+        for name, kind in zip(("half", "bfloat16"), kinds, strict=True):
+            got = np.empty(len(values), np.float32)
+            convert = getattr(lib, f"through_{name}")
+            convert.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+            given = np.ascontiguousarray(values, np.float32)
+            convert(given.ctypes.data, got.ctypes.data, len(values))
+            assert np.array_equal(got, given.astype(kind).astype(np.float32), equal_nan=True)

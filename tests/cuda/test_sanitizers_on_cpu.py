@@ -1,0 +1,52 @@
+"""The CUDA kernels under AddressSanitizer and UndefinedBehaviorSanitizer: no report."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cuda.on_cpu import build
+from tests.plugins.sanitized import ADDRESS, run_child, why_not
+
+SWEEP = "tests.cuda.sanitizer_sweep"
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    """Folder of the emulated kernels, built with the sanitizers."""
+    reason = why_not(ADDRESS)
+    if reason:
+        pytest.skip(reason)
+    return build(ADDRESS.flags)
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run a part of the sweep."""
+    monkeypatch.setenv("XLSTM_CUDA_ON_CPU", str(folder))
+
+    def child(what: str) -> subprocess.CompletedProcess[str]:
+        return run_child(ADDRESS, folder, ["-m", SWEEP, what])
+
+    return child
+
+
+def test_kernels_touch_nothing_they_may_not(run) -> None:
+    done = run("cases")
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    assert not [word for word in ("Sanitizer", "runtime error:") if word in done.stderr]
+    assert int(done.stdout.split()[-1]) > 300
+
+
+@pytest.mark.parametrize("fault", ["short-input", "short-output", "past_shared"])
+def test_a_kernel_that_leaves_its_memory_is_caught(run, fault: str) -> None:
+    done = run(fault)
+    assert done.returncode != 0, done.stdout
+    assert "ERROR: AddressSanitizer" in done.stderr, done.stderr
+
+
+def test_a_right_kernel_is_not_reported(run) -> None:
+    done = run("waits")
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
