@@ -121,7 +121,9 @@ def _tensor(tensor, letters: list[str]) -> str:
     if tensor.type == "lengths":
         return f'    {{"{tensor.name}", TypeVar::kLengths, 1, {{}}}},'
     dims = ", ".join(_dim(d, letters) for d in tensor.dims)
-    return f'    {{"{tensor.name}", TypeVar::{_TYPES[tensor.type]}, {len(tensor.dims)}, {{{dims}}}}},'
+    return (
+        f'    {{"{tensor.name}", TypeVar::{_TYPES[tensor.type]}, {len(tensor.dims)}, {{{dims}}}}},'
+    )
 
 
 def _dim(dim: str, letters: list[str]) -> str:
@@ -135,8 +137,9 @@ def _dim(dim: str, letters: list[str]) -> str:
 def _attribute(attribute, namespace: str) -> str:
     low, high = "-2147483648.0", "2147483647.0"
     if attribute.choices:
-        low, high = f"{min(attribute.choices)}.0", f"{max(attribute.choices)}.0"
-        assert list(attribute.choices) == list(range(min(attribute.choices), max(attribute.choices) + 1))
+        least, most = min(attribute.choices), max(attribute.choices)
+        assert list(attribute.choices) == list(range(least, most + 1))
+        low, high = f"{least}.0", f"{most}.0"
     if attribute.least is not None:
         low = f"{attribute.least}.0"
     kind = "kInt" if attribute.kind == "int" else "kFloat"
