@@ -13,7 +13,6 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,12 +30,13 @@ from benchmarks.harness import (
     write_json,
 )
 from benchmarks.limits import copy_contenders, gemm_contenders
-from benchmarks.op_contenders import Side, c_side, contenders, ort_side
-from benchmarks.op_peers import torch_sides
+from benchmarks.op_contenders import Maker, c_side, contenders, ort_side
+from benchmarks.op_peers import torch_makers
 from tests.cases import OpCase
-from tests.plugins.kernels import Pool
+from tests.plugins.kernels import Pool, isa
 from xlstm_export.runtime.ort import cpu_threads
 
+NATIVE = "ONNX Runtime, native kernel"
 BODY = "ONNX Runtime, our function body"
 CHUNKWISE = "torch, mlstm_kernels native chunkwise"
 VANILLA = "xlstm, vanilla sLSTM"
@@ -65,22 +65,15 @@ class Bench:
         peers: bool = True,
     ) -> Comparison:
         """Our three ways and torch's to compute ``case``, and the machine's ``limits``."""
-        threads = self.pool.threads
-        sides: list[Callable[[], Side]] = [
-            partial(c_side, case, self.pool, in_place=in_place),
-            _named(
-                "ONNX Runtime, native kernel",
-                ort_side,
-                case,
-                threads,
-                native=True,
-                in_place=in_place,
-            ),
+        pool, threads = self.pool, self.pool.threads
+        makers = [
+            Maker(f"native kernel ({isa()[1]}), C interface", lambda: c_side(case, pool, in_place)),
+            Maker(NATIVE, lambda: ort_side(case, threads, native=True, in_place=in_place)),
         ]
         if peers:
-            sides.append(_named(BODY, ort_side, case, threads, native=False))
-            sides += torch_sides(case, compiled=not self.quick)
-        able, missing = contenders(sides, work)
+            makers.append(Maker(BODY, lambda: ort_side(case, threads, native=False)))
+            makers += torch_makers(case, compiled=not self.quick)
+        able, missing = contenders(makers, work)
         turns = 3 if self.quick else 15
         comparison = compare(
             title,
@@ -106,14 +99,6 @@ class Bench:
         best = max(limits, key=lambda i: timings[i].rate or 0.0)
         share = comparison.relative_rate(0, best)
         self.bars.append(Bar(f"{comparison.what}, share of {what}", 100 * share, 100 * least, "%"))
-
-
-def _named(
-    name: str, function: Callable[..., Side], *given: object, **named: object
-) -> Callable[[], Side]:
-    made = partial(function, *given, **named)
-    made.__doc__ = name
-    return made
 
 
 def _case(op: str, sizes: dict[str, int], *, state: str = "random", activation: int = -1) -> OpCase:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -17,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.harness import Contender
 from xlstm_export.runtime.ort import cpu_options
+from xlstm_export.runtime.session import Array
 
 GEMM_SIZE = (2048, 2048, 2048)
 """M, K, N of the product whose rate stands for the machine's: all three large."""
@@ -99,9 +98,7 @@ def gemm_contenders(
     ]
 
 
-def ort_matmul(
-    x: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], threads: int
-) -> Callable[[], None]:
+def ort_matmul(x: Array, weight: Array, threads: int) -> BoundRun:
     """A one-node session of x @ weight, the weight constant and so prepacked, buffers bound."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -118,29 +115,28 @@ def ort_matmul(
     )
     shape = np.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
     y = np.empty((*shape, x.shape[-2], weight.shape[-1]), np.float32)
-    return bound_run(session, {"x": x}, {"y": y})
+    return BoundRun(session, {"x": x}, {"y": y})
 
 
-def bound_run(
-    session: ort.InferenceSession,
-    inputs: dict[str, np.ndarray[Any, Any]],
-    outputs: dict[str, np.ndarray[Any, Any]],
-) -> Callable[[], None]:
-    """Run ``session`` from and into these arrays' own memory; nothing is copied or allocated.
+class BoundRun:
+    """A call runs ``session`` from and into these arrays' own memory; nothing is copied.
 
-    What is returned keeps the arrays alive; ONNX Runtime has only their addresses.
+    It keeps the arrays alive; ONNX Runtime has only their addresses.
     """
-    binding = session.io_binding()
-    values = {
-        name: ort.OrtValue.ortvalue_from_numpy(array)
-        for name, array in {**inputs, **outputs}.items()
-    }
-    for name in inputs:
-        binding.bind_ortvalue_input(name, values[name])
-    for name in outputs:
-        binding.bind_ortvalue_output(name, values[name])
 
-    def run(_alive: object = (values, inputs, outputs)) -> None:
-        session.run_with_iobinding(binding)
+    def __init__(
+        self, session: ort.InferenceSession, inputs: dict[str, Array], outputs: dict[str, Array]
+    ) -> None:
+        self.outputs = outputs
+        self._session, self._inputs = session, inputs
+        self._binding = session.io_binding()
+        for name, array in inputs.items():
+            value = ort.OrtValue.ortvalue_from_numpy(array)
+            self._binding.bind_ortvalue_input(name, value)
+        for name, array in outputs.items():
+            value = ort.OrtValue.ortvalue_from_numpy(array)
+            self._binding.bind_ortvalue_output(name, value)
 
-    return run
+    def __call__(self) -> None:
+        """Run once."""
+        self._session.run_with_iobinding(self._binding)

@@ -22,7 +22,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from benchmarks.harness import Contender, Timing
-from benchmarks.limits import bound_run, ort_matmul
+from benchmarks.limits import BoundRun, ort_matmul
 from xlstm_export.model.manifest import MODEL_FILE
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.ort import cpu_options
@@ -125,7 +125,7 @@ def one_step(matmuls: MatMuls, threads: int) -> Contender:
         name: np.empty((1, 1, int(w.dims[1])), np.float32)
         for name, w in zip(names, matmuls.weights, strict=True)
     }
-    run = bound_run(_session(model, matmuls.bundle, threads), inputs, outputs)
+    run = BoundRun(_session(model, matmuls.bundle, threads), inputs, outputs)
     return Contender("limit: its MatMuls in one session", run, work=matmuls.matmul_flop)
 
 

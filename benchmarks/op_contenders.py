@@ -15,10 +15,10 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 from benchmarks.harness import Contender
-from benchmarks.limits import bound_run
+from benchmarks.limits import BoundRun
 from tests.cases import Array, OpCase, make_inputs
 from tests.ops.op_models import element_type, op_model
-from tests.plugins.kernels import KernelRun, Pool, Status, isa, library
+from tests.plugins.kernels import KernelRun, Pool, Status, library
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.runtime.ort import BODIES, cpu_options
 
@@ -32,10 +32,16 @@ AGREEMENT = 1e-3
 class Side:
     """A contender before its numbers are compared: ``results`` by output name after a call."""
 
-    name: str
     call: Callable[[], object]
     results: Callable[[], Mapping[str, Array]]
-    work: float | None = None
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A contender before it is built, which it may not be able to."""
+
+    name: str
+    build: Callable[[], Side]
 
 
 def operands(case: OpCase) -> dict[str, Array]:
@@ -44,7 +50,7 @@ def operands(case: OpCase) -> dict[str, Array]:
     return {name: a.astype(types[name]) for name, a in make_inputs(case, TX).items()}
 
 
-def c_side(case: OpCase, pool: Pool, *, in_place: bool = False) -> Side:
+def c_side(case: OpCase, pool: Pool, in_place: bool = False) -> Side:
     """The kernel through the C interface, its constant operand packed, on a pool that stays."""
     kernel = KernelRun(case, make_inputs(case, TX), TX, alias=in_place, shift=0)
     kernel.pack()
@@ -56,7 +62,7 @@ def c_side(case: OpCase, pool: Pool, *, in_place: bool = False) -> Side:
         if status:
             raise RuntimeError(f"{case}: {Status(status).name}")
 
-    return Side(f"native kernel ({isa()[1]}), C interface", run, kernel.results)
+    return Side(run, kernel.results)
 
 
 def ort_side(case: OpCase, threads: int, *, native: bool, in_place: bool = False) -> Side:
@@ -82,8 +88,7 @@ def ort_side(case: OpCase, threads: int, *, native: bool, in_place: bool = False
         else np.empty(case.shape(spec.dims), element_type(spec, TX))
         for spec in schema.outputs
     }
-    name = "native kernel" if native else "our function body"
-    return Side(f"ONNX Runtime, {name}", bound_run(session, inputs, outputs), lambda: outputs)
+    return Side(BoundRun(session, inputs, outputs), lambda: outputs)
 
 
 def _make_constant(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> None:
@@ -92,12 +97,12 @@ def _make_constant(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> None:
         model.graph.input.remove(info)
 
 
-def torch_side(name: str, function: Callable[[], Sequence[Any]], outputs: Sequence[str]) -> Side:
+def torch_side(function: Callable[[], Sequence[Any]], outputs: Sequence[str]) -> Side:
     """``function`` gives torch tensors in the order of ``outputs``, shaped as the catalogue says.
 
     It is called once more for its results.
     """
-    return Side(name, function, lambda: dict(zip(outputs, map(_array, function()), strict=True)))
+    return Side(function, lambda: dict(zip(outputs, map(_array, function()), strict=True)))
 
 
 def _array(tensor: Any) -> Array:
@@ -106,35 +111,30 @@ def _array(tensor: Any) -> Array:
 
 
 def contenders(
-    sides: Sequence[Callable[[], Side]], work: float | None
+    makers: Sequence[Maker], work: float | None
 ) -> tuple[list[Contender], list[tuple[str, str]]]:
-    """Build each side, run it once, and compare it with the first one.
+    """Build each side, run it once, and compare its outputs with those of the first one.
 
-    Returns those that work, with their differences, and the name and reason of each other one
-    after the first. Raises SystemExit where numbers disagree: there is nothing to time then.
+    Returns the contenders, and name and reason of each one after the first that cannot be built
+    or run. Raises SystemExit where numbers disagree: there is nothing to time then.
     """
-    able: list[Contender] = []
-    missing: list[tuple[str, str]] = []
-    ours: dict[str, Array] = {}
-    for make in sides:
+    ours = makers[0].build()
+    ours.call()
+    reference = {name: np.array(array) for name, array in ours.results().items()}
+    able, missing = [Contender(makers[0].name, ours.call, work=work)], []
+    for maker in makers[1:]:
         try:
-            side = make()
+            side = maker.build()
             side.call()
-            results = {name: np.array(array) for name, array in side.results().items()}
+            results = side.results()
         except Exception as error:  # torch.compile and ONNX Runtime raise types of their own
-            if not able:
-                raise
-            missing.append((make.__doc__ or "?", (str(error).strip().splitlines() or [""])[0][:90]))
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            missing.append((maker.name, reason[:120]))
             continue
-        difference = (
-            max((_difference(ours[n], a) for n, a in results.items()), default=0.0)
-            if able
-            else None
-        )
-        if difference is not None and not difference < AGREEMENT:
-            raise SystemExit(f"{side.name} does not agree (difference {difference:.1e})")
-        ours = ours or results
-        able.append(Contender(side.name, side.call, difference, work))
+        difference = max(_difference(reference[n], array) for n, array in results.items())
+        if not difference < AGREEMENT:
+            raise SystemExit(f"{maker.name} does not agree (difference {difference:.1e})")
+        able.append(Contender(maker.name, side.call, difference, work))
     return able, missing
 
 

@@ -1,17 +1,15 @@
-"""The operators as torch computes them: our reference, upstream's own functions, torch.compile.
-
-Every function below makes one contender; its docstring is the name it has where it cannot run.
-"""
+"""The operators as torch computes them: our reference, upstream's own functions, torch.compile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.op_contenders import Side, operands, torch_side
+from benchmarks.op_contenders import Maker, operands, torch_side
 from tests.cases import OpCase
 from xlstm_export.ops import reference
 from xlstm_export.ops.catalog import CATALOG
@@ -20,35 +18,40 @@ CHUNK = 64
 """Upstream's own default."""
 
 
-def torch_sides(case: OpCase, *, compiled: bool = True) -> list[Callable[[], Side]]:
-    """Makers of the peers of ``case``; with ``compiled``, by torch.compile too."""
+COMPILED = "torch.compile"
+
+Peer = tuple[str, Callable[[], tuple[Tensor, ...]]]
+"""A name, and a function that gives every output of the operator."""
+
+
+def torch_makers(case: OpCase, *, compiled: bool = True) -> list[Maker]:
+    """The peers of ``case``; with ``compiled``, by torch.compile too."""
     names = [spec.name for spec in CATALOG[case.op].outputs]
     tensors = {name: torch.from_numpy(array) for name, array in operands(case).items()}
     peers = {"XlstmMLSTM": _mlstm, "XlstmSLSTM": _slstm, "XlstmCausalConv1d": _conv}
-    makers = list(peers[case.op](case, tensors, names))
-    return makers if compiled else [m for m in makers if m.__name__ != "compiled"]
+    return [
+        Maker(name, partial(torch_side, function, names))
+        for name, function in peers[case.op](case, tensors)
+        if compiled or not name.startswith(COMPILED)
+    ]
 
 
-def _mlstm(case: OpCase, x: dict[str, Tensor], names: list[str]) -> Iterator[Callable[[], Side]]:
-    one_step = case.size["T"] == 1
-    form = reference.mlstm_recurrent if one_step else reference.mlstm_chunkwise
-    upstream = _mlstm_kernels_step(x) if one_step else _mlstm_kernels_chunkwise(x)
-    label = "step" if one_step else "chunkwise"
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    made: Callable[..., Any] = torch.compile(function, dynamic=False)
+    return made
 
-    def own() -> Side:
-        """torch, our reference"""
-        return torch_side(f"torch, our reference ({label})", _inference(form, x, case), names)
 
-    def kernels() -> Side:
-        """torch, mlstm_kernels native"""
-        return torch_side(f"torch, mlstm_kernels native {label}", upstream, names)
-
-    def compiled() -> Side:
-        """torch.compile of mlstm_kernels"""
-        function = torch.compile(upstream, dynamic=False)
-        return torch_side(f"torch.compile, mlstm_kernels native {label}", function, names)
-
-    yield from (own, kernels, compiled)
+def _mlstm(case: OpCase, x: dict[str, Tensor]) -> list[Peer]:
+    if case.size["T"] == 1:
+        own, upstream, label = reference.mlstm_recurrent, _mlstm_kernels_step(x), "step"
+    else:
+        own, upstream = reference.mlstm_chunkwise, _mlstm_kernels_chunkwise(x)
+        label = "chunkwise"
+    return [
+        (f"torch, our reference {label}", _without_gradient(own, x, case)),
+        (f"torch, mlstm_kernels native {label}", upstream),
+        (f"{COMPILED}, mlstm_kernels native {label}", _compiled(upstream)),
+    ]
 
 
 def _mlstm_kernels_chunkwise(x: dict[str, Tensor]) -> Callable[[], tuple[Tensor, ...]]:
@@ -81,7 +84,7 @@ def _mlstm_kernels_step(x: dict[str, Tensor]) -> Callable[[], tuple[Tensor, ...]
     return run
 
 
-def _slstm(case: OpCase, x: dict[str, Tensor], names: list[str]) -> Iterator[Callable[[], Side]]:
+def _slstm(case: OpCase, x: dict[str, Tensor]) -> list[Peer]:
     from xlstm.blocks.slstm.src.vanilla import slstm_forward
     from xlstm.blocks.slstm.src.vanilla.slstm import slstm_forward_pointwise
 
@@ -90,60 +93,41 @@ def _slstm(case: OpCase, x: dict[str, Tensor], names: list[str]) -> Iterator[Cal
     R = x["R"].permute(0, 2, 3, 1).flatten(1, 2).contiguous()  # [N, 4 H_out, H_in]
     shape = x["y"].shape
 
-    def loop(pointwise: Callable[..., Any]) -> Callable[[], tuple[Tensor, ...]]:
+    def loop(cell: Callable[..., Any]) -> Callable[[], tuple[Tensor, ...]]:
         @torch.no_grad()
         def run() -> tuple[Tensor, ...]:
-            every, *_ = slstm_forward(gates, states, R, x["b"].flatten(), pointwise)
+            every, *_ = slstm_forward(gates, states, R, x["b"].flatten(), cell)
             y_all = every[0, 1:].transpose(0, 1).unflatten(2, shape[1:])
             return y_all, *(s.view(shape) for s in every[:, -1])
 
         return run
 
-    def own() -> Side:
-        """torch, our reference"""
-        return torch_side("torch, our reference", _inference(reference.slstm, x, case), names)
-
-    def vanilla() -> Side:
-        """xlstm, vanilla"""
-        return torch_side("xlstm, vanilla sLSTM", loop(slstm_forward_pointwise), names)
-
-    def compiled() -> Side:
-        """torch.compile of xlstm's cell"""
-        # compiling the whole loop would unroll every step
-        cell = torch.compile(slstm_forward_pointwise, dynamic=False)
-        return torch_side("xlstm, vanilla sLSTM, cell under torch.compile", loop(cell), names)
-
-    yield from (own, vanilla, compiled)
+    return [
+        ("torch, our reference", _without_gradient(reference.slstm, x, case)),
+        ("xlstm, vanilla sLSTM", loop(slstm_forward_pointwise)),
+        # of the cell alone: in the whole loop, every step would be unrolled
+        (f"{COMPILED} of the cell, xlstm vanilla sLSTM", loop(_compiled(slstm_forward_pointwise))),
+    ]
 
 
-def _conv(case: OpCase, x: dict[str, Tensor], names: list[str]) -> Iterator[Callable[[], Side]]:
+def _conv(case: OpCase, x: dict[str, Tensor]) -> list[Peer]:
     width = case.size["W"]
 
     @torch.no_grad()
-    def grouped() -> tuple[Tensor, Tensor]:
+    def grouped() -> tuple[Tensor, ...]:
         padded = torch.cat([x["state"], x["x"]], dim=1)
         y = torch.nn.functional.conv1d(padded.mT, x["w"][:, None], x["b"], groups=len(x["w"]))
         y = torch.nn.functional.silu(y) if case.attribute_values()["activation"] else y
         return y.mT, padded[:, padded.shape[1] - (width - 1) :]
 
-    def own() -> Side:
-        """torch, our reference"""
-        run = _inference(reference.causal_conv1d, x, case)
-        return torch_side("torch, our reference", run, names)
-
-    def conv1d() -> Side:
-        """torch conv1d"""
-        return torch_side("torch, conv1d with a group per channel", grouped, names)
-
-    def compiled() -> Side:
-        """torch.compile of conv1d"""
-        function = torch.compile(grouped, dynamic=False)
-        return torch_side("torch.compile, conv1d with a group per channel", function, names)
-
-    yield from (own, conv1d, compiled)
+    return [
+        ("torch, our reference", _without_gradient(reference.causal_conv1d, x, case)),
+        ("torch, conv1d with a group per channel", grouped),
+        (f"{COMPILED}, conv1d with a group per channel", _compiled(grouped)),
+    ]
 
 
-def _inference(
+def _without_gradient(
     function: Callable[..., tuple[Tensor, ...]], x: dict[str, Tensor], case: OpCase
 ) -> Callable[[], tuple[Tensor, ...]]:
     attributes = case.attribute_values()
