@@ -1,6 +1,6 @@
 // One chunk of the mLSTM: quadratic within, linear across.
 //
-// With m_t = max(log f_t + m_{t-1}, i_t) and D[t,s] = sum of log f over s < r <= t:
+// With D[t,s] = sum of log f over s < r <= t and m_t = max(D_0t + m, D[t,s] + i_s for s <= t):
 //   h_t = (exp(D_0t + m - m_t) q_t C + sum_{s<=t} W[t,s] v_s) / denominator_t
 //   W[t,s] = (q_t k_s) exp(D[t,s] + i_s - m_t)
 //   C' = exp(D_0L + m - m_L) C + sum_s exp(D[L,s] + i_s - m_L) k_s v_s^T, n' likewise
@@ -20,10 +20,10 @@ struct LaneIndices {
   }
 };
 
-// i, log f and m_t of the chunk's steps [start, start + length); returns the last m_t.
+// i and log f of the chunk's steps [start, start + length).
 template <class TX, class T = Arithmetic<TX>>
-XLSTM_INLINE T mlstm_gates(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start,
-                           int64_t length, T m, MlstmScratch<T>& s) {
+XLSTM_INLINE void mlstm_gates(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start,
+                              int64_t length, MlstmScratch<T>& s) {
   const int64_t first = (unit.row * x.time + start) * x.heads + unit.head;
   for (int64_t t = 0; t < round_up(length, kLanes<T>); ++t) {
     s.input_gate[t] = t < length ? x.i[first + t * x.heads] : T(0);
@@ -34,38 +34,41 @@ XLSTM_INLINE T mlstm_gates(const MlstmOperands<TX>& x, const MlstmUnit& unit, in
     const Vec<T> forget = soft_cap<T>(load(s.log_forget + t), x.soft_cap);
     store(s.log_forget + t, log_sigmoid<T>(forget));
   }
-  for (int64_t t = 0; t < length; ++t) {
-    const T kept = s.log_forget[t] + m;
-    m = kept < s.input_gate[t] ? s.input_gate[t] : kept;
-    s.stabiliser[t] = m;
-  }
-  return m;
 }
 
-// weights[t][s] = exp(D[t,s] + i_s - m_t), 0 for s > t; inter and floor.
+// weights[t][s] = exp(D[t,s] + i_s - m_t), 0 for s > t; inter and floor. Returns the last m_t.
+//
+// m_t is the largest of the very sums that are exponentiated, so the largest weight is exactly 1;
+// the recurrence's m_t, rounded in another order, would put its error into C and n.
 template <class T>
-XLSTM_INLINE void mlstm_decays(int64_t length, T m, MlstmScratch<T>& s) {
+XLSTM_INLINE T mlstm_decays(int64_t length, T m, MlstmScratch<T>& s) {
   const IntVec<T> lanes = LaneIndices<T>().values;
   const int64_t width = round_up(length, kTileColumns<T>);
   for (int64_t c = 0; c < width; ++c) s.decay[c] = T(0);
   for (int64_t c = length; c < width; ++c) s.input_gate[c] = T(0);
-  T from_start = T(0);
+  T from_start = T(0), m_last = m;
   for (int64_t t = 0; t < length; ++t) {
     from_start += s.log_forget[t];
-    s.inter[t] = from_start + m - s.stabiliser[t];
-    s.floor[t] = -s.stabiliser[t];
-    const Vec<T> forget = broadcast(s.log_forget[t]), row_m = broadcast(s.stabiliser[t]);
+    const T carried = from_start + m;
+    const Vec<T> forget = broadcast(s.log_forget[t]);
+    const auto now = static_cast<typename Simd<T>::Integer>(t);
     T* row = s.weights + t * s.row_stride;
-    for (int64_t c = 0; c < width; c += kLanes<T>) {
+    Vec<T> best = broadcast(carried);
+    for (int64_t c = 0; c <= t; c += kLanes<T>) {
       const IntVec<T> column = lanes + static_cast<typename Simd<T>::Integer>(c);
-      const auto now = static_cast<typename Simd<T>::Integer>(t);
-      if (c > t) {
-        store(row + c, zero<T>());
-        continue;
-      }
       const Vec<T> decay = load(s.decay + c) + (column < now ? forget : zero<T>());
       store(s.decay + c, decay);
-      const Vec<T> weight = exp<T>(decay + load(s.input_gate + c) - row_m);
+      const Vec<T> reach = decay + load(s.input_gate + c);
+      store(row + c, reach);
+      best = column <= now && reach > best ? reach : best;
+    }
+    m_last = largest_lane<T>(best);
+    s.inter[t] = carried - m_last;
+    s.floor[t] = -m_last;
+    const Vec<T> row_m = broadcast(m_last);
+    for (int64_t c = 0; c < width; c += kLanes<T>) {
+      const IntVec<T> column = lanes + static_cast<typename Simd<T>::Integer>(c);
+      const Vec<T> weight = c > t ? zero<T>() : exp<T>(load(row + c) - row_m);
       store(row + c, column <= now ? weight : zero<T>());
     }
   }
@@ -75,6 +78,7 @@ XLSTM_INLINE void mlstm_decays(int64_t length, T m, MlstmScratch<T>& s) {
   }
   const T* last = s.weights + (length - 1) * s.row_stride;
   for (int64_t c = 0; c < width; c += kLanes<T>) store(s.write + c, load(last + c));
+  return m_last;
 }
 
 // q scaled, in rows; rows past the chunk are 0.
@@ -203,8 +207,8 @@ XLSTM_INLINE void mlstm_panel(const MlstmOperands<TX>& x, TX* h, int64_t columns
 template <class TX, class T = Arithmetic<TX>>
 T mlstm_chunk(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, int64_t length,
               T m, MlstmScratch<T>& s) {
-  const T m_next = mlstm_gates(x, unit, start, length, m, s);
-  mlstm_decays(length, m, s);
+  mlstm_gates(x, unit, start, length, s);
+  const T m_next = mlstm_decays(length, m, s);
   const int64_t head = (unit.row * x.time + start) * x.heads + unit.head;
   mlstm_pack_q(x, x.q + head * x.qk_dim, length, s);
   mlstm_pack_k(x, x.k + head * x.qk_dim, length, s);

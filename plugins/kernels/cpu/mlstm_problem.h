@@ -33,11 +33,10 @@ struct MlstmUnit {
 template <class T>
 struct MlstmScratch {
   int64_t qk_rows;    // K in whole tiles of rows
-  int64_t qk_stride;  // that in whole vectors
+  int64_t qk_stride;  // distance of rows of K elements
   int64_t row_stride; // chunk in whole tiles of columns
   T* input_gate;      // [kMostChunk] i after the soft cap
   T* log_forget;      // [kMostChunk]
-  T* stabiliser;      // [kMostChunk] m_t
   T* inter;           // [kMostChunk + tile] exp(sum of log f + m - m_t)
   T* floor;           // [kMostChunk + tile] exp(-m_t)
   T* inverse;         // [kMostChunk + tile] 1 / denominator
@@ -56,11 +55,11 @@ struct MlstmScratch {
     const int64_t rows = round_up(kMostChunk, kTileRows);
     const int64_t v_columns = round_up(v_dim, kTileColumns<T>);
     qk_rows = round_up(qk_dim, kTileRows);
-    qk_stride = round_up(qk_rows, kLanes<T>);
+    // one vector more: rows a power of two apart would share a few sets of the cache
+    qk_stride = round_up(qk_rows, kLanes<T>) + kLanes<T>;
     row_stride = round_up(kMostChunk, kTileColumns<T>);
     input_gate = arena.take<T>(row_stride);
     log_forget = arena.take<T>(row_stride);
-    stabiliser = arena.take<T>(row_stride);
     inter = arena.take<T>(row_stride + kTileRows);
     floor = arena.take<T>(row_stride + kTileRows);
     inverse = arena.take<T>(row_stride + kTileRows);

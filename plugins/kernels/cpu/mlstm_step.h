@@ -46,12 +46,13 @@ XLSTM_INLINE void mlstm_step_rows(const T* C, T* C_out, int64_t stride, int64_t 
 template <class TX, class T = Arithmetic<TX>>
 T mlstm_steps(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, int64_t length,
               T m, const T* C, T* C_out, MlstmScratch<T>& s) {
-  const T m_last = mlstm_gates(x, unit, start, length, m, s);
+  mlstm_gates(x, unit, start, length, s);
   for (int64_t t = 0; t < length; ++t) {
-    const T before = t == 0 ? m : s.stabiliser[t - 1], now = s.stabiliser[t];
-    s.inter[t] = s.log_forget[t] + before - now;
-    s.write[t] = s.input_gate[t] - now;
-    s.floor[t] = -now;
+    const T kept = s.log_forget[t] + m;
+    m = kept < s.input_gate[t] ? s.input_gate[t] : kept;
+    s.inter[t] = kept - m;
+    s.write[t] = s.input_gate[t] - m;
+    s.floor[t] = -m;
   }
   for (int64_t t = 0; t < length; t += kLanes<T>) {
     store(s.inter + t, exp<T>(load(s.inter + t)));
@@ -98,7 +99,7 @@ T mlstm_steps(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, 
       store_narrow_first(h + c, load(s.numerator + c) * broadcast(inverse), unit.columns - c);
     }
   }
-  return m_last;
+  return m;
 }
 
 }  // namespace xlstm::cpu::XLSTM_ISA

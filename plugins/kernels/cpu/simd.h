@@ -159,9 +159,9 @@ XLSTM_INLINE Vec<T> with_sign(Vec<T> magnitude, Vec<T> sign) {
 // `b` the other way round: a 2x2 transposition of blocks of kBit lanes.
 template <int kBit, class V, int... kLane>
 XLSTM_INLINE void exchange_blocks(V& a, V& b, std::integer_sequence<int, kLane...>) {
-  constexpr int kCount = sizeof...(kLane);
-  const V lower = __builtin_shufflevector(a, b, ((kLane & kBit) ? kCount + kLane - kBit : kLane)...);
-  b = __builtin_shufflevector(a, b, ((kLane & kBit) ? kCount + kLane : kLane + kBit)...);
+  constexpr int kOther = sizeof...(kLane);  // where b's lanes begin
+  const V lower = __builtin_shufflevector(a, b, (kLane & kBit ? kOther + kLane - kBit : kLane)...);
+  b = __builtin_shufflevector(a, b, (kLane & kBit ? kOther + kLane : kLane + kBit)...);
   a = lower;
 }
 
@@ -177,25 +177,25 @@ XLSTM_INLINE void transpose(Vec<T>* rows) {
   if constexpr (kBit > 1) transpose<T, kBit / 2>(rows);
 }
 
-// The lanes' sum, by halves.
-template <class T>
-XLSTM_INLINE T sum_lanes(Vec<T> v) {
-  T lane[kLanes<T>];
-  store(lane, v);
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  }
-  return lane[0];
+// The lanes moved down by kBy, those of the front to the end.
+template <int kBy, class V, int... kLane>
+XLSTM_INLINE V rotate(V v, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(v, v, ((kLane + kBy) % static_cast<int>(sizeof...(kLane)))...);
 }
 
-template <class T>
+// The lanes' sum, by halves.
+template <class T, int kHalf = kLanes<T> / 2>
+XLSTM_INLINE T sum_lanes(Vec<T> v) {
+  v = v + rotate<kHalf>(v, std::make_integer_sequence<int, kLanes<T>>());
+  if constexpr (kHalf > 1) return sum_lanes<T, kHalf / 2>(v);
+  return v[0];
+}
+
+template <class T, int kHalf = kLanes<T> / 2>
 XLSTM_INLINE T largest_lane(Vec<T> v) {
-  T lane[kLanes<T>];
-  store(lane, v);
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] = lane[i] < lane[i + half] ? lane[i + half] : lane[i];
-  }
-  return lane[0];
+  v = at_least(rotate<kHalf>(v, std::make_integer_sequence<int, kLanes<T>>()), v);
+  if constexpr (kHalf > 1) return largest_lane<T, kHalf / 2>(v);
+  return v[0];
 }
 
 }  // namespace xlstm::cpu::XLSTM_ISA

@@ -245,7 +245,8 @@ Status slstm_run(const Call& call, const Parallel& parallel) {
   int64_t rows = min_of(kMixRows, x.batch);
   while (rows > 1 && x.heads * (round_up(x.batch, rows) / rows) < parallel.threads) --rows;
   const int64_t groups = round_up(x.batch, rows) / rows, units = x.heads * groups;
-  const double cost = static_cast<double>(x.time * rows) * 4.0 * static_cast<double>(x.size * x.size);
+  const double per_step = 4.0 * static_cast<double>(x.size * x.size);
+  const double cost = static_cast<double>(x.time * rows) * per_step;
   const int64_t parts = count_parts(units, cost, parallel.threads);
   auto part = [&](int64_t index) {
     T* scratch = workspace + index * slstm_scratch<T>(x.size);
