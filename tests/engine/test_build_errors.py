@@ -1,0 +1,187 @@
+"""What a machine or a bundle lacks is said in a few lines; the builder's end is an error."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import OWN_PROCESS, assert_short_error, run_cli, succeed
+from xlstm_export.engine import backend, process
+from xlstm_export.engine.profiles import parse_shapes
+from xlstm_export.native import c_library_path
+
+RTX = ("--backend", "tensorrt_rtx")
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both builders and a GPU seem to be here."""
+    monkeypatch.setattr(backend, "_installed", lambda _: True)
+    monkeypatch.setattr(backend, "device_capability", lambda: "8.9")
+
+
+@pytest.mark.parametrize("option", ["--fp16", "--bf16", "--int8", "--fp8", "--best"])
+def test_precision_is_chosen_at_export(bundle: Path, option: str) -> None:
+    outcome = run_cli("build", bundle, option)
+    assert outcome.code == 2
+    assert "export" in outcome.err
+    assert "--dtype" in outcome.err
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here"
+)
+def test_without_tensorrt(bundle: Path) -> None:
+    outcome = run_cli("build", bundle, "--backend", "tensorrt")
+    assert_short_error(outcome, "xlstm-export[tensorrt]", "tensorrt_rtx", "needs no GPU")
+
+
+def test_without_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_installed", lambda _: True)
+    monkeypatch.setattr(backend, "device_capability", lambda: None)
+    outcome = run_cli("build", bundle, "--backend", "tensorrt")
+    assert_short_error(outcome, "no NVIDIA GPU", "--backend tensorrt_rtx")
+
+
+@pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "rtx")])
+def test_without_polygraphy(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: str
+) -> None:
+    monkeypatch.setattr(backend, "_installed", lambda module: module != "polygraphy")
+    outcome = run_cli("build", bundle, "--backend", name)
+    assert_short_error(outcome, f"xlstm-export[{extra}]", "polygraphy")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--backend tensorrt --compute-capability 8.9", "for --backend tensorrt_rtx"),
+        ("--backend tensorrt_rtx --timing-cache x", "for --backend tensorrt"),
+        ("--backend tensorrt_rtx --max-batch-size 0", "--max-batch-size 0"),
+        ("--backend tensorrt_rtx --max-shapes input_ids:1x1x1", "rank 3"),
+        ("--backend tensorrt_rtx --max-shapes input_ids", "input_ids"),
+    ],
+)
+@pytest.mark.usefixtures("installed", "builder")
+def test_options_that_do_not_go_together(bundle: Path, words: str, message: str) -> None:
+    assert_short_error(run_cli("build", bundle, *words.split()), message)
+
+
+@pytest.mark.parametrize("words", ["--backend onnx", "--compute-capability ada"])
+def test_words_that_mean_nothing(bundle: Path, words: str) -> None:
+    assert run_cli("build", bundle, *words.split()).code == 2
+
+
+@pytest.mark.usefixtures("installed")
+def test_without_the_plugin_library(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLSTM_LIBRARY_DIR", str(tmp_path))
+    outcome = run_cli("build", bundle, *RTX)
+    assert_short_error(outcome, f"XLSTM_LIBRARY_DIR={tmp_path}: has no libxlstm_trt.so")
+    monkeypatch.delenv("XLSTM_LIBRARY_DIR")
+    monkeypatch.setattr("xlstm_export.engine.build.trt_library_path", lambda: None)
+    assert_short_error(run_cli("build", bundle, *RTX), "not built", "nvcc")
+
+
+@pytest.mark.usefixtures("builder")
+@pytest.mark.parametrize("content", ["text", "another library"])
+def test_a_file_that_is_not_the_plugin_library(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    library = tmp_path / "libxlstm_trt.so"
+    if content == "text":
+        library.write_text("no library")
+    else:
+        other = c_library_path()
+        assert other is not None
+        shutil.copyfile(other, library)  # of our version, but without plugins
+    monkeypatch.setenv("XLSTM_LIBRARY_DIR", str(tmp_path))
+    assert_short_error(run_cli("build", bundle, *RTX), str(library))
+    assert not (bundle / "engines").exists()
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("xlstm_export.json", "is not an xlstm-export bundle"),
+        ("model.onnx", "model.onnx: cannot be read"),
+        ("model.onnx.data", "model.onnx.data: is missing"),
+    ],
+)
+def test_bundle_that_lacks_a_file(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.setattr("xlstm_export.engine.build.trt_library_path", lambda: Path("x.so"))
+    (bundle / name).unlink()
+    assert_short_error(run_cli("build", bundle, *RTX), message)
+
+
+@pytest.mark.usefixtures("builder")
+def test_the_end_of_the_builder_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its cure, TensorRT-RTX 1.7 aborts at the first plugin: no user meets that."""
+
+    @contextmanager
+    def without_cure(_: object) -> Iterator[dict[str, str]]:
+        yield {**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1"}
+
+    monkeypatch.setattr(process, "builder_environment", without_cure)
+    outcome = run_cli("build", bundle, *RTX)
+    assert_short_error(outcome, "the builder's process ended without a result (SIGABRT)")
+    assert not (bundle / "engines").exists()
+
+
+@pytest.mark.usefixtures("builder")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_building(bundle: Path, number: signal.Signals) -> None:
+    """Nothing is left behind: no file, no process."""
+    command = [sys.executable, "-c", OWN_PROCESS, "build", str(bundle), *RTX]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        workers = wait_for_worker(child.pid)
+        child.send_signal(number)
+        _, err = child.communicate(timeout=30)
+    assert child.returncode == 128 + number
+    assert err.strip() == f"error: interrupted ({number.name})"
+    assert not (bundle / "engines").exists()
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def wait_for_worker(parent: int) -> list[str]:
+    """Process ids of the parent's children, once there is one."""
+    for _ in range(600):
+        found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no worker was started")
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+def test_the_command_of_nvidias_tools(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Printed whether or not the backend is here."""
+    monkeypatch.setattr("xlstm_export.engine.build.trt_library_path", lambda: Path("/lib/x.so"))
+    text = succeed("build", bundle, "--backend", name, "--max-input-len", "64", "--print-trtexec")
+    words = text.replace("\\\n", " ").split()
+    program = "trtexec" if name == "tensorrt" else "tensorrt_rtx"
+    assert words[0] == program
+    assert f"--onnx={bundle}/model.onnx" in words
+    assert {"--dynamicPlugins=/lib/x.so", "--setPluginsToSerialize=/lib/x.so"} <= set(words)
+    assert ("--stronglyTyped" in words) == (name == "tensorrt")
+    first, second = words.index("--profile=0"), words.index("--profile=1")
+    largest = [word.partition("=")[2] for word in words if word.startswith("--maxShapes=")]
+    assert first < second
+    assert [parse_shapes([text])["input_ids"] for text in largest] == [(8, 1), (8, 64)]
+    assert not (bundle / "engines").exists()
