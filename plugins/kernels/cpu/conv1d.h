@@ -60,7 +60,7 @@ XLSTM_INLINE Vec<T> conv1d_activate(Vec<T> sum) {
 // Steps computed at once, each input read once for all the outputs it meets, and channels that
 // are carried through a stretch of time together: their inputs stay in the first cache.
 inline constexpr int kConvSteps = 6;
-inline constexpr int64_t kConvChannels = 1024;
+inline constexpr int64_t kConvChannels = 512;
 
 // `kSteps` steps of kWidth taps, one vector of channels; all taps lie in x, which points at the
 // oldest. All loads stand before the stores: rows are often a multiple of 4 KiB apart, where a
