@@ -136,6 +136,8 @@ def _dim(dim: str, letters: list[str]) -> str:
 
 def _attribute(attribute, namespace: str) -> str:
     low, high = "-2147483648.0", "2147483647.0"
+    if attribute.kind == "float":
+        low, high = "-3.4028234663852886e+38", "3.4028234663852886e+38"  # what a float holds
     if attribute.choices:
         least, most = min(attribute.choices), max(attribute.choices)
         assert list(attribute.choices) == list(range(least, most + 1))

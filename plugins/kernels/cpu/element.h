@@ -120,7 +120,7 @@ XLSTM_INLINE Vec<float> round_to_bfloat16(Vec<float> v) {
   return (Vec<float>)(bfloat16_bits(v) & 0xffff0000u);
 }
 XLSTM_INLINE Vec<double> round_to_bfloat16(Vec<double> v) {
-  Vec<double> rounded;
+  Vec<double> rounded = {};
   for (int i = 0; i < kLanes<double>; ++i) {
     // through float, as torch does
     const Vec<float> wide = round_to_bfloat16(broadcast(static_cast<float>(v[i])));

@@ -98,7 +98,7 @@ __device__ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t b
 // One thread per row, stretch and channel. A row of one stretch has its state carried on here:
 // each thread then reads and writes its own channel's state alone.
 template <class TX, int kWidth>
-__global__ void __launch_bounds__(kConvThreads, 1) conv1d_outputs(ConvOperands<TX> o) {
+__global__ void __launch_bounds__(kConvThreads, 5) conv1d_outputs(ConvOperands<TX> o) {
   const int64_t blocks = parts_of(o.size, kConvThreads);
   const int64_t units = o.batch * o.stretches * blocks;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kConvThreads, 1) conv1d_outputs(ConvOperands<T
 
 // The states of rows of several stretches, once all have read them.
 template <class TX>
-__global__ void __launch_bounds__(kConvThreads, 1) conv1d_state(ConvOperands<TX> o) {
+__global__ void __launch_bounds__(kConvThreads, 5) conv1d_state(ConvOperands<TX> o) {
   const int64_t blocks = parts_of(o.size, kConvThreads), units = o.batch * blocks;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const int64_t d = unit % blocks * kConvThreads + threadIdx.x;

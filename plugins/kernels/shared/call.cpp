@@ -13,14 +13,15 @@ int64_t dim_size(const Dim& dim, const int64_t* sizes) {
   return dim.letter < 0 ? dim.added : sizes[dim.letter] + dim.added;
 }
 
-// Elements of an operand, or -1 where bytes would pass kMostBytes.
+// Elements of an operand, or -1 where bytes would pass kMostBytes. Empty dimensions do not count:
+// what is sized by the others alone must fit as well.
 int64_t checked_count(const TensorSchema& tensor, const int64_t* sizes, size_t element) {
   const int64_t most = kMostBytes / static_cast<int64_t>(element);
   int64_t count = 1;
   bool too_large = false;
   for (int i = 0; i < tensor.rank && tensor.type != TypeVar::kLengths; ++i) {
     const int64_t size = dim_size(tensor.dims[i], sizes);
-    if (size == 0) return 0;
+    if (size == 0) continue;
     too_large = too_large || size > most / count;
     if (!too_large) count *= size;
   }
