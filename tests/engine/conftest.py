@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -11,22 +10,11 @@ import pytest
 from tests.cli.terminal import succeed
 from tests.families.block_stack_checkpoints import make_block_stack
 from tests.families.large_checkpoints import make_hf
-from xlstm_export.native import trt_library_path
+from tests.plugins.trt_library import missing_for_engines, plugin_library
+from xlstm_export.native import FOLDER_VARIABLE
 
 DTYPES = ("fp32", "fp16", "bf16")
 SOURCES = ("hf", "stack")
-
-
-def needed_to_build() -> str:
-    """What this machine lacks for a TensorRT-RTX engine, empty where it has all."""
-    modules = ("tensorrt_rtx", "polygraphy")
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"{' and '.join(missing)} not installed: pip install 'xlstm-export[rtx]'"
-    if trt_library_path() is None:
-        assert shutil.which("nvcc") is None, "there is no libxlstm_trt.so: `make wheel` builds it"
-        return "no libxlstm_trt.so, and no nvcc to build it with"
-    return ""
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +33,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def builder() -> None:
-    """Skip where no TensorRT-RTX engine can be built."""
-    if reason := needed_to_build():
+def builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin library is found; skip where no TensorRT-RTX engine can be built."""
+    if reason := missing_for_engines():
         pytest.skip(reason)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(plugin_library().parent))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from tests.cli.terminal import assert_short_error, run_cli, succeed_json
 from tests.engine.conftest import DTYPES, SOURCES
+from tests.plugins.trt_library import plugin_library
 from xlstm_export import __version__
-from xlstm_export.native import trt_library_path
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 
 pytestmark = pytest.mark.usefixtures("builder")
@@ -55,8 +55,7 @@ def test_every_recurrence_is_a_plugin(
     assert decode == {"min": [1, 1], "opt": [1, 1], "max": [8, 1]}
     assert prefill == {"min": [1, 1], "opt": [1, 512], "max": [8, 512]}
 
-    library = trt_library_path()
-    assert library is not None
+    library = plugin_library()
     assert record["plugin_library"]["sha256"] == sha256(library)
     assert record["plugin_library"]["embedded"]
     assert library.read_bytes() in engine.read_bytes()

@@ -18,7 +18,7 @@ import pytest
 from tests.cli.terminal import OWN_PROCESS, assert_short_error, run_cli, succeed
 from xlstm_export.engine import backend, process
 from xlstm_export.engine.profiles import parse_shapes
-from xlstm_export.native import c_library_path
+from xlstm_export.native import FOLDER_VARIABLE, c_library_path
 
 RTX = ("--backend", "tensorrt_rtx")
 
@@ -86,10 +86,10 @@ def test_words_that_mean_nothing(bundle: Path, words: str) -> None:
 def test_without_the_plugin_library(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XLSTM_LIBRARY_DIR", str(tmp_path))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     outcome = run_cli("build", bundle, *RTX)
     assert_short_error(outcome, f"XLSTM_LIBRARY_DIR={tmp_path}: has no libxlstm_trt.so")
-    monkeypatch.delenv("XLSTM_LIBRARY_DIR")
+    monkeypatch.delenv(FOLDER_VARIABLE)
     monkeypatch.setattr("xlstm_export.engine.build.trt_library_path", lambda: None)
     assert_short_error(run_cli("build", bundle, *RTX), "not built", "nvcc")
 
@@ -100,13 +100,14 @@ def test_a_file_that_is_not_the_plugin_library(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     library = tmp_path / "libxlstm_trt.so"
+    monkeypatch.delenv(FOLDER_VARIABLE)
     if content == "text":
         library.write_text("no library")
     else:
         other = c_library_path()
-        assert other is not None
+        assert other is not None, "there is no libxlstm_c: `make wheel` builds it"
         shutil.copyfile(other, library)  # of our version, but without plugins
-    monkeypatch.setenv("XLSTM_LIBRARY_DIR", str(tmp_path))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     assert_short_error(run_cli("build", bundle, *RTX), str(library))
     assert not (bundle / "engines").exists()
 

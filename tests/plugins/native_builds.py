@@ -13,7 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def build_c_library(name: str, settings: Mapping[str, str]) -> Path:
-    """Folder of libxlstm_c, built in ``build/name`` with CMake's ``settings``.
+    """Folder of libxlstm_c, built in ``build/name``; as ``build_target``."""
+    return build_target(name, "xlstm_c", settings) / "plugins" / "capi"
+
+
+def build_target(name: str, target: str, settings: Mapping[str, str]) -> Path:
+    """The folder ``build/name``, where ``target`` is built with CMake's ``settings``.
 
     One process at a time builds; a later one compiles what changed. Raises RuntimeError with the
     compiler's words where the build fails.
@@ -24,8 +29,8 @@ def build_c_library(name: str, settings: Mapping[str, str]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         given = [f"-D{key}={value}" for key, value in settings.items()]
         _cmake("-S", ROOT, "-B", folder, f"-DPython3_EXECUTABLE={sys.executable}", *given)
-        _cmake("--build", folder, "--target", "xlstm_c", "--parallel", str(os.cpu_count() or 1))
-    return folder / "plugins" / "capi"
+        _cmake("--build", folder, "--target", target, "--parallel", str(os.cpu_count() or 1))
+    return folder
 
 
 def _cmake(*arguments: str | Path) -> None:
