@@ -119,4 +119,3 @@ def run_cuda(
     for name in before.keys() - written:
         assert (kernel.inputs[name].bytes == before[name]).all(), f"input {name} was written"
     return kernel.results()
-

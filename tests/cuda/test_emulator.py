@@ -75,17 +75,17 @@ def test_a_launch_that_not_every_gpu_takes_is_refused(name: str) -> None:
 
 
 def test_half_types_convert_as_numpy_does() -> None:
-    lib = faults()
+    kinds = {"half": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
     bits = np.arange(1 << 16, dtype=np.uint16)
-    kinds = (np.float16, ml_dtypes.bfloat16)
-    wide = np.concatenate([bits.view(kind).astype(np.float32) for kind in kinds])
-    random = np.random.default_rng(0).integers(0, 1 << 32, 1 << 16, np.uint32).view(np.float32)
-    values = np.concatenate([wide, random, np.nextafter(wide, np.float32(0)), wide * 1.0004883])
     with np.errstate(all="ignore"):
-        for name, kind in zip(("half", "bfloat16"), kinds, strict=True):
+        wide = np.concatenate([bits.view(kind).astype(np.float32) for kind in kinds.values()])
+        random = np.random.default_rng(0).integers(0, 1 << 32, 1 << 16, np.uint32)
+        halfway = (wide * np.float32(1.0004883), np.nextafter(wide, np.float32(0)))
+        values = np.concatenate([wide, random.view(np.float32), *halfway])
+        for name, kind in kinds.items():
             got = np.empty(len(values), np.float32)
-            convert = getattr(lib, f"through_{name}")
+            convert = getattr(faults(), f"through_{name}")
             convert.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
-            given = np.ascontiguousarray(values, np.float32)
-            convert(given.ctypes.data, got.ctypes.data, len(values))
-            assert np.array_equal(got, given.astype(kind).astype(np.float32), equal_nan=True)
+            convert(values.ctypes.data, got.ctypes.data, len(values))
+            wanted = values.astype(kind).astype(np.float32)
+            assert np.array_equal(got, wanted, equal_nan=True), name

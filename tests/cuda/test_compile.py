@@ -1,0 +1,104 @@
+"""nvcc takes the kernels for every target with warnings as errors; its report stays in bounds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cuda.nvcc import (
+    JETSON_TARGETS,
+    TARGETS,
+    compile_kernel,
+    include_folder,
+    known_targets,
+    needs_nvcc,
+    usages,
+)
+from tests.cuda.on_cpu import ROOT
+from xlstm_export.ops.schema import TX_DTYPES
+
+pytestmark = needs_nvcc
+
+WIDE = ("float64",)
+
+# Most registers of a thread over all targets, in the single precisions and in double; None where
+# there is no such kernel. A block of mlstm_columns or slstm_sequence has up to 512 threads: 128
+# is what they may have.
+REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
+    "mlstm": {
+        "mlstm_gates": (168, 216),
+        "mlstm_columns<8>": (112, 128),
+        "mlstm_columns<16>": (None, 128),
+        "mlstm_columns<32>": (128, None),
+    },
+    "slstm": {"slstm_sequence<1>": (96, 112), "slstm_sequence<4>": (128, 128)},
+    "conv1d": {
+        "conv1d_outputs<0>": (80, 80),
+        "conv1d_outputs<4>": (64, 88),
+        "conv1d_state": (96, 80),
+    },
+    "launch": {},
+}
+
+
+@pytest.mark.parametrize("name", list(REGISTERS))
+def test_every_target_compiles_without_spills(name: str, tmp_path: Path) -> None:
+    targets = known_targets(TARGETS)
+    assert {80, 86, 89, 90} <= set(targets)
+    _, report = compile_kernel(name, targets, tmp_path, "-Xptxas=-v")
+    found = usages(report)
+    wanted = {
+        (kernel, tx, target)
+        for kernel, limits in REGISTERS[name].items()
+        for tx in TX_DTYPES
+        for target in targets
+        if limits[tx in WIDE] is not None
+    }
+    assert {(u.kernel, u.tx, u.target) for u in found} == wanted
+    limits = REGISTERS[name]
+    over = [u for u in found if u.spilled or u.registers > (limits[u.kernel][u.tx in WIDE] or 0)]
+    assert not over, "\n".join(map(str, over))
+
+
+@pytest.mark.parametrize("name", list(REGISTERS))
+def test_aarch64_compiles(name: str, tmp_path: Path) -> None:
+    compiler, objdump = "aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump"
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}: install the Debian package g++-aarch64-linux-gnu")
+    targets = known_targets(JETSON_TARGETS)
+    headers = [f"-isystem={folder}" for folder in (include_folder(), include_folder() / "cccl")]
+    made, _ = compile_kernel(name, targets, tmp_path, f"-ccbin={compiler}", *headers)
+    done = subprocess.run([objdump, "-f", made], capture_output=True, text=True, check=True)
+    assert "architecture: aarch64" in done.stdout
+
+
+def configure(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    command = ["cmake", "-S", ROOT, "-B", folder, "-DXLSTM_CUDA=ON",
+               f"-DPython3_EXECUTABLE={sys.executable}", *settings]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake: install it")
+def test_targets_that_nvcc_lacks_are_left_out_and_named(tmp_path: Path) -> None:
+    done = configure(tmp_path / "some", "-DXLSTM_CUDA_ARCHITECTURES=80;999")
+    assert done.returncode == 0, done.stderr
+    assert "does not know sm_999: left out" in done.stderr
+    assert "compute capabilities: 80-real;80-virtual" in done.stdout
+    done = configure(tmp_path / "none", "-DXLSTM_CUDA_ARCHITECTURES=998;999")
+    assert done.returncode != 0
+    assert "knows none of XLSTM_CUDA_ARCHITECTURES (998;999)" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake: install it")
+def test_without_nvcc_the_build_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDACXX", str(tmp_path / "no-nvcc"))
+    done = configure(tmp_path / "build")
+    assert done.returncode != 0
+    assert "XLSTM_CUDA needs nvcc" in done.stderr
+    assert "-DXLSTM_CUDA=OFF" in done.stderr
