@@ -172,7 +172,10 @@ def dim(letter: str, letters: tuple[str, ...]) -> str:
 
 def attribute(a: Attribute) -> str:
     low: Any = a.least if a.least is not None else min(a.choices, default=-INT32_MAX - 1)
-    high = max(a.choices, default=INT32_MAX)
+    high: Any = max(a.choices, default=INT32_MAX)
+    if a.kind == "float":
+        high = f"{float(np.finfo(np.float32).max):.17g}"
+        low = f"-{high}"
     kind = ("int", "float").index(a.kind)
     number = f"{float(a.default):.17g}"
     return f"attribute {a.name} {kind} {number} {low} {high} {fresh(a)}"
