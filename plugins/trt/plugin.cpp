@@ -54,7 +54,7 @@ nvinfer1::IPluginCapability* Plugin::getCapabilityInterface(
     case nvinfer1::PluginCapabilityType::kCORE:
       return static_cast<nvinfer1::IPluginV3OneCore*>(this);
     case nvinfer1::PluginCapabilityType::kBUILD:
-      return static_cast<nvinfer1::v_1_0::IPluginV3OneBuild*>(this);
+      return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
     case nvinfer1::PluginCapabilityType::kRUNTIME:
       return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
   }

@@ -13,7 +13,7 @@ namespace xlstm::trt {
 
 class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneCore,
-                     public nvinfer1::v_1_0::IPluginV3OneBuild,
+                     public nvinfer1::IPluginV3OneBuild,
                      public nvinfer1::IPluginV3OneRuntime {
  public:
   // `node` is the name that messages use.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from tests.cli.terminal import assert_short_error, run_cli, succeed_json
 from tests.engine.conftest import DTYPES, SOURCES
 from tests.plugins.trt_library import plugin_library
 from xlstm_export import __version__
+from xlstm_export.engine import backend, build, process
+from xlstm_export.engine.backend import BackendName, builder_environment
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 
 pytestmark = pytest.mark.usefixtures("builder")
@@ -168,3 +173,53 @@ def test_a_failed_build_keeps_the_old_engine(bundle: Path) -> None:
     edit(bundle, state_rounding=7)
     assert_short_error(run_cli("build", bundle, *RTX), "state_rounding is 7")
     assert {path.name: path.read_bytes() for path in (bundle / "engines").iterdir()} == before
+
+
+STAND_IN = """
+from tensorrt_rtx import *
+__version__ = "{version}"
+"""
+
+
+@pytest.fixture
+def tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """TensorRT-RTX under TensorRT's name and version, on a machine that seems to have a GPU.
+
+    TensorRT itself builds on no machine without one. This runs our side of its path, and
+    Polygraphy's, with a builder of the same interface.
+    """
+
+    @contextmanager
+    def environment(_: BackendName) -> Iterator[dict[str, str]]:
+        with builder_environment("tensorrt_rtx") as given:
+            path = [str(tmp_path), *filter(None, [given.get("PYTHONPATH")])]
+            here = {"PYTHONPATH": os.pathsep.join(path), "POLYGRAPHY_USE_TENSORRT_RTX": "0"}
+            yield {**given, **here}
+
+    def install(version: str) -> None:
+        (tmp_path / "tensorrt.py").write_text(STAND_IN.format(version=version))
+
+    monkeypatch.setattr(process, "builder_environment", environment)
+    monkeypatch.setattr(backend, "_installed", lambda _: True)
+    monkeypatch.setattr(backend, "device_capability", lambda: "9.0")
+    monkeypatch.setattr(build, "device_capability", lambda: "9.0")
+    return install
+
+
+@pytest.mark.parametrize("version", ["10.10.0.31", "11.4.0.106"])
+def test_the_path_of_tensorrt(
+    bundle: Path, tensorrt: Callable[[str], None], version: str, tmp_path: Path
+) -> None:
+    tensorrt(version)
+    made = succeed_json("build", bundle, "--timing-cache", tmp_path / "timing.cache")
+    assert Path(made["engine"]).name == "tensorrt-sm90.engine"
+    assert (made["backend"], made["builder_version"]) == ("tensorrt", version)
+    assert made["compute_capability"] == ["9.0"]
+    assert [(p["node"], p["op_type"]) for p in made["plugins"]] == recurrences(bundle)
+
+
+def test_a_tensorrt_that_is_too_old(bundle: Path, tensorrt: Callable[[str], None]) -> None:
+    tensorrt("10.9.0.34")
+    outcome = run_cli("build", bundle)
+    assert_short_error(outcome, "TensorRT 10.9.0.34 is installed; 10.10 or later is needed")
+    assert not (bundle / "engines").exists()

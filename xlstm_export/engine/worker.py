@@ -12,6 +12,7 @@ import ctypes
 import dataclasses
 import importlib
 import json
+import mmap
 import os
 import sys
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ def build(request: Request, events: Events) -> dict[str, Any]:
         (builder, network, parser), lambda *_: config, save_timing_cache=request.timing_cache
     )
     Path(request.engine).write_bytes(content)
-    return {"builder_version": trt.__version__, "embedded": True}
+    embedded = _holds(Path(request.engine), Path(request.plugin_library))
+    return {"builder_version": trt.__version__, "embedded": embedded}
 
 
 def _check_version(backend: BackendName, trt: Any) -> None:
@@ -119,6 +121,12 @@ def _check_plugins(trt: Any, network: Any, nodes: list[tuple[str, str]]) -> None
         raise EngineError(
             f"not computed by a plugin: {', '.join(lost)}; export again with this version"
         )
+
+
+def _holds(engine: Path, library: Path) -> bool:
+    """Whether the engine carries the library: looked for, since builders decide themselves."""
+    with open(engine, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return view.find(library.read_bytes()) >= 0
 
 
 def _make_config(trt: Any, request: Request, events: Events) -> Any:
