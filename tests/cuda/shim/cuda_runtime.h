@@ -1,6 +1,6 @@
 // The part of the CUDA runtime that the kernels use, so that a C++ compiler takes their source.
 //
-// A launch runs at once, on the calling thread: blocks one after another, the threads of a block
+// A launch runs at once, on the calling thread (or is kept, where its stream captures): blocks one after another, the threads of a block
 // as fibers that change over at barriers and shuffles only. See emulator.h for what is checked.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <tuple>
 
 #define __global__
 #define __device__
@@ -50,7 +51,9 @@ int lane();
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
-  return emulator::launch(*config, [&] { kernel(arguments...); });
+  return emulator::launch(*config, [kernel, kept = std::make_tuple(arguments...)] {
+    std::apply(kernel, kept);
+  });
 }
 cudaError_t cudaGetLastError();
 

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "device.h"
 #include "fiber.h"
+#include "stream.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -182,7 +184,12 @@ uint64_t exchange(unsigned mask, uint64_t bits, int from, int line) {
   return block.threads[first + static_cast<unsigned>(from)]->slots[slot];
 }
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
+namespace {
+
+std::mutex one_launch;
+
+cudaError_t run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
+  const std::lock_guard<std::mutex> lock(one_launch);
   ++launches;
   const dim3 &grid = config.gridDim, &threads = config.blockDim;
   if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y != 1 || grid.z != 1 || threads.x == 0 ||
@@ -209,6 +216,14 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
       return cudaErrorLaunchFailure;
     }
   }
+  return cudaSuccess;
+}
+
+}  // namespace
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
+  if (config.stream == nullptr || !config.stream->captures) return run_grid(config, body);
+  config.stream->captured.push_back([config, body] { return run_grid(config, body); });
   return cudaSuccess;
 }
 

@@ -1,0 +1,29 @@
+"""Short calls of every operator and dtype, for compute-sanitizer: python -m tests.gpu.sweep."""
+
+from __future__ import annotations
+
+from tests.cases import OP_CASES, OpCase, make_inputs
+from tests.gpu.kernels import run_gpu
+from xlstm_export.ops.schema import TX_DTYPES
+
+LARGE = (
+    OpCase("XlstmMLSTM", (("B", 1), ("T", 18), ("N", 1), ("K", 600), ("V", 40))),
+    OpCase("XlstmSLSTM", (("B", 171), ("T", 2), ("N", 3), ("H", 20))),
+    OpCase("XlstmSLSTM", (("B", 1), ("T", 2), ("N", 1), ("H", 1700))),
+    OpCase("XlstmCausalConv1d", (("B", 1), ("T", 70), ("D", 130), ("W", 9))),
+)
+
+
+def main() -> None:
+    """Run them, states in place and apart."""
+    count = 0
+    for case in (*(c for c in OP_CASES if c.size["T"] < 70), *LARGE):
+        for tx in TX_DTYPES:
+            for alias in (False, True):
+                run_gpu(case, make_inputs(case, tx), tx, alias=alias)
+                count += 1
+    print(f"calls {count}")
+
+
+if __name__ == "__main__":
+    main()
