@@ -16,6 +16,7 @@ import pytest
 
 from tests.plugins.trt_library import build_host, plugin_library, run_host
 from xlstm_export import __version__
+from xlstm_export.engine.backend import device_capability
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, VERSION
 from xlstm_export.ops.schema import OpSchema, TensorSpec
 
@@ -236,6 +237,7 @@ def test_workspace_of_the_largest_shapes_serves_all(host: Path, op: str) -> None
     """TensorRT asks once for a profile's maximum: no smaller call may need more."""
     schema = CATALOG[op]
     largest = workspace(host, schema, B=3, T=130)
+    assert largest == 0 or largest > workspace(host, schema, B=1, T=1)
     for batch in (1, 2, 3):
         for time in (1, 2, 15, 16, 17, 63, 64, 65, 127, 129, 130):
             needed = workspace(host, schema, B=batch, T=time)
@@ -254,6 +256,16 @@ def test_a_call_that_fails_is_a_status(host: Path, op: str) -> None:
     assert status == "status 1"
     empty = operands(schema, "bfloat16", B=0)  # needs no operand
     assert run_host(host, "enqueue", op, *empty) == ["shape change 0", "status 0"]
+
+
+@pytest.mark.skipif(device_capability() is not None, reason="host memory is no GPU's operand")
+@pytest.mark.parametrize("op", CATALOG)
+def test_a_whole_call_comes_as_far_as_the_device(host: Path, op: str) -> None:
+    """Sizes, operands and workspace are all in order; only then is there no device."""
+    change, log, status = run_host(host, "launch", op, *operands(CATALOG[op], "float16"))
+    assert change == "shape change 0"
+    assert log == f"log: {DOMAIN} {op} (node): the device refused the launch"
+    assert status == "status 1"
 
 
 LEAN = """

@@ -7,7 +7,9 @@
 //   trt_host LIBRARY types OP TYPE ...                   output types from input types
 //   trt_host LIBRARY formats OP TYPE[/FORMAT] ...        1 or 0 for every operand, in order
 //   trt_host LIBRARY shapes OP 2x7x4 ...                 output shapes from input shapes
-//   trt_host LIBRARY configure|workspace|enqueue OP TYPE/2x7x4 ...
+//   trt_host LIBRARY configure|workspace OP TYPE/2x7x4 ...    for these shapes at most
+//   trt_host LIBRARY enqueue|launch OP TYPE/2x7x4 ...         without operands | with them, on host
+//                                                             memory: for machines without a GPU
 //
 // Log lines begin with "log: ". Types are numbers of nvinfer1::DataType and PluginFieldType.
 #include <dlfcn.h>
@@ -199,6 +201,7 @@ std::vector<DynamicPluginTensorDesc> descs_of(const Words& words, bool with_dims
     const std::string rest = slash == std::string::npos ? "" : word.substr(slash + 1);
     made.desc.type = static_cast<DataType>(std::stoi(word));
     if (with_dims) made.desc.dims = made.min = made.opt = made.max = dims_of(rest);
+    if (with_dims) std::fill(made.min.d, made.min.d + made.min.nbDims, 1);
     if (!with_dims && !rest.empty()) made.desc.format = static_cast<TensorFormat>(std::stoi(rest));
     descs.push_back(made);
   }
@@ -249,31 +252,47 @@ void shapes(IPluginV3OneBuild& plugin, const Words& words) {
   }
 }
 
-// Configure, ask for the workspace, or run on memory that is not there.
-void call(IPluginV3& plugin, const std::string& command, const Words& words) {
-  IPluginV3OneBuild& build = build_side(plugin);
+void configure(IPluginV3OneBuild& build, const Words& words) {
   const auto descs = descs_of(words, true);
-  const auto inputs = static_cast<int>(descs.size());
   const std::vector<DynamicPluginTensorDesc> none(static_cast<size_t>(build.getNbOutputs()));
-  if (command == "workspace") {
-    std::printf("workspace %zu\n", build.getWorkspaceSize(descs.data(), inputs, none.data(),
-                                                          build.getNbOutputs()));
-    return;
-  }
-  if (command == "configure") {
-    std::printf("status %d\n", build.configurePlugin(descs.data(), inputs, none.data(),
-                                                     build.getNbOutputs()));
-    return;
-  }
-  std::vector<PluginTensorDesc> given, made(none.size());
-  for (const DynamicPluginTensorDesc& desc : descs) given.push_back(desc.desc);
-  const std::vector<const void*> in(descs.size(), nullptr);
-  const std::vector<void*> out(none.size(), nullptr);
+  std::printf("status %d\n", build.configurePlugin(descs.data(), static_cast<int>(descs.size()),
+                                                   none.data(), build.getNbOutputs()));
+}
+
+size_t workspace_size(IPluginV3OneBuild& build, const Words& words) {
+  const auto descs = descs_of(words, true);
+  const std::vector<DynamicPluginTensorDesc> none(static_cast<size_t>(build.getNbOutputs()));
+  return build.getWorkspaceSize(descs.data(), static_cast<int>(descs.size()), none.data(),
+                                build.getNbOutputs());
+}
+
+// Memory for an operand of any type, and as much for an output.
+struct Memory {
+  static constexpr size_t kBytes = size_t{1} << 20;
+  Memory() : data(static_cast<char*>(std::aligned_alloc(64, kBytes)), std::free) {}
+  std::unique_ptr<char, void (*)(void*)> data;
+};
+
+void call(IPluginV3& plugin, const Words& words, bool with_operands) {
+  IPluginV3OneBuild& build = build_side(plugin);
   IPluginV3OneRuntime& runtime = runtime_side(plugin);
-  std::printf("shape change %d\n", runtime.onShapeChange(given.data(), inputs, made.data(),
-                                                         build.getNbOutputs()));
+  const auto outputs = static_cast<size_t>(build.getNbOutputs());
+  std::vector<PluginTensorDesc> given;
+  for (const DynamicPluginTensorDesc& desc : descs_of(words, true)) given.push_back(desc.desc);
+  const std::vector<PluginTensorDesc> made(outputs);
+  std::vector<const void*> in(given.size(), nullptr);
+  std::vector<void*> out(outputs, nullptr);
+  const std::vector<Memory> memory(given.size() + outputs + 1);
+  if (with_operands) {
+    for (size_t i = 0; i < in.size(); ++i) in[i] = memory[i].data.get();
+    for (size_t o = 0; o < outputs; ++o) out[o] = memory[in.size() + o].data.get();
+  }
+  void* workspace = workspace_size(build, words) > 0 ? memory.back().data.get() : nullptr;
+  std::printf("shape change %d\n",
+              runtime.onShapeChange(given.data(), static_cast<int>(given.size()), made.data(),
+                                    build.getNbOutputs()));
   std::printf("status %d\n", runtime.enqueue(given.data(), made.data(), in.data(), out.data(),
-                                             nullptr, nullptr));
+                                             workspace, nullptr));
 }
 
 }  // namespace
@@ -306,6 +325,9 @@ int main(int count, char** arguments) {
   if (command == "types") types(build_side(*plugin), rest);
   else if (command == "formats") formats(build_side(*plugin), rest);
   else if (command == "shapes") shapes(build_side(*plugin), rest);
-  else call(*plugin, command, rest);
+  else if (command == "configure") configure(build_side(*plugin), rest);
+  else if (command == "workspace")
+    std::printf("workspace %zu\n", workspace_size(build_side(*plugin), rest));
+  else call(*plugin, rest, command == "launch");
   return 0;
 }
