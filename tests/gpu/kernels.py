@@ -126,9 +126,7 @@ class DeviceRun:
         for spec in self.schema.inputs:
             self.inputs[spec.name].read(np.dtype(np.uint8), (self.inputs[spec.name].nbytes,))
         return {
-            spec.name: self.outputs[spec.name].read(
-                element(spec, self.tx), self.shapes[spec.name]
-            )
+            spec.name: self.outputs[spec.name].read(element(spec, self.tx), self.shapes[spec.name])
             for spec in self.schema.outputs
         }
 
