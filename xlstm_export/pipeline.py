@@ -10,7 +10,7 @@ from typing import Any
 from xlstm_export.bundle import copy_companions, describe_graph
 from xlstm_export.engine.build import BuildOptions, Built, build_engine, make_plan
 from xlstm_export.engine.command import trtexec_command
-from xlstm_export.engine.record import describe, read_record
+from xlstm_export.engine.record import ENGINE_SUFFIX, describe, read_record
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import find_family
 from xlstm_export.families.source import Checkpoint, Source
@@ -28,7 +28,8 @@ Progress = Callable[[str, int, int], None]
 
 __all__ = [
     "Exported", "Generation", "build", "build_command", "export", "inspect_bundle",
-    "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint", "validate",
+    "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint", "report_name",
+    "validate",
 ]  # fmt: skip
 
 
@@ -134,16 +135,18 @@ def validate(
     family: str = "auto",
     upstream: bool = True,
     native: bool = True,
+    engine: str | None = None,
     batch: int = 2,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
-    """Compare ``bundle`` in ONNX Runtime with the upstream module of ``source``; write the report.
+    """Compare ``bundle`` with the upstream module of ``source``; write the report.
 
+    The bundle runs in ONNX Runtime, or in TensorRT by ``engine``: a target's name or a file.
     Without the upstream package, or with ``upstream`` False, the reference is our own float64
     model and the verdict at most ``self-consistent``. With ``native`` False the function bodies
     are compared, also where native kernels are installed. Raises BundleError, CheckpointError,
-    UnsupportedModelError, BackendUnavailableError.
+    UnsupportedModelError, EngineError, BackendUnavailableError.
     """
     try:
         from xlstm_export.validation.validate import validate_bundle
@@ -154,8 +157,14 @@ def validate(
         ) from error
     report = validate_bundle(
         bundle, source, find_family(source, family),
-        upstream=upstream, native=native, batch=batch, seed=seed, progress=progress,
+        upstream=upstream, native=native, engine=engine, batch=batch, seed=seed, progress=progress,
     )  # fmt: skip
-    write_text(bundle / "reports" / "validation.json", to_json(report))
-    write_text(bundle / "reports" / "validation.md", to_markdown(report))
+    name = report_name(engine)
+    write_text(bundle / "reports" / f"{name}.json", to_json(report))
+    write_text(bundle / "reports" / f"{name}.md", to_markdown(report))
     return report
+
+
+def report_name(engine: str | None) -> str:
+    """Name of the report's files, without ending: an engine has one of its own."""
+    return f"validation-{Path(engine).name.removesuffix(ENGINE_SUFFIX)}" if engine else "validation"

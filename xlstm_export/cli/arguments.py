@@ -29,4 +29,12 @@ ConfigOption = Annotated[
 NativeOption = Annotated[
     bool, typer.Option(help="Compute operators with the native kernels where installed.")
 ]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME|FILE",
+        help="Run this engine of OUT/engines on the GPU instead of ONNX Runtime.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -1,4 +1,4 @@
-"""``xlstm-export run``: generate from a bundle, or run a bare stack, in ONNX Runtime."""
+"""``xlstm-export run``: generate from a bundle or run a bare stack, by ONNX Runtime or TensorRT."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from xlstm_export import pipeline
-from xlstm_export.cli.arguments import BundleArgument, JsonOption, NativeOption
+from xlstm_export.cli.arguments import BundleArgument, EngineOption, JsonOption, NativeOption
 from xlstm_export.cli.console import console, error_console, print_json
 from xlstm_export.runtime.embeddings import HiddenStates, run_embeddings
 from xlstm_export.runtime.generate import Sampling
-from xlstm_export.runtime.ort import OrtSession
+from xlstm_export.runtime.session import BundleSession
 
 PromptOption = Annotated[
     str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="Text to continue.")
@@ -60,6 +60,7 @@ def run(
     output: OutputOption = None,
     threads: ThreadsOption = None,
     native: NativeOption = True,
+    engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """Generate with OUT: text where it has a tokenizer, ids otherwise.
@@ -73,11 +74,11 @@ def run(
         raise typer.BadParameter("--inputs-embeds and --output go together")
     if inputs_embeds is not None and output is not None:
         start = time.perf_counter()
-        made = run_embeddings(bundle, inputs_embeds, output, threads, native=native)
+        made = run_embeddings(bundle, inputs_embeds, output, threads, native=native, engine=engine)
         _print_stack(made, time.perf_counter() - start, json)
         return
     text = prompt if prompt_file is None else _read_prompt(prompt_file)
-    generation = pipeline.open_generation(bundle, text, ids, threads, native=native)
+    generation = pipeline.open_generation(bundle, text, ids, threads, native=native, engine=engine)
     _generate(generation, max_new_tokens, Sampling(temperature, top_k, top_p, seed), json)
 
 
@@ -131,7 +132,7 @@ def _print_stack(made: HiddenStates, seconds: float, json: bool) -> None:
     )
 
 
-def _who(session: OrtSession) -> str:
+def _who(session: BundleSession) -> str:
     return "; ".join([session.name, *session.describe().values()])
 
 

@@ -10,6 +10,7 @@ from xlstm_export import pipeline
 from xlstm_export.cli.arguments import (
     BundleArgument,
     ConfigOption,
+    EngineOption,
     FamilyOption,
     JsonOption,
     NativeOption,
@@ -34,6 +35,7 @@ def validate(
         bool, typer.Option(help="Compare with the upstream package where it is installed.")
     ] = True,
     native: NativeOption = True,
+    engine: EngineOption = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)] = 2,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)] = 0,
     json: JsonOption = False,
@@ -50,6 +52,7 @@ def validate(
             family=family,
             upstream=upstream,
             native=native,
+            engine=engine,
             batch=batch,
             seed=seed,
             progress=progress,
@@ -57,12 +60,12 @@ def validate(
     if json:
         typer.echo(to_json(report))
     else:
-        _print(report)
+        _print(report, pipeline.report_name(engine))
     if not report.ok:
         raise typer.Exit(1)
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, name: str) -> None:
     out = console()
     colour = {"validated": "green", "self-consistent": "yellow", "failed": "red"}[report.verdict]
     out.print(f"verdict: {report.verdict}", style=colour)
@@ -84,4 +87,4 @@ def _print(report: Report) -> None:
         )
     if len(results) > _SHOWN:
         out.print(f"  … and {len(results) - _SHOWN} more tensors, each closer")
-    out.print(f"  report     {report.bundle}/reports/validation.md")
+    out.print(f"  report     {report.bundle}/reports/{name}.md")

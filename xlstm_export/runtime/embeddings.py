@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from xlstm_export.errors import BundleError
-from xlstm_export.runtime.ort import PIECE, OrtSession
-from xlstm_export.runtime.session import Array, pieces
+from xlstm_export.runtime.open import open_session
+from xlstm_export.runtime.session import Array, BundleSession, pieces
 from xlstm_export.target import new_file
 
 
@@ -20,25 +21,32 @@ class HiddenStates:
 
     output: Path
     shape: tuple[int, ...]
-    session: OrtSession
+    session: BundleSession
 
 
 def run_embeddings(
-    bundle: Path, inputs_embeds: Path, output: Path, threads: int | None, *, native: bool = True
+    bundle: Path,
+    inputs_embeds: Path,
+    output: Path,
+    threads: int | None,
+    *,
+    native: bool = True,
+    engine: str | None = None,
 ) -> HiddenStates:
     """Write ``last_hidden_state`` [B,T,D] of the embeddings [B,T,D] in ``inputs_embeds``, as .npy.
 
     Memory does not grow with T. Raises BundleError when the bundle or the file does not fit,
-    TargetError when ``output`` cannot be written.
+    TargetError when ``output`` cannot be written, and what ``open_session`` raises.
     """
-    session = OrtSession(bundle, threads=threads, native=native)
+    session = open_session(bundle, engine, threads=threads, native=native)
     if session.manifest.is_language_model:
         raise BundleError(f"{bundle}: takes tokens, not embeddings; give --prompt or --ids")
     embeds = _open_embeddings(inputs_embeds, session.manifest.inputs[0].shape[-1])
-    states: dict[str, Array] | None = None
+    longest = session.longest_piece
+    states: Mapping[str, Array] | None = None
     with new_file(output) as work:
         written = open_memmap(work, "w+", np.float32, embeds.shape)
-        for piece, place in zip(pieces(embeds, PIECE), pieces(written, PIECE), strict=True):
+        for piece, place in zip(pieces(embeds, longest), pieces(written, longest), strict=True):
             place[...], states = session.run(piece, states)
         written.flush()
     return HiddenStates(output, embeds.shape, session)

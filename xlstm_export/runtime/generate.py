@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from xlstm_export.errors import BundleError
-from xlstm_export.runtime.ort import PIECE, OrtSession
-from xlstm_export.runtime.session import Array, Session, pieces
+from xlstm_export.runtime.open import open_session
+from xlstm_export.runtime.session import PIECE, Array, BundleSession, Session, pieces
 from xlstm_export.runtime.text import NumberStream, TextCodec, TextStream, open_codec, stop_ids
 
 
@@ -34,7 +34,7 @@ def generate(
 ) -> Iterator[int]:
     """Continue ``prompt`` (at least one id); yields ids as they are chosen, a stop id last."""
     random = np.random.default_rng(sampling.seed)
-    states: dict[str, Array] | None = None
+    states: Mapping[str, Array] | None = None
     for piece in pieces(np.asarray([prompt], np.int64), longest_piece):
         logits, states = session.run(piece, states)
         last = logits[0, -1].copy()
@@ -78,14 +78,15 @@ def choose(logits: Array, sampling: Sampling, random: np.random.Generator) -> in
 class Generation:
     """A bundle with a prompt, ready to generate."""
 
-    session: OrtSession
+    session: BundleSession
     prompt: tuple[int, ...]
     codec: TextCodec | None
     stop: tuple[int, ...]
 
     def tokens(self, max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
         """New ids as they are chosen."""
-        return generate(self.session, self.prompt, max_new_tokens, sampling, self.stop)
+        longest = self.session.longest_piece
+        return generate(self.session, self.prompt, max_new_tokens, sampling, self.stop, longest)
 
     def stream(self) -> TextStream | NumberStream:
         """Turns new ids into what is shown: text, or numbers where there is no codec."""
@@ -95,13 +96,20 @@ class Generation:
 
 
 def open_generation(
-    bundle: Path, text: str | None, ids: str | None, threads: int | None, *, native: bool = True
+    bundle: Path,
+    text: str | None,
+    ids: str | None,
+    threads: int | None,
+    *,
+    native: bool = True,
+    engine: str | None = None,
 ) -> Generation:
     """Open ``bundle`` on a prompt: ``text`` through its tokenizer, or comma-separated ``ids``.
 
-    Raises BundleError when the bundle is no language model or the prompt does not fit it.
+    Raises BundleError when the bundle is no language model or the prompt does not fit it, and what
+    ``open_session`` raises.
     """
-    session = OrtSession(bundle, threads=threads, native=native)
+    session = open_session(bundle, engine, threads=threads, native=native)
     vocabulary = session.manifest.outputs[0].shape[-1]
     if not session.manifest.is_language_model or not isinstance(vocabulary, int):
         raise BundleError(

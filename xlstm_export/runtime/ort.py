@@ -13,14 +13,12 @@ from xlstm_export.errors import BackendUnavailableError, BundleError
 from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.native import CURE, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.session import PIECE, Array
 
 BODIES = "function bodies of standard operators, in stock ONNX Runtime"
 _NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
 """The library cannot ask a session for its threads: it is told, before it is registered."""
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
-PIECE = 512
-"""Longest stretch of time fed at once: memory does not grow with the prompt."""
 
 
 def import_onnxruntime() -> Any:
@@ -74,6 +72,8 @@ class OrtSession:
     ``native`` False takes the function bodies. ``graph`` replaces the graph, on the same external
     data (the bfloat16 emulation does). Raises BundleError, BackendUnavailableError.
     """
+
+    longest_piece = PIECE
 
     def __init__(
         self,

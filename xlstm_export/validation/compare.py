@@ -23,7 +23,7 @@ few rows would make the allowance a matter of luck."""
 _RAGGED_STEPS = 80
 
 Progress = Callable[[str, int, int], None]
-RunRagged = Callable[[Array, None, Array], tuple[Array, dict[str, Array]]]
+RunRagged = Callable[[Array, None, Array], tuple[Array, Mapping[str, Array]]]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def compare_rollout(
     per output and state.
     """
     sessions = (panel.subject, panel.exact, panel.own, panel.recurrent, panel.chunkwise)
-    states: list[dict[str, Array] | None] = [None] * len(sessions)
+    states: list[Mapping[str, Array] | None] = [None] * len(sessions)
     tallies = _Tallies(manifest.outputs[0].name, manifest.dtype)
     start = 0
     for call, steps in enumerate(calls):

@@ -16,10 +16,11 @@ from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.runtime.bf16_emulation import emulated_graph
+from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession
 from xlstm_export.runtime.reference import ReferenceModel
-from xlstm_export.runtime.session import Array, Session
+from xlstm_export.runtime.session import Array, BundleSession, Session
 from xlstm_export.validation.compare import (
     ROLLOUT,
     WITNESSES,
@@ -43,6 +44,7 @@ _BOTH_WAYS = (
     "each operator alone was also checked by its function body, which runs where there is no "
     "native library"
 )
+_WHOLE = "an engine is compared as a whole: its operators cannot be run one by one"
 _REPEATED = (
     "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
     "tensor the middle result counts"
@@ -57,11 +59,12 @@ def validate_bundle(
     *,
     upstream: bool,
     native: bool,
+    engine: str | None = None,
     batch: int,
     seed: int,
     progress: Progress | None = None,
 ) -> Report:
-    """Run ``bundle`` beside the upstream module of ``source`` and judge every tensor.
+    """Run ``bundle`` or ``engine`` beside the upstream module of ``source``; judge every tensor.
 
     Raises BundleError when the two have different states or vocabularies.
     """
@@ -71,9 +74,9 @@ def validate_bundle(
     notes: list[str] = []
     own = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
-    subject = _subject(bundle, manifest, native, notes)
+    subject = _subject(bundle, manifest, engine, native, notes)
     panel = Panel(subject, oracle or own, own, *_yardsticks(checkpoint, manifest.dtype))
-    operators = _operators(bundle, manifest, native, notes)
+    operators = {} if engine else _operators(bundle, manifest, native, notes)
 
     def sample(seed: int) -> list[TensorResult]:
         inputs = rollout_inputs(checkpoint.spec, batch + WITNESSES, sum(ROLLOUT), seed)
@@ -162,10 +165,14 @@ def _yardsticks(checkpoint: Checkpoint, dtype: str) -> tuple[Session, Session]:
     )
 
 
-def _subject(bundle: Path, manifest: Manifest, native: bool, notes: list[str]) -> OrtSession:
-    """The bundle in ONNX Runtime; a bfloat16 one through a widened copy, which is noted."""
-    if manifest.dtype != "bfloat16":
-        return OrtSession(bundle, native=native)
+def _subject(
+    bundle: Path, manifest: Manifest, engine: str | None, native: bool, notes: list[str]
+) -> BundleSession:
+    """An engine, or the bundle in ONNX Runtime: a bfloat16 one by a widened copy, as noted."""
+    if engine:
+        notes.append(_WHOLE)
+    if engine or manifest.dtype != "bfloat16":
+        return open_session(bundle, engine, native=native)
     session = OrtSession(bundle, graph=emulated_graph(bundle / MODEL_FILE), native=native)
     session.name += " (emulated)"
     notes.append(_EMULATED)
