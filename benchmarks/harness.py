@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def compare(
     """Measure ``contenders`` in turns A B A B, after ``warmup`` untimed calls of each.
 
     A turn is ``calls`` timed calls after a pause; where there are several, one untimed call
-    precedes them and brings back the caches.
+    precedes them and brings back the caches. Medians go to stderr as soon as they are known.
     """
     for contender in contenders:
         for _ in range(warmup):
@@ -140,6 +141,10 @@ def compare(
         Timing(c.name, tuple(t), c.difference, c.work)
         for c, t in zip(contenders, seconds, strict=True)
     ]
+    print(
+        f"{what}: " + ", ".join(f"{t.name} {t.median * 1e3:.3f} ms" for t in timings),
+        file=sys.stderr,
+    )
     return Comparison(what, tuple(timings), unit, tuple(missing))
 
 
