@@ -35,7 +35,11 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "mlstm_columns<16>": (None, 128),
         "mlstm_columns<32>": (128, None),
     },
-    "slstm": {"slstm_sequence<1>": (96, 112), "slstm_sequence<4>": (128, 128)},
+    "slstm": {
+        "slstm_sequence<1>": (96, 128),
+        "slstm_sequence<4>": (96, 128),
+        "slstm_large": (128, 128),
+    },
     "conv1d": {
         "conv1d_outputs<0>": (80, 80),
         "conv1d_outputs<4>": (64, 88),

@@ -36,8 +36,8 @@ struct SlstmOperands {
   T n_floor, f_clamp;
   bool rounds;
   int width, slices;      // threads are slices x width; a slice sums part of the j
-  char* spill;            // scratch of each unit where shared memory is too small, else null
-  size_t spill_bytes;     // of one unit
+  char* scratch;          // of each row and head, for slstm_large
+  size_t scratch_bytes;   // of one row and head
 };
 
 // How H is spread over the threads of a block: the same for every batch, and so are the sums.
@@ -75,7 +75,7 @@ __device__ void slstm_mix(const SlstmOperands<TX>& x, int64_t head, const SlstmS
   for (int e = thread - slice * x.width; e < H; e += x.width) {
     T sum[kRows][4] = {};
     const TX* R = x.R + (head * H + begin) * 4 * H + e;
-#pragma unroll 4
+#pragma unroll(kRows == 1 ? 8 : 4)  // loads of R under way at once
     for (int j = begin; j < end; ++j, R += 4 * H) {
 #pragma unroll
       for (int g = 0; g < 4; ++g) {
@@ -181,8 +181,8 @@ __device__ void slstm_step(const SlstmOperands<TX>& x, const SlstmUnit& u, int64
 }
 
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void slstm_unit(const SlstmOperands<TX>& x, const SlstmUnit& u,
-                           const SlstmScratch<T>& s) {
+__device__ void slstm_run(const SlstmOperands<TX>& x, const SlstmUnit& u,
+                          const SlstmScratch<T>& s) {
   const int H = x.size;
   const auto place = [&](int cell) {  // in the states [B,N,H]
     return ((u.first + cell / H) * x.heads + u.head) * H + cell % H;
@@ -206,17 +206,30 @@ __device__ void slstm_unit(const SlstmOperands<TX>& x, const SlstmUnit& u,
   }
 }
 
+// One unit, its scratch in `memory`.
+template <class TX, int kRows>
+__device__ void slstm_unit(const SlstmOperands<TX>& x, int64_t unit, void* memory) {
+  Arena arena(memory);
+  const SlstmScratch<Arithmetic<TX>> scratch(arena, kRows, x.slices, x.size);
+  SlstmUnit u = {unit % x.heads, unit / x.heads * kRows, 0, 0};
+  u.rows = static_cast<int>(min_of(kRows, x.batch - u.first));
+  for (int r = 0; r < u.rows; ++r) u.most = max_of(u.most, slstm_steps(x, u.first + r));
+  slstm_run<TX, kRows>(x, u, scratch);
+}
+
 template <class TX, int kRows>
 __global__ void __launch_bounds__(kMostThreads, 1) slstm_sequence(SlstmOperands<TX> x) {
   const int64_t units = x.heads * parts_of(x.batch, kRows);
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
-    Arena arena(x.spill == nullptr ? static_cast<void*>(shared_memory)
-                                   : static_cast<void*>(x.spill + unit * x.spill_bytes));
-    const SlstmScratch<Arithmetic<TX>> scratch(arena, kRows, x.slices, x.size);
-    SlstmUnit u = {unit % x.heads, unit / x.heads * kRows, 0, 0};
-    u.rows = static_cast<int>(min_of(kRows, x.batch - u.first));
-    for (int r = 0; r < u.rows; ++r) u.most = max_of(u.most, slstm_steps(x, u.first + r));
-    slstm_unit<TX, kRows>(x, u, scratch);
+    slstm_unit<TX, kRows>(x, unit, shared_memory);
+  }
+}
+
+// Where shared memory is too small for the state of one row.
+template <class TX>
+__global__ void __launch_bounds__(kMostThreads, 1) slstm_large(SlstmOperands<TX> x) {
+  for (int64_t unit = blockIdx.x; unit < x.heads * x.batch; unit += gridDim.x) {
+    slstm_unit<TX, 1>(x, unit, x.scratch + unit * x.scratch_bytes);
   }
 }
 
@@ -225,13 +238,6 @@ size_t slstm_scratch_bytes(int64_t rows, int64_t H) {
   Arena counter(nullptr);
   SlstmScratch<T>(counter, rows, SlstmLayout(H).slices, H);
   return counter.used();
-}
-
-template <class TX, int kRows, class T = Arithmetic<TX>>
-Status slstm_launch_rows(const SlstmOperands<TX>& x, void* stream) {
-  const size_t shared = x.spill == nullptr ? slstm_scratch_bytes<T>(kRows, x.size) : 0;
-  return launch_kernel(slstm_sequence<TX, kRows>, x, x.heads * parts_of(x.batch, kRows),
-                       x.width * x.slices, shared, stream);
 }
 
 template <class TX>
@@ -244,7 +250,6 @@ Status slstm_launch(const Call& call, void* stream) {
   const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
   const SlstmLayout layout(size[size_H]);
   const size_t one = slstm_scratch_bytes<T>(1, size[size_H]);
-  const bool spills = one > kSharedBytes;
   const SlstmOperands<TX> x = {
       size[size_B], size[size_T], size[size_N], static_cast<int>(size[size_H]),
       in(in_gates), static_cast<const TX*>(call.inputs[in_R]), in(in_b),
@@ -254,11 +259,15 @@ Status slstm_launch(const Call& call, void* stream) {
       out(out_y), out(out_c), out(out_n), out(out_m),
       static_cast<T>(attributes.n_floor), static_cast<T>(attributes.f_clamp),
       attributes.state_rounding == 1, layout.width, layout.slices,
-      spills ? static_cast<char*>(call.workspace) : nullptr, one};
-  const bool many = x.batch * x.heads >= kManyUnits && x.batch >= kManyRows &&
-                    slstm_scratch_bytes<T>(kManyRows, x.size) <= kSharedBytes;
-  return many ? slstm_launch_rows<TX, kManyRows>(x, stream)
-              : slstm_launch_rows<TX, 1>(x, stream);
+      static_cast<char*>(call.workspace), one};
+  const int64_t threads = x.width * x.slices, units = x.batch * x.heads;
+  if (one > kSharedBytes) return launch_kernel(slstm_large<TX>, x, units, threads, 0, stream);
+  const size_t many = slstm_scratch_bytes<T>(kManyRows, x.size);
+  if (units < kManyUnits || x.batch < kManyRows || many > kSharedBytes) {
+    return launch_kernel(slstm_sequence<TX, 1>, x, units, threads, one, stream);
+  }
+  return launch_kernel(slstm_sequence<TX, kManyRows>, x,
+                       x.heads * parts_of(x.batch, kManyRows), threads, many, stream);
 }
 
 Status launch(const Call& call, void* stream) {
