@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from xlstm_export.errors import EngineError
@@ -17,7 +16,6 @@ from xlstm_export.runtime.session import Array
 
 ALIGNMENT = 256
 """Of every tensor, in bytes: what cudaMalloc gives and TensorRT's kernels may count on."""
-_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class Buffer:
@@ -214,7 +212,7 @@ def _from_interface(
     device: Device, name: str, interface: dict[str, Any], owner: object
 ) -> DeviceArray:
     typestr = str(interface["typestr"])
-    dtype = _BFLOAT16 if typestr[1:] == "V2" else np.dtype(typestr)
+    dtype = dlpack.BFLOAT16 if typestr[1:] == "V2" else np.dtype(typestr)
     shape = tuple(int(size) for size in interface["shape"])
     steps = interface.get("strides")
     strides = None if steps is None else tuple(step // dtype.itemsize for step in steps)

@@ -16,6 +16,7 @@ from xlstm_export.errors import EngineError
 _NAME = b"dltensor"
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
 _BFLOAT16 = 4
+BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
 _py = ctypes.pythonapi
 
 
@@ -88,7 +89,7 @@ def make_capsule(tensor: Tensor, owner: object) -> Any:
     rank = len(tensor.shape)
     sizes = (ctypes.c_int64 * rank)(*tensor.shape)
     steps = (ctypes.c_int64 * rank)(*contiguous_strides(tensor.shape))
-    code = _BFLOAT16 if tensor.dtype == ml_dtypes.bfloat16 else _KINDS[tensor.dtype.kind]
+    code = _BFLOAT16 if tensor.dtype == BFLOAT16 else _KINDS[tensor.dtype.kind]
     managed = _Managed(
         _Tensor(
             tensor.address, *tensor.device, rank, code, 8 * tensor.dtype.itemsize, 1, sizes, steps
@@ -143,9 +144,8 @@ _drop_functions = (
 
 def _dtype(code: int, bits: int, lanes: int) -> np.dtype[Any]:
     if lanes == 1 and (code, bits) == (_BFLOAT16, 16):
-        return np.dtype(ml_dtypes.bfloat16)
+        return BFLOAT16
     kind = next((kind for kind, number in _KINDS.items() if number == code), None)
     if lanes != 1 or kind is None or bits % 8:
         raise EngineError(f"an array given has an element type DLPack numbers {code}/{bits}")
-    numpy_type: np.dtype[Any] = np.dtype(f"{kind}{bits // 8}")
-    return numpy_type
+    return np.dtype(f"{kind}{bits // 8}")

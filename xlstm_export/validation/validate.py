@@ -83,7 +83,7 @@ def validate_bundle(
         results = compare_rollout(panel, inputs, batch, ROLLOUT, manifest, progress)
         if manifest.ragged:
             results += compare_ragged(panel, subject.run, inputs[:batch], manifest)
-        return results + check_operators(operators, seed)
+        return results + (check_operators(operators, seed) if operators else [])
 
     results = middle_of_samples(sample, seed, notes)
     probe = rollout_inputs(checkpoint.spec, batch, _READER_STEPS, seed)
