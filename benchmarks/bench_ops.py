@@ -168,7 +168,7 @@ def bench_slstm(bench: Bench) -> None:
 
 
 def bench_conv(bench: Bench) -> None:
-    """The causal convolution, alone and with SiLU; bytes are those of x and y."""
+    """The causal convolution; bytes are those of x and y. With SiLU it computes, not copies."""
     for activation, name in ((0, "convolution [1,2048,1024], W=4"), (1, "the same with SiLU")):
         sizes = {"B": 1, "T": 2048, "D": 1024, "W": 4}
         case = _case("XlstmCausalConv1d", sizes, activation=activation)
@@ -177,7 +177,8 @@ def bench_conv(bench: Bench) -> None:
             name, case, calls=5, work=2.0 * nbytes, unit="GB/s",
             limits=copy_contenders(nbytes, bench.pool.threads),
         )  # fmt: skip
-        bench.of_limit(comparison, "copy bandwidth", 0.6)
+        if activation == 0:
+            bench.of_limit(comparison, "copy bandwidth", 0.6)
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
