@@ -1,0 +1,72 @@
+"""libxlstm_cuda_c as nvcc and the linker make it: what it exports, needs, and answers."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.cases import OP_CASES, make_inputs
+from tests.cuda.nvcc import needs_nvcc
+from tests.cuda.on_cpu import ROOT, CudaRun, library, needs_compiler
+from tests.gpu.driver import why_no_gpu
+from tests.plugins.kernels import Call, Status
+from xlstm_export.ops.catalog import CATALOG
+
+pytestmark = [needs_compiler, needs_nvcc]
+
+
+@cache
+def built() -> Path:
+    """The library for one target; ``build/cuda`` keeps what did not change."""
+    folder = ROOT / "build" / "cuda"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        configure = ["cmake", "-S", ROOT, "-B", folder, "-DXLSTM_CUDA=ON"]
+        configure += ["-DXLSTM_CUDA_ARCHITECTURES=90", f"-DPython3_EXECUTABLE={sys.executable}"]
+        for command in (configure, ["cmake", "--build", folder, "--target", "xlstm_cuda_c"]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder / "plugins" / "capi" / "libxlstm_cuda_c.so"
+
+
+def test_it_exports_its_functions_alone_and_needs_no_cuda_library() -> None:
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", built()], capture_output=True, text=True, check=True
+    )
+    symbols = {line.split()[-1] for line in listed.stdout.splitlines()}
+    assert symbols == {"xlstm_cuda_launch", "xlstm_cuda_workspace_size"}
+    read = subprocess.run(["readelf", "-d", built()], capture_output=True, text=True, check=True)
+    needed = re.findall(r"NEEDED.*\[(.*)\]", read.stdout)
+    assert needed
+    assert not [name for name in needed if "cuda" in name]
+
+
+@pytest.mark.parametrize("case", OP_CASES, ids=str)
+def test_its_workspace_is_the_emulators(case) -> None:
+    real = ctypes.CDLL(str(built()))
+    kernel = CudaRun(case, make_inputs(case), "float32")
+    size = ctypes.c_size_t()
+    real.xlstm_cuda_workspace_size.argtypes = [ctypes.POINTER(Call), ctypes.c_void_p]
+    assert real.xlstm_cuda_workspace_size(kernel.call, ctypes.addressof(size)) == Status.OK
+    assert size.value == kernel.workspace_size()
+
+
+@pytest.mark.skipif(why_no_gpu() is None, reason="there is a GPU: tests/gpu launches on it")
+@pytest.mark.parametrize("op", list(CATALOG))
+def test_without_a_gpu_the_launch_fails_with_a_status(op: str) -> None:
+    real = ctypes.CDLL(str(built()))
+    real.xlstm_cuda_launch.argtypes = library().xlstm_cuda_launch.argtypes
+    case = next(c for c in OP_CASES if c.op == op)
+    kernel = CudaRun(case, make_inputs(case), "float32")
+    kernel.add_workspace(1)
+    assert real.xlstm_cuda_launch(kernel.call, None) == Status.LAUNCH_FAILED
+    kernel.call.op = 77
+    assert real.xlstm_cuda_launch(kernel.call, None) == Status.BAD_OP
