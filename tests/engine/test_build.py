@@ -115,10 +115,20 @@ def assert_refused(bundle: Path, *words: str) -> None:
     assert not (bundle / "engines").exists()
 
 
+def test_a_function_body_is_no_plugin(bundle: Path) -> None:
+    """A parser that finds no plugin would take the body, in silence; it gets none."""
+    name = edit(bundle, plugin_version="2")
+    assert_refused(bundle, f"{name} and operator: XlstmSLSTM", "Plugin not found")
+
+
 @pytest.mark.parametrize("key", ["plugin_version", "plugin_namespace"])
-def test_a_function_body_is_no_plugin(bundle: Path, key: str) -> None:
-    """The parser falls back to the body in silence; the build does not."""
+def test_a_recurrence_that_became_something_else(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Given the bodies, the parser takes one, and the network shows it."""
     name = edit(bundle, **{key: "2"})
+    program = "from xlstm_export.engine import worker as w; w._without_bodies = lambda m, _: m"
+    monkeypatch.setattr(process, "WORKER", ("-c", f"{program}; w.main()"))
     assert_refused(bundle, f"not computed by a plugin: {name} (XlstmSLSTM)")
 
 
@@ -219,6 +229,7 @@ def test_the_path_of_tensorrt(
 
 
 def test_a_tensorrt_that_is_too_old(bundle: Path, tensorrt: Callable[[str], None]) -> None:
+    """10.10 is the first to read a plugin's namespace from the node's domain."""
     tensorrt("10.9.0.34")
     outcome = run_cli("build", bundle)
     assert_short_error(outcome, "TensorRT 10.9.0.34 is installed; 10.10 or later is needed")

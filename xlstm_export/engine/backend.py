@@ -18,7 +18,8 @@ BackendName = Literal["tensorrt", "tensorrt_rtx"]
 BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt_rtx")
 EXTRAS: dict[BackendName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 TITLES: dict[BackendName, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-OLDEST_TENSORRT = (10, 10)
+OLDEST: dict[BackendName, tuple[int, int]] = {"tensorrt": (10, 10), "tensorrt_rtx": (1, 7)}
+"""TensorRT-RTX before 1.7 knows no plugins."""
 
 _RTX_LIBRARY = "libtensorrt_rtx.so"
 _CC_MAJOR, _CC_MINOR = 75, 76

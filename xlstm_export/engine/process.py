@@ -19,6 +19,7 @@ from xlstm_export.errors import EngineError
 from xlstm_export.ops.catalog import DOMAIN
 
 Progress = Callable[[str, int, int], None]
+WORKER = ("-m", "xlstm_export.engine.worker")
 _LINES = 4
 _MARKS = ("[E]", "Error")
 """What a line of the builder's log that tells of an error holds."""
@@ -59,7 +60,7 @@ def _events(request: Path, environment: dict[str, str], log: TextIO) -> Iterator
         "PYTHONPATH": f"{root}{os.pathsep}{before}" if before else root,
         "PYTHONSAFEPATH": "1",  # a file onnx.py in the current folder is not the package
     }
-    command = [sys.executable, "-m", "xlstm_export.engine.worker", str(request), str(writer)]
+    command = [sys.executable, *WORKER, str(request), str(writer)]
     process = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         pass_fds=[writer],

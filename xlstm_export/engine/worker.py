@@ -1,9 +1,9 @@
 """The process that builds: ``python -m xlstm_export.engine.worker REQUEST.json EVENTS``.
 
 It is one of its own because TensorRT ends the process on some errors, and because what TensorRT-RTX
-needs must be in the environment when the process starts. REQUEST.json is a ``Request``; EVENTS is
-the number of an open pipe that takes one JSON document a line: progress, and at the end a result
-or an error. What builder and plugins log goes to stdout and stderr.
+needs must be in the environment when the process starts. REQUEST.json is a ``Request``, its folder
+is scratch space; EVENTS is the number of an open pipe that takes one JSON document a line:
+progress, and at the end a result or an error. What builder and plugins log goes to stdout, stderr.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from xlstm_export import __version__
-from xlstm_export.engine.backend import OLDEST_TENSORRT, TITLES, BackendName
+from xlstm_export.engine.backend import OLDEST, TITLES, BackendName
 from xlstm_export.errors import EngineError
+from xlstm_export.model.manifest import DATA_FILE
+from xlstm_export.ops.catalog import DOMAIN
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,11 @@ class Events:
 
 def main() -> None:
     """Build, and say on the pipe how it went."""
-    content = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    request = Request(**content)
+    path = Path(sys.argv[1])
+    request = Request(**json.loads(path.read_text(encoding="utf-8")))
     events = Events(int(sys.argv[2]))
     try:
-        events.send(result=build(request, events))
+        events.send(result=build(request, path.parent, events))
     except EngineError as error:
         events.send(error=str(error))
     except Exception as error:
@@ -66,7 +70,7 @@ def main() -> None:
         events.send(error=f"{request.model}: {TITLES[request.backend]} refused it: {what}")
 
 
-def build(request: Request, events: Events) -> dict[str, Any]:
+def build(request: Request, scratch: Path, events: Events) -> dict[str, Any]:
     """Write the engine. Raises EngineError, and whatever builder and Polygraphy raise."""
     trt = importlib.import_module(request.backend)
     _check_version(request.backend, trt)
@@ -77,7 +81,8 @@ def build(request: Request, events: Events) -> dict[str, Any]:
     typed = hasattr(
         trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"
     )  # TensorRT 11 knows no other
-    builder, network, parser = network_from_onnx_path(request.model, strongly_typed=typed)
+    model = _without_bodies(Path(request.model), scratch)
+    builder, network, parser = network_from_onnx_path(str(model), strongly_typed=typed)
     _check_plugins(trt, network, request.nodes)
     config = _make_config(trt, request, events)(builder, network)
     config.plugins_to_serialize = [request.plugin_library]
@@ -91,9 +96,10 @@ def build(request: Request, events: Events) -> dict[str, Any]:
 
 def _check_version(backend: BackendName, trt: Any) -> None:
     version = tuple(int(part) for part in trt.__version__.split(".")[:2])
-    if backend == "tensorrt" and version < OLDEST_TENSORRT:
-        oldest = ".".join(map(str, OLDEST_TENSORRT))
-        raise EngineError(f"TensorRT {trt.__version__} is installed; {oldest} or later is needed")
+    if version < OLDEST[backend]:
+        oldest = ".".join(map(str, OLDEST[backend]))
+        title = f"{TITLES[backend]} {trt.__version__}"
+        raise EngineError(f"{title} is installed; {oldest} or later is needed")
 
 
 def _load_plugins(trt: Any, library: str) -> None:
@@ -110,6 +116,22 @@ def _load_plugins(trt: Any, library: str) -> None:
         )
     if not trt.get_plugin_registry().load_library(library):
         raise EngineError(f"{library}: the builder refused its plugins")
+
+
+def _without_bodies(model: Path, scratch: Path) -> Path:
+    """The graph without the function bodies of our operators, beside a link to its weights.
+
+    Some versions of the parser (TensorRT 10.0's) take a body before they look for a plugin.
+    """
+    graph = onnx.load(str(model), load_external_data=False)
+    kept = [function for function in graph.functions if function.domain != DOMAIN]
+    del graph.functions[:]
+    graph.functions.extend(kept)
+    onnx.save(graph, str(scratch / model.name))
+    data = model.with_name(DATA_FILE)
+    if data.is_file():
+        (scratch / DATA_FILE).symlink_to(data)
+    return scratch / model.name
 
 
 def _check_plugins(trt: Any, network: Any, nodes: list[tuple[str, str]]) -> None:
