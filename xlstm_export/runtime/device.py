@@ -18,6 +18,11 @@ CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 _INSUFFICIENT_DRIVER, _NO_DEVICE = 35, 100
 """cudaErrorInsufficientDriver (also: no driver at all) and cudaErrorNoDevice."""
 
+_NO_DRIVER = (
+    "engines run on an NVIDIA GPU, and this machine has no NVIDIA driver: install it, or run the "
+    "bundle in ONNX Runtime (leave --engine out)"
+)
+
 
 class DeviceMemoryError(EngineError):
     """No memory left on the device."""
@@ -193,15 +198,15 @@ def error_text(error: Any) -> str:
 
 
 def _check_driver(cuda: Any, index: int) -> None:
-    error, count = cuda.cudaGetDeviceCount()
+    try:
+        error, count = cuda.cudaGetDeviceCount()
+    except RuntimeError as missing:  # cuda-python 12, where libcuda is not there
+        raise BackendUnavailableError(_NO_DRIVER) from missing
     if int(error) == _INSUFFICIENT_DRIVER:
         _, driver = cuda.cudaDriverGetVersion()
         _, runtime = cuda.cudaRuntimeGetVersion()
         if not driver:
-            raise BackendUnavailableError(
-                "engines run on an NVIDIA GPU, and this machine has no NVIDIA driver: install it, "
-                "or run the bundle in ONNX Runtime (leave --engine out)"
-            )
+            raise BackendUnavailableError(_NO_DRIVER)
         raise BackendUnavailableError(
             f"the NVIDIA driver is for CUDA {_version(driver)} and cuda-python for CUDA "
             f"{_version(runtime)}: update the driver, or "
