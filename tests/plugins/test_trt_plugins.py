@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.trt_library import build_host, plugin_library, run_host
+from tests.plugins.trt_library import build_host, compile_adapter, plugin_library, run_host
 from xlstm_export import __version__
 from xlstm_export.engine.backend import device_capability
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, VERSION
@@ -26,6 +26,7 @@ DATA_TYPES = {"float32": 0, "float16": 1, "int32": 3, "bfloat16": 7, "int64": 8}
 """Of nvinfer1::DataType."""
 TX = ("float32", "float16", "bfloat16")
 SIZES = {"B": 2, "T": 7, "N": 3, "K": 16, "V": 8, "H": 8, "D": 24, "W": 4}
+AARCH64 = "aarch64-linux-gnu-g++"
 FORMATS = {"linear": 0, "vectorised": 1}
 
 
@@ -86,6 +87,15 @@ def test_symbols_and_needs_of_the_library(host: Path) -> None:
     needs = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True)
     assert "NEEDED" in needs.stdout
     assert not re.findall(r"\[(lib(?:nv|cu)[^\]]*)\]", needs.stdout)
+
+
+def test_it_compiles_for_aarch64(tmp_path: Path) -> None:
+    """Jetson: TensorRT's and CUDA's headers are the same for every host processor."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc: install the CUDA toolkit, 12.4 or later")
+    if shutil.which(AARCH64) is None:
+        pytest.skip(f"no {AARCH64}: install the Debian package g++-aarch64-linux-gnu")
+    assert len(compile_adapter(AARCH64, tmp_path)) == 6
 
 
 def test_creators_are_the_catalogue(host: Path) -> None:

@@ -1,17 +1,24 @@
-"""The TensorRT plugin library, and the host that calls its objects as TensorRT would."""
+"""The TensorRT plugin library, and what calls its objects as TensorRT would.
+
+python -m tests.plugins.trt_library FOLDER puts into FOLDER what tests/gpu needs of both.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 from tests.cuda.nvcc import include_folder
+from tests.gpu.plugins import OBJECTS, PLUGINS
 from tests.plugins.native_builds import ROOT, build_target
+from xlstm_export import __version__
 from xlstm_export.native import trt_library_path
 
+TESTS = ROOT / "tests" / "plugins"
 HEADERS = ROOT / "build" / "tensorrt-headers"
 
 
@@ -55,13 +62,51 @@ def headers() -> Path:
 
 def build_host(folder: Path) -> Path:
     """trt_host.cpp as a program; it links nothing of TensorRT or CUDA."""
-    program, source = folder / "trt_host", ROOT / "tests" / "plugins" / "trt_host.cpp"
-    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-isystem", headers()]
-    flags += ["-isystem", include_folder()]
-    command = [shutil.which("c++") or "g++", *flags, source, "-o", program, "-ldl"]
+    program = folder / "trt_host"
+    _compile(program, TESTS / "trt_host.cpp")
+    return program
+
+
+def build_objects(folder: Path) -> Path:
+    """trt_objects.cpp as a library, for tests/gpu."""
+    library = folder / OBJECTS
+    _compile(library, "-shared", "-fPIC", TESTS / "trt_objects.cpp")
+    return library
+
+
+def build_on_emulator(folder: Path, kernels: Path) -> Path:
+    """The plugin library over the kernels in the library ``kernels``, the CUDA emulator's."""
+    library, plugins = folder / PLUGINS, ROOT / "plugins"
+    sources = [*sorted((plugins / "trt").glob("*.cpp")), plugins / "ort" / "sizes.cpp"]
+    includes = [f"-I{plugins / 'kernels' / 'include'}", f"-I{kernels.parent / 'generated'}"]
+    defines = [f'-DXLSTM_VERSION="{__version__}"', "-shared", "-fPIC", "-fvisibility=hidden"]
+    _compile(library, *defines, *includes, *sources, kernels, f"-Wl,-rpath,{kernels.parent}")
+    return library
+
+
+def compile_adapter(compiler: str, folder: Path) -> list[Path]:
+    """Objects of plugins/trt by another compiler, warnings being errors."""
+    generate, plugins = ROOT / "plugins" / "generate_schema.py", ROOT / "plugins"
+    schema = folder / "xlstm" / "op_schema.h"
+    subprocess.run([sys.executable, generate, ROOT, schema], check=True)
+    flags = [
+        f"-I{plugins / 'kernels' / 'include'}",
+        f"-I{folder}",
+        f'-DXLSTM_VERSION="{__version__}"',
+    ]
+    objects = []
+    for source in sorted((plugins / "trt").glob("*.cpp")):
+        objects.append(folder / f"{source.stem}.o")
+        _compile(objects[-1], "-O2", "-c", *flags, source, compiler=compiler)
+    return objects
+
+
+def _compile(out: Path, *arguments: str | Path, compiler: str = "c++") -> None:
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror"]
+    includes = ["-isystem", headers(), "-isystem", include_folder()]
+    command = [compiler, *flags, *includes, *arguments, "-o", out, "-ldl"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return program
 
 
 def run_host(program: Path, *words: object) -> list[str]:
@@ -70,3 +115,16 @@ def run_host(program: Path, *words: object) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
     return done.stdout.splitlines()
+
+
+def main() -> None:
+    """Fill the folder named on the command line."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / PLUGINS).is_file():
+        shutil.copy(plugin_library(), folder / PLUGINS)
+    print(folder / PLUGINS, build_objects(folder))
+
+
+if __name__ == "__main__":
+    main()
