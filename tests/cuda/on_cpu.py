@@ -51,8 +51,8 @@ def load(name: str) -> ctypes.CDLL:
     """A library of kernels on the emulator, from XLSTM_CUDA_ON_CPU or built."""
     folder = os.environ.get("XLSTM_CUDA_ON_CPU") or build()
     lib = ctypes.CDLL(str(Path(folder) / f"lib{name}.so"))
-    lib.xlstm_emulator_order.argtypes = [ctypes.c_uint32]
-    lib.xlstm_emulator_order.restype = None
+    for control in (lib.xlstm_emulator_order, lib.xlstm_emulator_most_blocks):
+        control.argtypes, control.restype = [ctypes.c_uint32], None
     lib.xlstm_emulator_message.restype = ctypes.c_char_p
     lib.xlstm_emulator_launches.restype = ctypes.c_int64
     return lib
@@ -72,6 +72,7 @@ class CudaRun(KernelRun):
     """``KernelRun`` through the CUDA launcher."""
 
     order = ASCENDING
+    most_blocks = 0
     launches = 0
 
     def workspace_size(self, threads: int = 1) -> int:
@@ -84,6 +85,7 @@ class CudaRun(KernelRun):
     def run(self, pool: Pool | None = None) -> Status:
         """Status of the call, after a look at every guard."""
         library().xlstm_emulator_order(self.order)
+        library().xlstm_emulator_most_blocks(self.most_blocks)
         library().xlstm_emulator_launches()
         status = Status(library().xlstm_cuda_launch(self.call, None))
         self.launches = library().xlstm_emulator_launches()
@@ -105,13 +107,14 @@ def run_cuda(
     *,
     alias: bool = False,
     order: int = ASCENDING,
+    most_blocks: int = 0,
     shift: int = 1,
     guard: int = ALIGNMENT,
 ) -> dict[str, Array]:
     """Outputs by name, in their own types; memory is guarded as in ``run_kernel``."""
     kernel = CudaRun(case, inputs, tx, alias=alias, shift=shift, guard=guard)
     before = {name: b.bytes.copy() for name, b in kernel.inputs.items()}
-    kernel.order = order
+    kernel.order, kernel.most_blocks = order, most_blocks
     kernel.add_workspace(1)
     status = kernel.run()
     assert status == Status.OK, f"{case}: {status.name} {message()}"

@@ -73,6 +73,16 @@ def test_kernel_obeys_the_rule_in_any_order_and_in_place(case: OpCase, tx: str) 
     assert_same_bits(shuffled, plain, "states in place, blocks and threads in shuffled order")
 
 
+@pytest.mark.parametrize("tx", ["bfloat16", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_blocks_that_take_several_units_change_no_bit(case: OpCase, tx: str) -> None:
+    inputs = make_inputs(case, tx)
+    plain = run_cuda(case, inputs, tx)
+    for most, order in ((1, DESCENDING), (2, SHUFFLED)):
+        few = run_cuda(case, inputs, tx, alias=True, order=order, most_blocks=most)
+        assert_same_bits(few, plain, f"{most} blocks")
+
+
 @every_tx
 @pytest.mark.parametrize("case", [c for c in CASES if c.size["T"] > 2], ids=str)
 def test_splits_change_no_bit(case: OpCase, tx: str) -> None:

@@ -56,6 +56,7 @@ struct Block {
 
 Block block;
 uint32_t order_seed = 0;
+uint32_t most_blocks = 0;
 std::mt19937 shuffler;
 std::string message;
 int64_t launches = 0;
@@ -199,11 +200,11 @@ cudaError_t run_grid(const cudaLaunchConfig_t& config, const std::function<void(
     return cudaErrorInvalidValue;
   }
   shuffler.seed(order_seed);
-  gridDim = grid;
+  gridDim = most_blocks > 0 ? std::min(most_blocks, grid.x) : grid.x;
   blockDim = threads;
   block.count = threads.x;
   while (block.threads.size() < block.count) block.threads.push_back(std::make_unique<Thread>());
-  std::vector<unsigned> blocks(grid.x);
+  std::vector<unsigned> blocks(gridDim.x);
   order(blocks);
   message.clear();
   for (const unsigned b : blocks) {
@@ -232,6 +233,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 void xlstm_emulator_order(uint32_t seed) { emulator::order_seed = seed; }
+void xlstm_emulator_most_blocks(uint32_t most) { emulator::most_blocks = most; }
 const char* xlstm_emulator_message() { return emulator::message.c_str(); }
 int64_t xlstm_emulator_launches() {
   const int64_t count = emulator::launches;

@@ -18,6 +18,9 @@ extern "C" {
 /* Order of the blocks, and of the threads between barriers: 0 ascending, 1 descending, else
  * shuffled by that seed. */
 XLSTM_EMULATOR_API void xlstm_emulator_order(uint32_t order);
+/* Give kernels at most so many blocks, whatever they ask for: those here loop over their units by
+ * gridDim, as they do on a GPU where there are more units than a grid has blocks. 0 is no limit. */
+XLSTM_EMULATOR_API void xlstm_emulator_most_blocks(uint32_t most);
 /* What the last failed launch did wrong; "" after a good one. */
 XLSTM_EMULATOR_API const char* xlstm_emulator_message(void);
 /* Launches since the last call. */
