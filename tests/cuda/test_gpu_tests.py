@@ -16,6 +16,7 @@ from xlstm_export.native import FOLDER_VARIABLE
 
 pytestmark = needs_compiler
 
+TESTS = "tests/gpu/test_kernels_on_gpu.py"
 SOME = (
     "test_kernel_obeys_the_rule and B4T7",
     "test_rows_without_a_step and bfloat16",
@@ -35,7 +36,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def run_pytest(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu",
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS,
                "--confcutdir=tests/gpu", *arguments]  # fmt: skip
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
