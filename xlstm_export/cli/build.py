@@ -62,9 +62,10 @@ def build(
     best: PrecisionOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Build an engine of OUT into OUT/engines, its recurrences in our plugins.
+    """Build a TensorRT engine of OUT, its recurrences in our plugins.
 
-    Profile 0 is decode (one step a call), profile 1 prefill. tensorrt_rtx needs no GPU to build.
+    It goes into OUT/engines. Profile 0 is decode (one step a call), profile 1 prefill.
+    tensorrt_rtx needs no GPU to build.
     """
     if fp16 or bf16 or int8 or fp8 or best:
         raise typer.BadParameter(PRECISION)

@@ -20,7 +20,7 @@ def inspect(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Describe the checkpoint SOURCE, a bundle, or an engine (OUT/engines/….engine)."""
+    """Describe SOURCE: a checkpoint, a bundle, or an engine file."""
     family = parse_family(family)
     if Path(source).suffix in (ENGINE_SUFFIX, RECORD_SUFFIX):
         facts = pipeline.inspect_engine(Path(source))
