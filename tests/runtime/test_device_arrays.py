@@ -23,6 +23,7 @@ from tests.runtime.host_device import (
     stand_in,
 )
 from xlstm_export.errors import EngineError
+from xlstm_export.runtime import dlpack
 from xlstm_export.runtime.device import CUDA
 from xlstm_export.runtime.device_array import DeviceArray
 from xlstm_export.runtime.session import Array
@@ -82,7 +83,8 @@ class Counted:
     """A tensor that says by ``storage`` whether somebody holds its memory."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self.storage = np.frombuffer(tensor.numpy(), tensor.numpy().dtype).reshape(tensor.shape)
+        array = tensor.numpy()
+        self.storage = np.frombuffer(array, array.dtype).reshape(array.shape)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -93,14 +95,27 @@ class Counted:
 
 def test_memory_at_an_odd_address_is_copied(bundle: Path) -> None:
     session, engine, device = stand_in(bundle)
-    tokens = aligned(torch.from_numpy(ids(1, 40)))[:, 1:4]
-    assert tokens.data_ptr() % 256
+    tokens = Counted(aligned(torch.from_numpy(ids(1, 40)))[:, 1:4])
+    assert tokens.storage.ctypes.data % 256
     expected, _ = reference_session(bundle).run(ids(1, 40)[:, 1:4])
     output, _ = session.run_on_device(tokens)
+    alive = weakref.ref(tokens.storage)
     del tokens
+    gc.collect()
+    assert alive() is not None
     assert device.calls.count("copy") == 1
     np.testing.assert_array_equal(output.numpy(), expected)
     assert not engine.addresses[0]["input_ids"] % 256
+
+
+def test_tensors_that_begin_inside_their_memory() -> None:
+    """DLPack's byte_offset, which numpy and torch leave at 0."""
+    memory = np.arange(10.0)
+    tensor = dlpack.Tensor(memory.ctypes.data, (1, 0), memory.dtype, (4,), None)
+    capsule = dlpack.make_capsule(tensor, memory)
+    (managed, _) = next(lent for lent in dlpack._lent.values() if lent[1] is memory)
+    managed.tensor.byte_offset = 24
+    np.testing.assert_array_equal(dlpack.host_copy(dlpack.read_capsule(capsule)), [3, 4, 5, 6])
 
 
 def test_results_are_lent_without_a_copy(bundle: Path) -> None:

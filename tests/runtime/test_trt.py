@@ -188,6 +188,16 @@ def test_an_engine_of_another_bundle(library: Library, bundle: Path) -> None:
         TrtSession(manifest, None, engine, device)  # type: ignore[arg-type]
 
 
+def test_an_engine_of_other_shapes(bundle: Path) -> None:
+    session, engine, _ = stand_in(bundle)
+    state = session.manifest.states[0].output
+    shapes_of = engine.output_shapes
+    engine.output_shapes = lambda *a: shapes_of(*a) | {state: (1, 2)}  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match=rf"{state}: the engine makes \[1, 2\]; build again"):
+        session.run(ids(1, 1))
+    assert not engine.used
+
+
 def test_describe(bundle: Path) -> None:
     session, _, _ = stand_in(bundle)
     assert session.describe() == {"ai.xlstm": "CUDA plugins: 1 XlstmMLSTM by libxlstm_trt 9.9"}

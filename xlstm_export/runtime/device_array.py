@@ -44,9 +44,7 @@ class Pool:
         size = max(size, ALIGNMENT)
         fitting = [(s, i) for i, (s, _) in enumerate(self._idle) if size <= s <= 2 * size]
         if fitting:
-            least = min(fitting)[0]
-            # the one that came back last: two sets of states take turns
-            size, address = self._idle.pop(max(i for s, i in fitting if s == least))
+            size, address = self._idle.pop(min(fitting)[1])
         else:
             address = self._allocate(size)
         buffer = Buffer(address, size)
