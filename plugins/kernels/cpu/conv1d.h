@@ -9,7 +9,7 @@
 
 namespace xlstm::cpu::XLSTM_ISA {
 
-inline constexpr int64_t kConvStretch = 66;  // steps of one unit of work
+inline constexpr int64_t kConvStretch = 120;  // steps of one unit of work: whole blocks of kConvSteps
 
 template <class TX>
 struct ConvOperands {
@@ -57,42 +57,47 @@ XLSTM_INLINE Vec<T> conv1d_activate(Vec<T> sum) {
   return sum;
 }
 
-// Steps computed at once, each input read once for all the outputs it meets, and channels that
-// are carried through a stretch of time together: their inputs stay in the first cache.
-inline constexpr int kConvSteps = 6;
+// Steps computed at once, each input read once for all the outputs it meets; and channels carried
+// through a stretch of time together, so that their inputs stay in the first cache. As measured.
+template <bool kSilu>
+inline constexpr int kConvSteps = kSilu ? 6 : 5;
 inline constexpr int64_t kConvChannels = 512;
 
-// `kSteps` steps of kWidth taps, one vector of channels; all taps lie in x, which points at the
-// oldest. All loads stand before the stores: rows are often a multiple of 4 KiB apart, where a
-// load waits for a store to the same place in another page.
+// `kSteps` steps of kWidth taps, one vector of channels. `x` points at the oldest input, `w` and
+// `bias` at the channels; all loads stand before the stores.
 template <int kSteps, int kWidth, bool kSilu, class TX, class T = Arithmetic<TX>>
-XLSTM_INLINE void conv1d_block(const ConvOperands<TX>& o, const TX* x, TX* y, int64_t d,
-                               int64_t left) {
-  const int64_t stride = conv1d_stride<T>(o.size);
+XLSTM_INLINE void conv1d_block(const TX* x, TX* y, int64_t size, const T* w, int64_t stride,
+                               const T* bias, int64_t left) {
   Vec<T> weights[kWidth], inputs[kSteps + kWidth - 1], sums[kSteps];
-  for (int j = 0; j < kWidth; ++j) weights[j] = load(o.w + j * stride + d);
-  const Vec<T> bias = load_first(o.b + d, left);
+  for (int j = 0; j < kWidth; ++j) weights[j] = load(w + j * stride);
+  const Vec<T> offset = load_first(bias, left);
 #pragma GCC unroll 16
-  for (int t = 0; t < kSteps + kWidth - 1; ++t) inputs[t] = load_wide_first(x + t * o.size, left);
+  for (int t = 0; t < kSteps + kWidth - 1; ++t) inputs[t] = load_wide_first(x + t * size, left);
 #pragma GCC unroll 8
   for (int t = 0; t < kSteps; ++t) {
-    sums[t] = bias;
+    sums[t] = offset;
     for (int j = 0; j < kWidth; ++j) sums[t] = fma(inputs[t + j], weights[j], sums[t]);
     sums[t] = conv1d_activate<kSilu, T>(sums[t]);
   }
 #pragma GCC unroll 8
-  for (int t = 0; t < kSteps; ++t) store_narrow_first(y + t * o.size, sums[t], left);
+  for (int t = 0; t < kSteps; ++t) store_narrow_first(y + t * size, sums[t], left);
 }
 
-// `kSteps` steps of the channels [begin, end).
+// `kSteps` steps of the channels [begin, end). Sizes and pointers are copied: behind the reference
+// they would be read again after every store.
 template <int kSteps, int kWidth, bool kSilu, class TX, class T = Arithmetic<TX>>
 XLSTM_INLINE void conv1d_rows(const ConvOperands<TX>& o, const TX* x, TX* y, int64_t begin,
                               int64_t end) {
+  const int64_t size = o.size, stride = conv1d_stride<T>(size);
+  const T *w = o.w, *b = o.b;
   int64_t d = begin;
   for (; d + kLanes<T> <= end; d += kLanes<T>) {
-    conv1d_block<kSteps, kWidth, kSilu>(o, x + d, y + d, d, int64_t{kLanes<T>});
+    conv1d_block<kSteps, kWidth, kSilu, TX>(x + d, y + d, size, w + d, stride, b + d,
+                                            int64_t{kLanes<T>});
   }
-  if (d < end) conv1d_block<kSteps, kWidth, kSilu>(o, x + d, y + d, d, end - d);
+  if (d < end) {
+    conv1d_block<kSteps, kWidth, kSilu, TX>(x + d, y + d, size, w + d, stride, b + d, end - d);
+  }
 }
 
 // One step of row `row` at any width; the first W-1 steps have taps in the state.
@@ -126,10 +131,11 @@ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin, int64
     const int64_t last = min_of(channel + kConvChannels, o.size);
     for (int64_t t = begin; t < computed;) {
       const bool is_usual = o.width == kUsualWidth && t >= kUsualWidth - 1;
-      if (is_usual && t + kConvSteps <= computed) {
+      if (is_usual && t + kConvSteps<kSilu> <= computed) {
         const TX* oldest = x + (t - kUsualWidth + 1) * o.size;
-        conv1d_rows<kConvSteps, kUsualWidth, kSilu>(o, oldest, y + t * o.size, channel, last);
-        t += kConvSteps;
+        conv1d_rows<kConvSteps<kSilu>, kUsualWidth, kSilu>(o, oldest, y + t * o.size, channel,
+                                                           last);
+        t += kConvSteps<kSilu>;
       } else {
         conv1d_any_step<TX, kSilu>(o, row, t, y + t * o.size, channel, last);
         ++t;
