@@ -36,10 +36,10 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
             work.mkdir()
             yield work
             check_target(out, overwrite)  # it may have come into being meanwhile
-            with _undisturbed():
+            with undisturbed():
                 _swap(work, out)
         finally:
-            with _undisturbed():
+            with undisturbed():
                 shutil.rmtree(work, ignore_errors=True)
 
 
@@ -58,7 +58,7 @@ def new_file(path: Path) -> Iterator[Path]:
             yield work
             work.replace(path)
         finally:
-            with _undisturbed():
+            with undisturbed():
                 work.unlink(missing_ok=True)
 
 
@@ -120,7 +120,7 @@ def _parents(path: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with _undisturbed(), contextlib.suppress(OSError):  # another program may use them by now
+        with undisturbed(), contextlib.suppress(OSError):  # another program may use them by now
             for folder in missing:
                 folder.rmdir()
         raise
@@ -164,7 +164,7 @@ def _terminated_as_exception() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Put signals off to the end of the block: a second Ctrl-C must not stop the clean-up."""
     pending: list[int] = []
     with on_stop(lambda number, _: pending.append(number)):

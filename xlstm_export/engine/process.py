@@ -17,6 +17,7 @@ from xlstm_export.engine.backend import builder_environment
 from xlstm_export.engine.worker import Request, request_text
 from xlstm_export.errors import EngineError
 from xlstm_export.ops.catalog import DOMAIN
+from xlstm_export.target import undisturbed
 
 Progress = Callable[[str, int, int], None]
 WORKER = ("-m", "xlstm_export.engine.worker")
@@ -61,13 +62,15 @@ def _events(request: Path, environment: dict[str, str], log: TextIO) -> Iterator
         "PYTHONSAFEPATH": "1",  # a file onnx.py in the current folder is not the package
     }
     command = [sys.executable, *WORKER, str(request), str(writer)]
-    process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        pass_fds=[writer],
-    )  # fmt: skip
-    os.close(writer)
+    process: subprocess.Popen[bytes] | None = None
     done = False
     try:
+        with undisturbed():  # a worker that has started is known here
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=[writer],
+            )  # fmt: skip
+            os.close(writer)
         with os.fdopen(reader, encoding="utf-8") as pipe:
             for line in pipe:
                 event = json.loads(line)
@@ -75,8 +78,9 @@ def _events(request: Path, environment: dict[str, str], log: TextIO) -> Iterator
                 yield event
         code = process.wait()
     finally:
-        process.kill()  # on an interrupt; nothing where it has ended
-        process.wait()
+        if process is not None:
+            process.kill()  # on an interrupt; nothing where it has ended
+            process.wait()
     if not done:
         how = f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         yield {"error": f"the builder's process ended without a result ({how})"}
