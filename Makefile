@@ -1,7 +1,9 @@
 # make demo: set up, then checkpoint -> bundle -> verdict -> generation on the shipped models.
 # make test: set up, then linters, types, and the full test suite.
-# make wheel: build a wheel with the native CPU kernels into dist/, and put the same libraries into
-#   this checkout. It fetches ONNX Runtime's C headers, unless XLSTM_ORT_INCLUDE names their folder.
+# make wheel: build a wheel with the native libraries into dist/, and put them into this checkout:
+#   the CPU kernels, and where nvcc is found the CUDA kernels and TensorRT plugins. It fetches
+#   the headers of ONNX Runtime and TensorRT, unless XLSTM_ORT_INCLUDE and XLSTM_TRT_INCLUDE name
+#   their folders.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,7 +14,12 @@ TORCH ?= torch==2.13.0
 ORT_VERSIONS := 1.20.1 1.23.2
 ORT_DIRS := $(foreach v,$(ORT_VERSIONS),$(CURDIR)/.ort/$(v))
 OUT := out
-HEADERS := $(CURDIR)/build/onnxruntime-headers
+ORT_HEADERS := $(CURDIR)/build/onnxruntime-headers
+TRT_HEADERS := $(CURDIR)/build/tensorrt-headers
+NVCC := $(or $(CUDACXX),$(shell command -v nvcc))
+define := --config-settings=cmake.define.
+CUDA_SETTINGS := $(if $(NVCC),$(define)XLSTM_CUDA=ON $(define)XLSTM_TRT=ON \
+  $(define)XLSTM_TRT_INCLUDE=$(abspath $(or $(XLSTM_TRT_INCLUDE),$(TRT_HEADERS))))
 LIBRARY := xlstm_export/lib/libxlstm_ort.so
 SOURCES := CMakeLists.txt pyproject.toml xlstm_export/__init__.py \
   $(shell find plugins xlstm_export/ops -type f -not -name '*.pyc')
@@ -36,12 +43,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python $(LIBRARY)
 wheel: | $(BIN)/python
 	@command -v $(CXX) >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null || \
 	  { echo "make wheel needs a C++17 compiler: install g++ or clang++" >&2; exit 1; }
-	$(if $(XLSTM_ORT_INCLUDE),,sh plugins/fetch_onnxruntime_headers.sh $(HEADERS))
+	$(if $(XLSTM_ORT_INCLUDE),,sh plugins/fetch_onnxruntime_headers.sh $(ORT_HEADERS))
+	$(if $(NVCC),$(if $(XLSTM_TRT_INCLUDE),,PYTHON=$(BIN)/python sh \
+	  plugins/fetch_tensorrt_headers.sh $(TRT_HEADERS)),@echo "No nvcc: without CUDA and TensorRT")
 	rm -rf build/unpacked dist/xlstm_export-*.whl
 	$(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
-	  --config-settings=wheel.cmake=true \
-	  --config-settings=cmake.define.XLSTM_ORT=ON \
-	  --config-settings=cmake.define.XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(HEADERS)))
+	  --config-settings=wheel.cmake=true $(define)XLSTM_ORT=ON \
+	  $(define)XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(ORT_HEADERS))) $(CUDA_SETTINGS)
 	$(BIN)/python -m zipfile -e dist/xlstm_export-*.whl build/unpacked
 	rm -rf xlstm_export/lib xlstm_export/include
 	mv build/unpacked/xlstm_export/lib build/unpacked/xlstm_export/include xlstm_export/

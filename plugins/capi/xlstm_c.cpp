@@ -1,10 +1,10 @@
 #include "xlstm_c.h"
 
-#include <cmath>
 #include <cstring>
 #include <new>
 
 #include "pool.h"
+#include "unpack.h"
 #include "xlstm/cpu.h"
 
 using xlstm::Status;
@@ -16,41 +16,9 @@ struct xlstm_pool {
 
 namespace {
 
-static_assert(XLSTM_C_MAX_SIZES == xlstm::kMaxSizes);
-static_assert(XLSTM_C_MAX_INPUTS == xlstm::kMaxInputs);
-static_assert(XLSTM_C_MAX_OUTPUTS == xlstm::kMaxOutputs);
-
-constexpr size_t kAttributeBytes = 64;
 constexpr int kMostThreads = 1024;
 
 int32_t code(Status status) { return static_cast<int32_t>(status); }
-
-xlstm::Problem problem_of(const xlstm_call& call) {
-  xlstm::Problem problem{};
-  problem.op = static_cast<xlstm::Op>(call.op);
-  problem.dtype = static_cast<xlstm::DType>(call.dtype);
-  std::memcpy(problem.sizes, call.sizes, sizeof problem.sizes);
-  return problem;
-}
-
-// The operator's Attributes struct from the doubles of the call.
-Status fill_attributes(const xlstm_call& call, const xlstm::OpSchema& schema, char* attributes) {
-  static_assert(sizeof(xlstm::mlstm::Attributes) <= kAttributeBytes);
-  for (int a = 0; a < schema.attribute_count; ++a) {
-    const xlstm::AttributeSchema& attribute = schema.attributes[a];
-    const double value = call.attributes[a];
-    if (!(value >= attribute.low && value <= attribute.high)) return Status::kBadAttribute;
-    if (attribute.kind == xlstm::AttributeKind::kFloat) {
-      const float number = static_cast<float>(value);
-      std::memcpy(attributes + attribute.offset, &number, sizeof number);
-    } else {
-      if (value != std::floor(value)) return Status::kBadAttribute;
-      const int32_t number = static_cast<int32_t>(value);
-      std::memcpy(attributes + attribute.offset, &number, sizeof number);
-    }
-  }
-  return Status::kOk;
-}
 
 void run_in_pool(void* pool, void (*task)(void*, int64_t), void* context, int64_t count) {
   static_cast<xlstm_pool*>(pool)->pool.run(task, context, count);
@@ -83,7 +51,7 @@ void xlstm_pool_destroy(xlstm_pool* pool) { delete pool; }
 int32_t xlstm_cpu_workspace_size(const xlstm_call* call, int32_t threads, size_t* bytes) {
   if (call == nullptr || bytes == nullptr) return code(Status::kNullPointer);
   if (threads < 1 || threads > kMostThreads) return code(Status::kBadSize);
-  const xlstm::Problem problem = problem_of(*call);
+  const xlstm::Problem problem = xlstm::problem_of(*call);
   const Status status = xlstm::check_problem(problem);
   if (status == Status::kOk) *bytes = xlstm::cpu::workspace_size(problem, threads);
   return code(status);
@@ -91,7 +59,7 @@ int32_t xlstm_cpu_workspace_size(const xlstm_call* call, int32_t threads, size_t
 
 int32_t xlstm_cpu_packed_size(const xlstm_call* call, size_t* bytes) {
   if (call == nullptr || bytes == nullptr) return code(Status::kNullPointer);
-  const xlstm::Problem problem = problem_of(*call);
+  const xlstm::Problem problem = xlstm::problem_of(*call);
   const Status status = xlstm::check_problem(problem);
   if (status == Status::kOk) *bytes = xlstm::cpu::packed_size(problem);
   return code(status);
@@ -99,7 +67,7 @@ int32_t xlstm_cpu_packed_size(const xlstm_call* call, size_t* bytes) {
 
 int32_t xlstm_cpu_pack(const xlstm_call* call, void* packed) {
   if (call == nullptr || packed == nullptr) return code(Status::kNullPointer);
-  const xlstm::Problem problem = problem_of(*call);
+  const xlstm::Problem problem = xlstm::problem_of(*call);
   if (const Status status = xlstm::check_problem(problem); status != Status::kOk) {
     return code(status);
   }
@@ -110,26 +78,13 @@ int32_t xlstm_cpu_pack(const xlstm_call* call, void* packed) {
 
 int32_t xlstm_cpu_run(const xlstm_call* call, xlstm_pool* pool) {
   if (call == nullptr) return code(Status::kNullPointer);
-  xlstm::Call inner{};
-  inner.problem = problem_of(*call);
-  const xlstm::OpSchema* schema = xlstm::find_schema(inner.problem.op);
-  if (schema == nullptr) return code(Status::kBadOp);
-  alignas(8) char attributes[kAttributeBytes];
-  if (const Status status = fill_attributes(*call, *schema, attributes); status != Status::kOk) {
-    return code(status);
-  }
-  std::memcpy(inner.inputs, call->inputs, sizeof inner.inputs);
-  std::memcpy(inner.outputs, call->outputs, sizeof inner.outputs);
-  inner.lengths_size = call->lengths_size;
-  inner.attributes = attributes;
-  inner.packed = call->packed;
-  inner.workspace = call->workspace;
-  inner.workspace_size = call->workspace_size;
+  xlstm::UnpackedCall unpacked;
+  if (const Status status = unpacked.unpack(*call); status != Status::kOk) return code(status);
   xlstm::cpu::Parallel parallel;
   if (pool != nullptr) {
     parallel.threads = pool->pool.threads();
     parallel.pool = pool;
     parallel.run = run_in_pool;
   }
-  return code(xlstm::cpu::run(inner, parallel));
+  return code(xlstm::cpu::run(unpacked.call, parallel));
 }

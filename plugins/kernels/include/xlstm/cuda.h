@@ -12,7 +12,8 @@ size_t workspace_size(const Problem& problem);
 
 // Queue the operator on `stream` (a cudaStream_t; null is the default stream) and return. Operands,
 // lengths and workspace are device memory, attributes host memory. Allocates nothing, waits for
-// nothing, and can be captured into a CUDA graph; state outputs may be their inputs.
+// nothing, and can be captured into a CUDA graph (launch once before: CUDA may load a kernel when it
+// is first asked for); state outputs may be their inputs.
 Status launch(const Call& call, void* stream);
 
 }  // namespace xlstm::cuda
