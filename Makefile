@@ -23,6 +23,7 @@ CUDA_SETTINGS := $(if $(NVCC),$(define)XLSTM_CUDA=ON $(define)XLSTM_TRT=ON \
 LIBRARY := xlstm_export/lib/libxlstm_ort.so
 SOURCES := CMakeLists.txt pyproject.toml xlstm_export/__init__.py \
   $(shell find plugins xlstm_export/ops -type f -not -name '*.pyc')
+comma := ,
 empty :=
 space := $(empty) $(empty)
 
@@ -35,7 +36,7 @@ $(BIN)/python:
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python $(LIBRARY)
 	$(BIN)/pip install $(PIP_FLAGS) $(TORCH)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,test]'
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,test$(if $(NVCC),$(comma)rtx)]'
 	touch $@
 
 # Build isolation brings cmake and ninja where the machine has none; build/native stays, so that a

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job on the shipped checkpoints: inspect, export, validate, run. Called by `make demo`.
+# The main job on the shipped checkpoints: inspect, export, validate, build an engine, run. Called by
+# `make demo`.
 set -euo pipefail
 bin=${BIN:?folder of the xlstm-export command}
 out=${OUT:-out}
@@ -11,6 +12,12 @@ for model in char_lm parity; do
   step inspect "$here/$model"
   step export "$here/$model" -o "$out/$model" --overwrite
   step validate "$out/$model" --reference "$here/$model"
+  if "$bin/python" -c 'import sys, importlib.util as u, xlstm_export.native as n
+sys.exit(not (n.trt_library_path() and u.find_spec("tensorrt_rtx")))'; then
+    step build "$out/$model" --backend tensorrt_rtx --compute-capability 8.9
+  else
+    printf '\nno engine: it takes nvcc for the plugin library, and pip install .[rtx]\n'
+  fi
 done
 step run "$out/char_lm" --prompt "The Rays of Light " --max-new-tokens 200 --temperature 0.7 --seed 1
 printf '\nparity of 1 0 1 1 0 1 (ids are bits; the model answers 0 or 1 after each):\n'
