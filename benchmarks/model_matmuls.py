@@ -12,7 +12,7 @@ Weights are constant initialisers and so prepacked, as in the model; outputs go 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,8 +85,19 @@ def shapes_alone(matmuls: MatMuls, steps: int, threads: int) -> list[Contender]:
         weight = random.standard_normal((k, n)).astype(np.float32)
         run = ort_matmul(x, weight, threads)
         name = f"MatMul alone [{steps},{k}]x[{k},{n}], {count} in the model"
-        result.append(Contender(name, run, work=2.0 * steps * k * n))
+        work = 2.0 * steps * k * n
+        result.append(Contender(name, _repeated(run, count), work=work, repeats=count))
     return result
+
+
+def _repeated(run: Callable[[], object], count: int) -> Callable[[], None]:
+    """``count`` runs on end, as in the model: one alone would mostly wake the threads."""
+
+    def runs() -> None:
+        for _ in range(count):
+            run()
+
+    return runs
 
 
 def all_alone(matmuls: MatMuls, steps: int, timings: Sequence[Timing]) -> Timing:

@@ -13,6 +13,7 @@ from xlstm_export import __version__, native
 from xlstm_export.environment import Finding, diagnose, versions
 
 NATIVE = "run: native CPU kernels"
+PLUGINS = "build: TensorRT plugins"
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **installed: str) -> None:
@@ -79,7 +80,8 @@ def test_native_kernels_that_do_not_fit(package: Path) -> None:
 
 def test_nothing_installed_has_a_cure_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
-    missing = [f for f in diagnose() if not f.ok and f.what != NATIVE]
+    built = (NATIVE, PLUGINS)
+    missing = [f for f in diagnose() if not f.ok and f.what not in built]
     assert len(missing) >= 6
     assert all(f.cure.startswith("pip install") for f in missing)
     assert finding("run: ONNX Runtime").cure == "pip install 'xlstm-export[cpu]'"
@@ -106,3 +108,12 @@ def test_either_runtime_will_do(monkeypatch: pytest.MonkeyPatch, package: str) -
 def test_findings_that_are_well_need_no_cure() -> None:
     assert all(bool(f.cure) != f.ok for f in diagnose())
     assert finding("xlstm-export").found.startswith(__version__)
+
+
+def test_plugins_are_there_or_have_a_cure(package: Path) -> None:
+    found = finding(PLUGINS)
+    assert not found.ok
+    assert "make wheel" in found.cure
+    (package / "lib").mkdir()
+    (package / "lib" / "libxlstm_trt.so").touch()
+    assert finding(PLUGINS).found == str(package / "lib" / "libxlstm_trt.so")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from xlstm_export import __version__
 from xlstm_export.errors import BackendUnavailableError
-from xlstm_export.native import load_ort_library
+from xlstm_export.native import load_ort_library, trt_library_path
 
 _REPORTED = (
     "numpy", "onnx", "onnx-ir", "onnxruntime", "torch", "xlstm", "mlstm_kernels", "transformers",
@@ -51,6 +51,10 @@ def diagnose() -> list[Finding]:
         _package("validate hf", "transformers", "validate"),
         _package("run: text in and out", "tokenizers", "cpu"),
         _package("download org/name sources", "huggingface_hub", "hub"),
+        _plugins(),
+        _package("build: TensorRT-RTX engines", "tensorrt_rtx", "rtx"),
+        _package("build: TensorRT engines", "tensorrt", "tensorrt"),
+        _package("run engines", "cuda-python", "rtx"),
     ]
 
 
@@ -78,6 +82,18 @@ def _native_kernels() -> Finding:
     if library is not None:
         return Finding(what, True, f"{library}, {library.path}")
     return Finding(what, False, "not built: function bodies run instead, slower", _how_to_build())
+
+
+def _plugins() -> Finding:
+    what = "build: TensorRT plugins"
+    try:
+        path = trt_library_path()
+    except BackendUnavailableError as error:
+        return Finding(what, False, str(error), "make wheel in a checkout, with nvcc")
+    if path is not None:
+        return Finding(what, True, str(path))
+    nvcc = "" if shutil.which("nvcc") else "install CUDA 12.4 or later (nvcc), then "
+    return Finding(what, False, "not built", f"{nvcc}make wheel in a checkout")
 
 
 def _how_to_build() -> str:

@@ -9,8 +9,8 @@
 
 #include <onnxruntime_c_api.h>
 
-#include "sizes.h"
 #include "xlstm/cpu.h"
+#include "xlstm/sizes.h"
 
 namespace xlstm::ort {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../ort/sizes.h"
+#include "xlstm/sizes.h"
 
 namespace xlstm::trt {
 namespace {
@@ -121,7 +121,7 @@ std::string output_shapes(const OpSchema& schema, const nvinfer1::DimsExprs* inp
 
 std::string read_sizes(const OpSchema& schema, const nvinfer1::Dims* const* inputs,
                        Problem* problem, int64_t* lengths_size) {
-  ort::Sizes sizes(schema);
+  Sizes sizes(schema);
   for (int i = 0; i < schema.input_count; ++i) {
     const nvinfer1::Dims& dims = *inputs[i];
     int64_t values[kMaxRank];

@@ -77,7 +77,10 @@ def build_objects(folder: Path) -> Path:
 def build_on_emulator(folder: Path, kernels: Path) -> Path:
     """The plugin library over the kernels in the library ``kernels``, the CUDA emulator's."""
     library, plugins = folder / PLUGINS, ROOT / "plugins"
-    sources = [*sorted((plugins / "trt").glob("*.cpp")), plugins / "ort" / "sizes.cpp"]
+    sources = [
+        *sorted((plugins / "trt").glob("*.cpp")),
+        plugins / "kernels" / "shared" / "sizes.cpp",
+    ]
     includes = [f"-I{plugins / 'kernels' / 'include'}", f"-I{kernels.parent / 'generated'}"]
     defines = [f'-DXLSTM_VERSION="{__version__}"', "-shared", "-fPIC", "-fvisibility=hidden"]
     _compile(library, *defines, *includes, *sources, kernels, f"-Wl,-rpath,{kernels.parent}")

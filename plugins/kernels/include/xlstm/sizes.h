@@ -7,7 +7,7 @@
 
 #include "xlstm/call.h"
 
-namespace xlstm::ort {
+namespace xlstm {
 
 // Finds the letters' sizes from one operand after another. -1 is unknown, in shapes as in sizes.
 class Sizes {
@@ -34,4 +34,4 @@ class Sizes {
   int64_t lengths_ = -1;
 };
 
-}  // namespace xlstm::ort
+}  // namespace xlstm

@@ -1,8 +1,8 @@
-#include "sizes.h"
+#include "xlstm/sizes.h"
 
 #include <algorithm>
 
-namespace xlstm::ort {
+namespace xlstm {
 namespace {
 
 std::string shape_text(const int64_t* dims, size_t rank) {
@@ -74,4 +74,4 @@ std::string Sizes::text() const {
   return text;
 }
 
-}  // namespace xlstm::ort
+}  // namespace xlstm
