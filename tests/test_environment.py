@@ -48,9 +48,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("package")
-@pytest.mark.parametrize("programs", [set(), {"g++"}, {"c++", "apt-get"}], ids=str)
+@pytest.mark.parametrize("programs", [(), ("g++",), ("c++", "apt-get")], ids=str)
 def test_native_kernels_that_are_not_built(
-    monkeypatch: pytest.MonkeyPatch, programs: set[str]
+    monkeypatch: pytest.MonkeyPatch, programs: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
     found = finding(NATIVE)
