@@ -17,6 +17,8 @@ OUT := out
 ORT_HEADERS := $(CURDIR)/build/onnxruntime-headers
 TRT_HEADERS := $(CURDIR)/build/tensorrt-headers
 NVCC := $(or $(CUDACXX),$(shell command -v nvcc))
+# cu12 or cu13, in the wheel's version
+CUDA_TAG := $(if $(NVCC),cu$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p'))
 define := --config-settings=cmake.define.
 CUDA_SETTINGS := $(if $(NVCC),$(define)XLSTM_CUDA=ON $(define)XLSTM_TRT=ON \
   $(define)XLSTM_TRT_INCLUDE=$(abspath $(or $(XLSTM_TRT_INCLUDE),$(TRT_HEADERS))))
@@ -37,6 +39,7 @@ $(BIN)/python:
 $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python $(LIBRARY)
 	$(BIN)/pip install $(PIP_FLAGS) $(TORCH)
 	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,test$(if $(NVCC),$(comma)rtx)]'
+	$(if $(NVCC),$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt tensorrt-lean-$(CUDA_TAG))
 	touch $@
 
 # Build isolation brings cmake and ninja where the machine has none; build/native stays, so that a
@@ -48,7 +51,7 @@ wheel: | $(BIN)/python
 	$(if $(NVCC),$(if $(XLSTM_TRT_INCLUDE),,PYTHON=$(BIN)/python sh \
 	  plugins/fetch_tensorrt_headers.sh $(TRT_HEADERS)),@echo "No nvcc: without CUDA and TensorRT")
 	rm -rf build/unpacked dist/xlstm_export-*.whl
-	$(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
+	XLSTM_CUDA_TAG=$(CUDA_TAG) $(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
 	  --config-settings=wheel.cmake=true $(define)XLSTM_ORT=ON \
 	  $(define)XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(ORT_HEADERS))) $(CUDA_SETTINGS)
 	$(BIN)/python -m zipfile -e dist/xlstm_export-*.whl build/unpacked

@@ -96,3 +96,16 @@ def test_the_libraries_are_stripped_and_need_no_framework() -> None:
         assert b".symtab" not in content
         assert b".debug_info" not in content
         assert b"libonnxruntime" not in content
+
+
+def test_the_version_names_the_cuda_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "plugins"))
+    from package_version import dynamic_metadata
+
+    monkeypatch.delenv("XLSTM_CUDA_TAG", raising=False)
+    assert dynamic_metadata("version") == __version__
+    monkeypatch.setenv("XLSTM_CUDA_TAG", "cu13")
+    assert dynamic_metadata("version") == f"{__version__}+cu13"
+    monkeypatch.setenv("XLSTM_CUDA_TAG", "cuda")
+    with pytest.raises(ValueError, match="cu12, cu13"):
+        dynamic_metadata("version")

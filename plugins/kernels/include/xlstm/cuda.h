@@ -11,9 +11,9 @@ namespace xlstm::cuda {
 size_t workspace_size(const Problem& problem);
 
 // Queue the operator on `stream` (a cudaStream_t; null is the default stream) and return. Operands,
-// lengths and workspace are device memory, attributes host memory. Allocates nothing, waits for
-// nothing, and can be captured into a CUDA graph (launch once before: CUDA may load a kernel when it
-// is first asked for); state outputs may be their inputs.
+// lengths and workspace are device memory, attributes host memory. Allocates nothing and waits for
+// nothing; state outputs may be their inputs. Can be captured into a CUDA graph: launch once
+// before, since CUDA may load a kernel when it is first asked for.
 Status launch(const Call& call, void* stream);
 
 }  // namespace xlstm::cuda
