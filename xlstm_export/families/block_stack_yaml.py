@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dacite
-import yaml
 
 from xlstm_export.errors import CheckpointError
+from xlstm_export.families.yaml_file import load_yaml
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def read_yaml(path: Path, kind: type[T], section: str, ignored: Collection[str])
     left out at every level. Raises CheckpointError naming the field that is unknown, of the
     wrong type, or refers to nothing.
     """
-    document = _load(path)
+    document = load_yaml(path)
     try:
         fields = _resolve(document.get(section, document), document, ignored)
         if not isinstance(fields, dict):
@@ -35,19 +35,6 @@ def read_yaml(path: Path, kind: type[T], section: str, ignored: Collection[str])
         raise CheckpointError(f"{path}: a field contains itself") from error
     except (dacite.DaciteError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: not a readable YAML file ({reason})") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: holds no fields")
-    return document
 
 
 def _resolve(

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from xlstm_export.errors import BackendUnavailableError, CheckpointError
 from xlstm_export.families.large_blocks import LargeLayout, read_model
@@ -20,6 +17,7 @@ from xlstm_export.families.large_fields import (
 from xlstm_export.families.source import Checkpoint, Oracle, Source
 from xlstm_export.families.storage import read_weight_files
 from xlstm_export.families.tensor_table import TensorTable
+from xlstm_export.families.yaml_file import load_yaml
 
 _REQUIRED = ("embedding_dim", "num_heads", "num_blocks", "vocab_size")
 
@@ -52,7 +50,7 @@ def detect(source: Source) -> bool:
     path = config_file(source, "config.yaml")
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         return False
-    names = _read_yaml(path).keys()
+    names = load_yaml(path).keys()
     return not _BLOCK_STACK_FIELDS & names and bool(_TELLTALE_FIELDS & names)
 
 
@@ -95,23 +93,12 @@ def oracle(source: Source, rounding: Mapping[str, str]) -> Oracle:
     return build(spec, fields.use_bias, tensors, rounding)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+def _read_fields(path: Path) -> _YamlFields:
+    if not path.is_file():
         raise CheckpointError(
             f"{path}: no such configuration; an xLSTMLarge folder has config.yaml"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: not a readable YAML file ({reason})") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: holds no fields")
-    return {str(name): value for name, value in values.items()}
-
-
-def _read_fields(path: Path) -> _YamlFields:
-    values = _read_yaml(path)
+        )
+    values = load_yaml(path)
     refuse_qk_norm(values, path)
     fields = parse_fields(_YamlFields, values, path, strict=True)
     missing = [name for name in _REQUIRED if getattr(fields, name) is None]
