@@ -1,0 +1,239 @@
+"""Each operator's CUDA kernel against upstream's kernels, torch and what the GPU reaches.
+
+python -m benchmarks.gpu.bench_ops [mlstm_step] [mlstm] [slstm] [conv] [--quick] [--only TEXT]
+                                   [--seconds S] [--json FILE]
+
+All contenders of a table take turns in this one process, on one stream, on the same inputs, and
+their outputs and states are compared with float64 before anything is timed. Needs an NVIDIA GPU,
+libxlstm_cuda_c.so, numpy, ml_dtypes and torch; every other package is a peer where it is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from benchmarks.gpu.device import Timer, clocks_now, device_facts
+from benchmarks.gpu.measure import OWN, Effort, Maker, Side, Table, lines_of, measure
+from benchmarks.gpu.own import GRAPH, STREAM, copy_makers, own_makers
+from benchmarks.gpu.workloads import Arrays, Workload, workloads
+from tests.gpu.driver import Stream
+from tests.gpu.kernels import why_not
+
+PACKAGES = ("numpy", "torch", "triton", "mlstm_kernels", "xlstm", "flashrnn")
+PARTS = ("mlstm_step", "mlstm", "slstm", "conv")
+SECONDS, QUICK_SECONDS = 330, 45
+COMPILE_SECONDS = 60
+"""A peer that compiles for each shape may take so long; then it is left out."""
+MATMUL_SIZE = 4096
+
+
+@dataclass
+class Bench:
+    """What workloads share. ``device`` is torch's; None: torch has none, for ``reason``."""
+
+    stream: Stream
+    timer: Timer
+    effort: Effort
+    deadline: float
+    device: str | None
+    reason: str = ""
+    compiles: bool = True
+
+    def table(self, workload: Workload, tx: str) -> Table:
+        """Every contender of one workload in one type, measured."""
+        from benchmarks.gpu.place import Place
+
+        arrays = workload.arrays(tx)
+        exact = Place(self.device or "cpu", self.stream).exact(workload, arrays)
+        makers = own_makers(workload, arrays, tx, self.stream)
+        if self.device:
+            makers += self._peers(workload, arrays, tx, Place(self.device, self.stream))
+        else:
+            makers.append(Maker("torch and upstream", STREAM, partial(_fail, self.reason)))
+        makers += copy_makers(workload, tx, self.stream)
+        counts_flop = workload.flop is not None
+        rows = measure(
+            [self._within_time(maker) for maker in makers], exact, tx, self.timer, self.effort,
+            workload.flop or float(workload.nbytes(tx)),
+        )  # fmt: skip
+        if self.device:
+            Place(self.device, self.stream).release()
+        unit = "FLOP" if counts_flop else "B"
+        return Table(workload.title, tx, workload.case.size["T"], unit, rows)
+
+    def _peers(self, workload: Workload, arrays: Arrays, tx: str, place: Any) -> list[Maker]:
+        from benchmarks.gpu.peers import Peer, peers
+
+        tensors = place.tensors(arrays)
+
+        def eager(peer: Peer) -> Side:
+            with place.current(), time_limit(COMPILE_SECONDS if peer.compiles else 0):
+                function = peer.build(tensors)
+                side = place.eager(function, workload)
+                side.queue()
+                return side
+
+        def graph(peer: Peer) -> Side:
+            with place.current():
+                functions = [
+                    peer.build({name: x.clone() for name, x in tensors.items()})
+                    for _ in range(workload.layers(tx))
+                ]
+            return place.graph(functions, workload)
+
+        makers = []
+        for peer in peers(workload, tx, place.device):
+            if peer.compiles and not (self.compiles and workload.compiled):
+                continue
+            makers.append(Maker(peer.name, STREAM, partial(eager, peer)))
+            if workload.is_step and peer.graph:
+                makers.append(Maker(peer.name, GRAPH, partial(graph, peer)))
+        if workload.flop is not None:
+            name = f"limit: torch.matmul, {MATMUL_SIZE} cubed"
+            makers.append(Maker(name, STREAM, lambda: place.matmul(tx, MATMUL_SIZE)))
+        return makers
+
+    def _within_time(self, maker: Maker) -> Maker:
+        def build() -> Side:
+            if time.monotonic() > self.deadline:
+                raise TimeoutError("the time of the whole run is up: --seconds")
+            return maker.build()
+
+        return dataclasses.replace(maker, build=build)
+
+
+def _fail(reason: str) -> Side:
+    raise RuntimeError(reason)
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    """TimeoutError in the body after ``seconds``; 0 means no limit. Main thread only."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"not ready after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def run(
+    chosen: Sequence[tuple[Workload, str]], bench: Bench, report: Callable[[Table], None]
+) -> list[Table]:
+    """A table for each workload and type; stops where the time is up."""
+    tables = []
+    for number, (workload, tx) in enumerate(chosen):
+        if time.monotonic() > bench.deadline:
+            print(f"time is up: {len(chosen) - number} tables are not measured", file=sys.stderr)
+            break
+        tables.append(bench.table(workload, tx))
+        report(tables[-1])
+    return tables
+
+
+def choose(parts: Sequence[str], only: str, quick: bool) -> list[tuple[Workload, str]]:
+    """Workloads and types in the order they are measured; quick: few, in one type each."""
+    return [
+        (workload, tx)
+        for workload in workloads()
+        if workload.part in parts and (workload.quick or not quick)
+        for tx in (("bfloat16",) if quick else workload.dtypes)
+        if only in f"{workload.title}, {tx}"
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge the numbers."""
+    return {**device_facts(), "clocks": clocks_now(), "system": platform.platform(),
+            "packages": {name: _version(name) for name in PACKAGES}}  # fmt: skip
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def own_failures(tables: Sequence[Table]) -> list[str]:
+    """Where our kernel did not run or was wrong."""
+    return [
+        f"{table.title}, {table.dtype}, {row.mode}: {row.reason}"
+        for table in tables
+        for row in table.rows
+        if row.name == OWN and row.reason
+    ]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], prog="python -m benchmarks.gpu.bench_ops"
+    )
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default all")
+    parser.add_argument("--quick", action="store_true", help="few sizes, bfloat16, few turns")
+    parser.add_argument("--only", default="", metavar="TEXT", help='as in "B=1, T=1, float32"')
+    parser.add_argument("--seconds", type=int, help=f"for all; default {SECONDS}, quick "
+                        f"{QUICK_SECONDS}")  # fmt: skip
+    parser.add_argument("--json", type=Path, help="file to write everything to")
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def main() -> None:
+    """Measure, print each table as it is done; exit 1 where nothing can run or ours is wrong."""
+    arguments = _arguments()
+    began = time.monotonic()
+    if reason := why_not():
+        sys.exit(f"nothing to measure: {reason}")
+    try:
+        from benchmarks.gpu.place import cuda_reason
+    except ModuleNotFoundError as error:
+        sys.exit(f"nothing to compare with: {error}: install torch")
+    chosen = choose(arguments.parts or PARTS, arguments.only, arguments.quick)
+    if not chosen:
+        sys.exit("nothing to measure: --only and the parts leave no size")
+    facts, reason = machine(), cuda_reason()
+    for name, value in facts.items():
+        print(f"{name}: {value}")
+    stream = Stream()
+    limit = arguments.seconds or (QUICK_SECONDS if arguments.quick else SECONDS)
+    effort = Effort(turns=3, seconds=0.05) if arguments.quick else Effort()
+    bench = Bench(
+        stream, Timer(stream), effort, began + limit, None if reason else "cuda", reason or "",
+        compiles=not arguments.quick,
+    )  # fmt: skip
+    tables = run(chosen, bench, lambda table: print("\n".join(lines_of(table)), flush=True))
+    facts["clocks_after"] = clocks_now()
+    print(f"clocks after: {facts['clocks_after']}; {time.monotonic() - began:.0f} s in all")
+    if arguments.json:
+        content = {"machine": facts, "tables": [dataclasses.asdict(table) for table in tables]}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    failures = own_failures(tables)
+    if failures:
+        sys.exit("our kernels failed:\n" + "\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()
