@@ -38,7 +38,6 @@ PARTS = ("mlstm_step", "mlstm", "slstm", "conv")
 SECONDS, QUICK_SECONDS = 330, 45
 COMPILE_SECONDS = 60
 """A peer that compiles for each shape may take so long; then it is left out."""
-MATMUL_SIZE = 4096
 
 
 @dataclass
@@ -52,6 +51,7 @@ class Bench:
     device: str | None
     reason: str = ""
     compiles: bool = True
+    matmul_size: int = 4096
 
     def table(self, workload: Workload, tx: str) -> Table:
         """Every contender of one workload in one type, measured."""
@@ -103,8 +103,8 @@ class Bench:
             if workload.is_step and peer.graph:
                 makers.append(Maker(peer.name, GRAPH, partial(graph, peer)))
         if workload.flop is not None:
-            name = f"limit: torch.matmul, {MATMUL_SIZE} cubed"
-            makers.append(Maker(name, STREAM, lambda: place.matmul(tx, MATMUL_SIZE)))
+            name = f"limit: torch.matmul, {self.matmul_size} cubed"
+            makers.append(Maker(name, STREAM, lambda: place.matmul(tx, self.matmul_size)))
         return makers
 
     def _within_time(self, maker: Maker) -> Maker:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.gpu.driver import DeviceBuffer, Graph, Stream, driver
+from tests.gpu.driver import DeviceBuffer, Stream, driver
 
 Queue = Callable[[], object]
 """Queues the work of one call on the stream all contenders share."""
@@ -81,12 +81,18 @@ class Copy:
         )  # fmt: skip
 
 
-def captured(queues: list[Queue], stream: Stream) -> tuple[Graph, Queue]:
-    """A graph of all ``queues`` in order, and how to queue it. Each must have run before."""
-    with stream.capture() as graph:
-        for queue in queues:
-            queue()
-    return graph, lambda: graph.launch(stream)
+class Replay:
+    """A graph of all ``queues`` in order; it keeps them and so their memory. Each has run before."""
+
+    def __init__(self, queues: Sequence[Queue], stream: Stream) -> None:
+        self._queues, self._stream = queues, stream
+        with stream.capture() as self.graph:
+            for queue in queues:
+                queue()
+
+    def __call__(self) -> None:
+        """Queue it."""
+        self.graph.launch(self._stream)
 
 
 def attribute(name: str) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.gpu.device import Copy, captured
-from benchmarks.gpu.measure import OWN, Maker, Queue, Side
+from benchmarks.gpu.device import Copy, Replay
+from benchmarks.gpu.measure import OWN, Maker, Side
 from benchmarks.gpu.workloads import Arrays, Workload
-from tests.cases import Array
-from tests.gpu.driver import Graph, Stream
+from tests.gpu.driver import Stream
 from tests.gpu.kernels import DeviceRun
 
 STREAM, GRAPH = "stream", "graph"
@@ -46,21 +45,13 @@ def _own_graph(workload: Workload, arrays: Arrays, tx: str, stream: Stream) -> S
     for run in runs:
         for buffer in run.outputs.values():
             buffer.poison()
-    replay = _graph([run.launch for run in runs], stream)
-
-    def results() -> dict[str, Array]:
-        return runs[-1].results()
-
-    return Side(replay, results, repeats=len(runs))
+    replay = Replay([run.launch for run in runs], stream)
+    assert replay.graph.nodes() >= len(runs)
+    return Side(replay, runs[-1].results, repeats=len(runs))
 
 
 def _copy_graph(nbytes: int, layers: int, stream: Stream) -> Side:
-    copies: list[Queue] = [Copy(nbytes, stream) for _ in range(layers)]
-    return Side(_graph(copies, stream), repeats=layers, work=float(nbytes))
-
-
-def _graph(queues: list[Queue], stream: Stream) -> Queue:
-    graph: Graph
-    graph, replay = captured(queues, stream)
-    assert graph.nodes() >= len(queues)
-    return replay
+    copies = [Copy(nbytes, stream) for _ in range(layers)]
+    for copy in copies:
+        copy()
+    return Side(Replay(copies, stream), repeats=layers, work=float(nbytes))
