@@ -24,7 +24,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.device import Timer, clocks_now, device_facts
 from benchmarks.gpu.measure import OWN, Effort, Maker, Side, Table, lines_of, measure
@@ -33,11 +33,16 @@ from benchmarks.gpu.workloads import Arrays, Workload, workloads
 from tests.gpu.driver import Stream
 from tests.gpu.kernels import why_not
 
+if TYPE_CHECKING:
+    from benchmarks.gpu.place import Place
+
 PACKAGES = ("numpy", "torch", "triton", "mlstm_kernels", "xlstm", "flashrnn")
 PARTS = ("mlstm_step", "mlstm", "slstm", "conv")
 SECONDS, QUICK_SECONDS = 330, 45
 COMPILE_SECONDS = 60
 """A peer that compiles for each shape may take so long; then it is left out."""
+COPIES = 12
+"""About how often a workload's operands are in memory, contenders and temporaries together."""
 
 
 @dataclass
@@ -58,30 +63,27 @@ class Bench:
         from benchmarks.gpu.place import Place
 
         arrays = workload.arrays(tx)
-        exact = Place(self.device or "cpu", self.stream).exact(workload, arrays)
+        place = Place(self.device or "cpu", self.stream)
+        exact = place.exact(workload, arrays)
         makers = own_makers(workload, arrays, tx, self.stream)
         if self.device:
-            makers += self._peers(workload, arrays, tx, Place(self.device, self.stream))
+            makers += map(self._within_time, self._peers(workload, arrays, tx, place))
         else:
             makers.append(Maker("torch and upstream", STREAM, partial(_fail, self.reason)))
         makers += copy_makers(workload, tx, self.stream)
-        counts_flop = workload.flop is not None
-        rows = measure(
-            [self._within_time(maker) for maker in makers], exact, tx, self.timer, self.effort,
-            workload.flop or float(workload.nbytes(tx)),
-        )  # fmt: skip
-        if self.device:
-            Place(self.device, self.stream).release()
-        unit = "FLOP" if counts_flop else "B"
+        work = workload.flop or float(workload.nbytes(tx))
+        rows = measure(makers, exact, tx, self.timer, self.effort, work)
+        unit = "FLOP" if workload.flop else "B"
         return Table(workload.title, tx, workload.case.size["T"], unit, rows)
 
-    def _peers(self, workload: Workload, arrays: Arrays, tx: str, place: Any) -> list[Maker]:
+    def _peers(self, workload: Workload, arrays: Arrays, tx: str, place: Place) -> list[Maker]:
         from benchmarks.gpu.peers import Peer, peers
 
         tensors = place.tensors(arrays)
 
         def eager(peer: Peer) -> Side:
-            with place.current(), time_limit(COMPILE_SECONDS if peer.compiles else 0):
+            left = int(min(COMPILE_SECONDS, self.deadline - time.monotonic() + 1))
+            with place.current(), time_limit(left if peer.compiles else 0):
                 function = peer.build(tensors)
                 side = place.eager(function, workload)
                 side.queue()
@@ -128,11 +130,11 @@ def time_limit(seconds: int) -> Iterator[None]:
         raise TimeoutError(f"not ready after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.alarm(seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again where the body swallows the error
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
@@ -140,24 +142,30 @@ def run(
     chosen: Sequence[tuple[Workload, str]], bench: Bench, report: Callable[[Table], None]
 ) -> list[Table]:
     """A table for each workload and type; stops where the time is up."""
+    from benchmarks.gpu.place import release
+
     tables = []
     for number, (workload, tx) in enumerate(chosen):
         if time.monotonic() > bench.deadline:
             print(f"time is up: {len(chosen) - number} tables are not measured", file=sys.stderr)
             break
         tables.append(bench.table(workload, tx))
+        release(bench.device)
         report(tables[-1])
     return tables
 
 
-def choose(parts: Sequence[str], only: str, quick: bool) -> list[tuple[Workload, str]]:
-    """Workloads and types in the order they are measured; quick: few, in one type each."""
+def choose(parts: Sequence[str], only: str, quick: bool, memory: int) -> list[tuple[Workload, str]]:
+    """Workloads and types in the order they are measured; quick: few, in one type each.
+
+    What ``memory`` bytes do not hold for all contenders at once is left out.
+    """
     return [
         (workload, tx)
         for workload in workloads()
         if workload.part in parts and (workload.quick or not quick)
         for tx in (("bfloat16",) if quick else workload.dtypes)
-        if only in f"{workload.title}, {tx}"
+        if only in f"{workload.title}, {tx}" and COPIES * workload.nbytes(tx) <= memory
     ]
 
 
@@ -211,10 +219,11 @@ def main() -> None:
         from benchmarks.gpu.place import cuda_reason
     except ModuleNotFoundError as error:
         sys.exit(f"nothing to compare with: {error}: install torch")
-    chosen = choose(arguments.parts or PARTS, arguments.only, arguments.quick)
-    if not chosen:
-        sys.exit("nothing to measure: --only and the parts leave no size")
     facts, reason = machine(), cuda_reason()
+    memory = facts["memory_bytes"]
+    chosen = choose(arguments.parts or PARTS, arguments.only, arguments.quick, memory)
+    if not chosen:
+        sys.exit("nothing to measure: --only, the parts and the GPU's memory leave no size")
     for name, value in facts.items():
         print(f"{name}: {value}")
     stream = Stream()

@@ -53,9 +53,7 @@ class Timer:
         driver().call("cuEventRecord", self._stop, self.stream.handle)
         self.stream.wait()
         milliseconds = ctypes.c_float()
-        driver().call(
-            "cuEventElapsedTime", ctypes.byref(milliseconds), self._start, self._stop
-        )
+        driver().call("cuEventElapsedTime", ctypes.byref(milliseconds), self._start, self._stop)
         return milliseconds.value / 1e3
 
     def __del__(self) -> None:
@@ -82,7 +80,7 @@ class Copy:
 
 
 class Replay:
-    """A graph of all ``queues`` in order; it keeps them and so their memory. Each has run before."""
+    """A graph of ``queues`` in order, each run before; it keeps them and so their memory."""
 
     def __init__(self, queues: Sequence[Queue], stream: Stream) -> None:
         self._queues, self._stream = queues, stream
@@ -107,10 +105,13 @@ def attribute(name: str) -> int:
 
 def device_facts() -> dict[str, Any]:
     """Name, sizes and nominal clocks of the GPU."""
-    version = ctypes.c_int()
+    version, memory, device = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_int()
     driver().call("cuDriverGetVersion", ctypes.byref(version))
+    driver().call("cuDeviceGet", device, 0)
+    driver().call("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
     numbers = {name: attribute(name) for name in _ATTRIBUTES}
-    return {"gpu": driver().name(), "cuda_driver": version.value, **numbers}
+    return {"gpu": driver().name(), "memory_bytes": memory.value,
+            "cuda_driver": version.value, **numbers}  # fmt: skip
 
 
 def clocks_now() -> dict[str, str]:

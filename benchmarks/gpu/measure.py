@@ -166,7 +166,7 @@ def lines_of(table: Table) -> list[str]:
     """The table as text."""
     scale, unit = (1e12, "TFLOP/s") if table.unit == "FLOP" else (1e9, "GB/s")
     head = ("contender", "mode", "us", "us/step", "least..greatest", "ratio", unit, "difference")
-    body = []
+    body: list[tuple[str, ...]] = []
     for row in table.rows:
         if not row.seconds:
             body.append((row.name, row.mode, "none", row.reason))

@@ -25,9 +25,7 @@ def copy_makers(workload: Workload, tx: str, stream: Stream) -> list[Maker]:
     name = "limit: copy of the same bytes"
     makers = [Maker(name, STREAM, lambda: Side(Copy(nbytes, stream), work=float(nbytes)))]
     if workload.is_step:
-        makers.append(
-            Maker(name, GRAPH, lambda: _copy_graph(nbytes, workload.layers(tx), stream))
-        )
+        makers.append(Maker(name, GRAPH, lambda: _copy_graph(nbytes, workload.layers(tx), stream)))
     return makers
 
 
@@ -37,9 +35,7 @@ def _own(workload: Workload, arrays: Arrays, tx: str, stream: Stream) -> Side:
 
 
 def _own_graph(workload: Workload, arrays: Arrays, tx: str, stream: Stream) -> Side:
-    runs = [
-        DeviceRun(workload.case, arrays, tx, stream=stream) for _ in range(workload.layers(tx))
-    ]
+    runs = [DeviceRun(workload.case, arrays, tx, stream=stream) for _ in range(workload.layers(tx))]
     for run in runs:  # the runtime loads a kernel when it is first launched, not in a capture
         run.launch()
     for run in runs:

@@ -51,7 +51,7 @@ def peers(workload: Workload, dtype: str, device: str) -> list[Peer]:
         return [own, Peer("mlstm_kernels, xl_chunk padded", partial(_xl_chunk_padded, dtype))]
     return [
         own,
-        Peer("mlstm_kernels, native chunkwise", _native_chunkwise),
+        Peer(f"mlstm_kernels, native chunkwise{_wide(dtype)}", _native_chunkwise),
         Peer("mlstm_kernels, Triton xl_chunk 128",
              partial(_triton_chunkwise, "triton_xl_chunk", dtype, TRITON_CHUNK)),
         Peer("mlstm_kernels, Triton xl_chunk 256",
@@ -59,6 +59,10 @@ def peers(workload: Workload, dtype: str, device: str) -> list[Peer]:
         Peer("mlstm_kernels, Triton limit_chunk 64",
              partial(_triton_chunkwise, "triton_limit_chunk", dtype, NATIVE_CHUNK)),
     ]  # fmt: skip
+
+
+def _wide(dtype: str) -> str:
+    return "" if dtype == "float32" else " (in float32)"
 
 
 # --- mLSTM --------------------------------------------------------------------------------------
@@ -96,8 +100,10 @@ def _time_first(result: Any) -> list[Tensor]:
 
 
 def _native_chunkwise(x: Tensors) -> Function:
+    """In float32: with fp32 gates or states it refuses operands of another type."""
     from mlstm_kernels.torch.chunkwise.native.fw import mlstm_chunkwise
 
+    x = {name: tensor.float() for name, tensor in x.items() if name != "lengths"}
     given, initial = list(_heads_first(x).values()), list(_initial(x).values())
     return lambda: _time_first(
         mlstm_chunkwise(*given, *initial, return_last_states=True, chunk_size=NATIVE_CHUNK)
@@ -140,7 +146,7 @@ def _xl_chunk_padded(dtype: str, x: Tensors) -> Function:
 
 
 def _slstm_peers(workload: Workload, dtype: str) -> list[Peer]:
-    found = [Peer("xlstm, vanilla", _xlstm_vanilla)]
+    found = [Peer(f"xlstm, vanilla{_wide(dtype)}", _xlstm_vanilla)]
     cuda = Peer("xlstm, CUDA", partial(_xlstm_cuda, dtype), compiles=True, graph=False)
     backends = ["cuda_fused", "cuda"] if workload.case.size["H"] > 64 else ["triton_fused"]
     found += [cuda] if workload.case.size["H"] > 64 else []
@@ -168,26 +174,26 @@ def _xlstm_vanilla(x: Tensors) -> Function:
 
 def _from_states(every: Tensor, shape: torch.Size) -> list[Tensor]:
     """y_all and the last states, of [4, T+1, B, N H]."""
-    y_all = every[0, 1:].transpose(0, 1).unflatten(2, shape[1:])
+    y_all = every[0, 1:].transpose(0, 1).view(shape[0], -1, *shape[1:])
     return [y_all, *(state.view(shape) for state in every[:, -1])]
 
 
 def _xlstm_cuda(dtype: str, x: Tensors) -> Function:
     """The alternating kernel; its states have the activations' type."""
-    from xlstm.blocks.slstm.cell import sLSTMCell_cuda, sLSTMCellConfig
+    from xlstm.blocks.slstm.cell import sLSTMCellConfig, sLSTMCellFuncGenerator
 
     batch, heads, size = x["y"].shape
     config = sLSTMCellConfig(
         hidden_size=heads * size, num_heads=heads, batch_size=batch, dtype=dtype,
         enable_automatic_mixed_precision=False,
     )  # fmt: skip
-    cell: Any = sLSTMCell_cuda(config)
+    function: Any = sLSTMCellFuncGenerator(False, config)
     kind = getattr(torch, dtype)
     gates = x["gates"].permute(1, 0, 3, 2, 4).flatten(2).to(kind).contiguous()  # [T,B,N 4 H]
     states = torch.stack([x[name].flatten(1) for name in "ycnm"]).to(kind)
     R = x["R"].flatten(2).to(kind).contiguous()  # [N,H,4H]
     bias = x["b"].permute(1, 0, 2).flatten().float().contiguous()
-    return lambda: _from_states(cell.func.apply(False, gates, states, R, bias), x["y"].shape)
+    return lambda: _from_states(function.apply(False, gates, states, R, bias), x["y"].shape)
 
 
 def _flashrnn(backend: str, dtype: str, x: Tensors) -> Function:

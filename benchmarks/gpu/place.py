@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.measure import Queue, Side
+from benchmarks.gpu.device import Queue
+from benchmarks.gpu.measure import Side
 from benchmarks.gpu.workloads import Arrays, Workload
 from tests.cases import NUMPY_DTYPES, Array
 from tests.gpu.driver import Stream
@@ -101,12 +102,6 @@ class Place:
         names = [spec.name for spec in CATALOG[workload.case.op].outputs]
         return {name: r.cpu().numpy() for name, r in zip(names, results, strict=True)}
 
-    def release(self) -> None:
-        """Give back what torch keeps for later."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
-
     def _results(self, outputs: Sequence[Tensor], workload: Workload) -> dict[str, Array]:
         """The first and the last rows that are compared, in float64."""
         rows = workload.rows
@@ -135,6 +130,13 @@ def own_reference(workload: Workload, x: Mapping[str, Tensor], device: str) -> F
             return functions[op](**x, **attributes)
 
     return run
+
+
+def release(device: str | None) -> None:
+    """Give back what torch keeps for later: our kernels' memory is not torch's."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
 
 
 def cuda_reason() -> str | None:

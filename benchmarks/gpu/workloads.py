@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def _has_rows(spec: TensorSpec) -> bool:
     return spec.dims[0] == "B"
 
 
-def _dtype(spec: TensorSpec, tx: str) -> np.dtype[np.generic]:
+def _dtype(spec: TensorSpec, tx: str) -> np.dtype[Any]:
     if spec.type == "lengths":
         return np.dtype(np.int32)
     return NUMPY_DTYPES[tx if spec.type == "TX" else state_dtype(tx)]
