@@ -184,7 +184,10 @@ def lines_of(table: Table) -> list[str]:
     widths[0] = max([widths[0], *(len(line[0]) for line in body)])
     lines = [f"{table.title}, {table.dtype}"]
     for line in (head, *body):
-        cells = [cell.ljust(w) for cell, w in zip(line, widths, strict=False)]
+        cells = [
+            cell.ljust(w) if place < 2 else cell.rjust(w)
+            for place, (cell, w) in enumerate(zip(line, widths, strict=False))
+        ]
         lines.append("  " + "  ".join(cells).rstrip() if len(line) == len(head)
                      else "  " + "  ".join(cells[:3]) + "  " + line[3])  # fmt: skip
     return lines

@@ -102,9 +102,8 @@ def _has_rows(spec: TensorSpec) -> bool:
 
 
 def _dtype(spec: TensorSpec, tx: str) -> np.dtype[Any]:
-    if spec.type == "lengths":
-        return np.dtype(np.int32)
-    return NUMPY_DTYPES[tx if spec.type == "TX" else state_dtype(tx)]
+    types = {"TX": tx, "TS": state_dtype(tx)}
+    return np.dtype(np.int32) if spec.type == "lengths" else NUMPY_DTYPES[types[spec.type]]
 
 
 def _mlstm(B: int, T: int, heads: str, **given: object) -> Workload:

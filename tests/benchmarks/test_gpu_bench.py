@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu.bench_ops import PARTS, Bench, choose, own_failures, run, time_limit
+from benchmarks.gpu.bench_ops import COPIES, PARTS, Bench, choose, own_failures, run, time_limit
 from benchmarks.gpu.measure import (
     AGREEMENT,
     Effort,
@@ -99,6 +99,15 @@ def measured_on_the_emulator(names: Sequence[str], device: str | None, path: Pat
     bench = Bench(stream, Timer(stream), effort, time.monotonic() + 600, device, "no CUDA torch",
                   matmul_size=64)  # fmt: skip
     tables = run([(SMALL[n], tx) for n in names for tx in SMALL[n].dtypes], bench, lambda t: None)
+    bench.deadline = 0
+    assert run([(SMALL[names[0]], "float32")], bench, lambda t: None) == []
+    late = bench.table(SMALL[names[0]], "float32").rows
+    assert [bool(row.seconds) for row in late if row.name == "ours"] == [True] * (
+        1 + SMALL[names[0]].is_step
+    )
+    assert device is None or {row.reason for row in late if not row.seconds} == {
+        "the time of the whole run is up: --seconds"
+    }
     rows = [
         {"title": t.title, "dtype": t.dtype, "name": r.name, "mode": r.mode, "reason": r.reason,
          "turns": len(r.seconds), "difference": r.difference, "text": "\n".join(lines_of(t))}
@@ -168,12 +177,28 @@ def test_the_program_writes_tables_and_json(environment: dict[str, str], tmp_pat
     done = python(environment, "-m", "benchmarks.gpu.bench_ops", *only)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "gpu: emulator" in done.stdout
+    assert "no times of a GPU" in done.stdout
+    assert "too large for the GPU" not in done.stdout
     found = json.loads(path.read_text())
     assert found["machine"]["gpu"] == "emulator"
     assert {"clocks", "clocks_after", "packages", "l2_cache_bytes"} <= found["machine"].keys()
     [table] = found["tables"]
     assert [row["name"] for row in table["rows"][:2]] == ["ours", "ours"]
     assert len(table["rows"][0]["seconds"]) == 5
+    assert found["left_out"] == []
+
+
+@needs_compiler
+def test_what_the_gpu_cannot_hold_is_named(environment: dict[str, str]) -> None:
+    """The emulator says 1 GiB."""
+    large = ("mlstm_step", "--only", "8x256/512, B=256, T=1, float32")
+    done = python(environment, "-m", "benchmarks.gpu.bench_ops", *large)
+    assert done.returncode == 1
+    assert "leave no size" in done.stderr
+    late = ("conv", "--only", "T=1, bfloat16", "--seconds", "-1")
+    done = python(environment, "-m", "benchmarks.gpu.bench_ops", *late)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "time was up (--seconds): convolution D=4096 W=4 SiLU, B=1, T=1, bfl" in done.stdout
 
 
 def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
@@ -224,12 +249,12 @@ def test_every_size_of_the_list_can_be_compared_at_both_ends() -> None:
         assert each.part in PARTS
         layers = each.layers("float32")
         assert layers == 1 or layers * each.nbytes("float32") <= 512 << 20
-    quick = choose(PARTS, "", quick=True, memory=80 << 30)
+    quick = choose(PARTS, "", quick=True)
     assert {w.part for w, _ in quick} == set(PARTS)
     assert len(quick) <= 6
-    small = choose(PARTS, "", quick=False, memory=8 << 30)
-    large = choose(PARTS, "", quick=False, memory=80 << 30)
-    assert 0 < len(small) < len(large) == sum(len(w.dtypes) for w in workloads())
+    every = choose(PARTS, "", quick=False)
+    assert len(every) == sum(len(w.dtypes) for w in workloads())
+    assert all(COPIES * w.nbytes(tx) < 72 << 30 for w, tx in every), "an H100 holds all"
 
 
 def test_difference_sees_both_ends_and_nan() -> None:
