@@ -42,6 +42,7 @@ PARTS = ("mlstm_step", "mlstm", "slstm", "conv")
 SECONDS, QUICK_SECONDS = 330, 45
 COMPILE_SECONDS = 60
 """A peer that compiles for each shape may take so long; then it is left out."""
+NOT_COMPILED = "not asked: it would compile for this size"
 COPIES = 20
 """About how often a workload's operands are in memory, contenders and temporaries together."""
 
@@ -108,10 +109,12 @@ class Bench:
         makers = []
         for peer in peers(workload, tx, place.device):
             if peer.compiles and not (self.compiles and workload.compiled):
+                makers.append(Maker(peer.name, STREAM, partial(_fail, NOT_COMPILED)))
                 continue
             makers.append(Maker(peer.name, STREAM, partial(eager, peer)))
-            if workload.is_step and peer.graph:
-                makers.append(Maker(peer.name, GRAPH, partial(graph, peer)))
+            if workload.is_step and not peer.compiles:
+                build = partial(_fail, peer.no_graph) if peer.no_graph else partial(graph, peer)
+                makers.append(Maker(peer.name, GRAPH, build))
         if workload.flop is not None:
             name = f"limit: torch.matmul, {self.matmul_size} cubed"
             makers.append(Maker(name, STREAM, lambda: place.matmul(tx, self.matmul_size)))

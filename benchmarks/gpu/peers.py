@@ -29,8 +29,8 @@ class Peer:
     build: Callable[[Tensors], Function]
     compiles: bool = False
     """Compiles CUDA source for this very shape, which takes a minute or more."""
-    graph: bool = True
-    """Whether a step is also captured in a graph."""
+    no_graph: str = ""
+    """Why a step of it cannot be captured in a graph."""
 
 
 def peers(workload: Workload, dtype: str, device: str) -> list[Peer]:
@@ -146,13 +146,14 @@ def _xl_chunk_padded(dtype: str, x: Tensors) -> Function:
 
 
 def _slstm_peers(workload: Workload, dtype: str) -> list[Peer]:
-    found = [Peer(f"xlstm, vanilla{_wide(dtype)}", _xlstm_vanilla)]
-    cuda = Peer("xlstm, CUDA", partial(_xlstm_cuda, dtype), compiles=True, graph=False)
+    waits = "waits for a value at each step"
+    found = [Peer(f"xlstm, vanilla{_wide(dtype)}", _xlstm_vanilla, no_graph=waits)]
+    cuda = Peer("xlstm, CUDA", partial(_xlstm_cuda, dtype), compiles=True)
     backends = ["cuda_fused", "cuda"] if workload.case.size["H"] > 64 else ["triton_fused"]
     found += [cuda] if workload.case.size["H"] > 64 else []
     for backend in backends:
         build = partial(_flashrnn, backend, dtype)
-        found.append(Peer(f"flashrnn, {backend}", build, compiles=True, graph=False))
+        found.append(Peer(f"flashrnn, {backend}", build, compiles=True))
     return found
 
 
