@@ -46,7 +46,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python $(LIBRARY)
 # second build compiles what has changed.
 wheel: | $(BIN)/python
 	@command -v $(CXX) >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null || \
-	  { echo "make wheel needs a C++17 compiler: install g++ or clang++" >&2; exit 1; }
+	  { echo "make wheel needs a C++17 compiler: install g++ 12 or later, or clang++" >&2; exit 1; }
 	$(if $(XLSTM_ORT_INCLUDE),,sh plugins/fetch_onnxruntime_headers.sh $(ORT_HEADERS))
 	$(if $(NVCC),$(if $(XLSTM_TRT_INCLUDE),,PYTHON=$(BIN)/python sh \
 	  plugins/fetch_tensorrt_headers.sh $(TRT_HEADERS)),@echo "No nvcc: without CUDA and TensorRT")

@@ -89,7 +89,8 @@ def _plugins() -> Finding:
     try:
         path = trt_library_path()
     except BackendUnavailableError as error:
-        return Finding(what, False, str(error), "make wheel in a checkout, with nvcc")
+        found, _, cure = str(error).rpartition("; ")
+        return Finding(what, False, found, cure)
     if path is not None:
         return Finding(what, True, str(path))
     nvcc = "" if shutil.which("nvcc") else "install CUDA 12.4 or later (nvcc), then "
@@ -100,7 +101,7 @@ def _how_to_build() -> str:
     """What ``make wheel`` lacks on this machine, then the commands."""
     before = []
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
-        before.append("install a C++17 compiler (g++ or clang++)")
+        before.append("install a C++17 compiler (g++ 12 or later, or clang++)")
     if not shutil.which("apt-get"):
         before.append("set XLSTM_ORT_INCLUDE to the folder of onnxruntime_c_api.h")
     steps = [*before, "make wheel in a checkout", "pip install dist/*.whl"]
@@ -124,8 +125,10 @@ def _version(package: str) -> str:
 def _isa() -> str:
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
-            flags = next((line for line in file if line.startswith("flags")), "").split()
+            flags = next(
+                (line for line in file if line.startswith(("flags", "Features"))), ""
+            ).split()
     except OSError:
         return "instruction sets unknown"
-    wanted = ("avx2", "fma", "avx512f", "amx_bf16")
-    return " ".join(f for f in wanted if f in flags) or "no vector extension beyond SSE"
+    wanted = ("avx2", "fma", "avx512f", "amx_bf16", "asimd")
+    return " ".join(f for f in wanted if f in flags) or "no vector extension beyond the baseline"

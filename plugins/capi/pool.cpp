@@ -1,6 +1,6 @@
 #include "pool.h"
 
-#include <system_error>
+#include <exception>
 
 namespace xlstm {
 namespace {
@@ -12,6 +12,8 @@ constexpr int kSpins = 20000;
 void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
 #endif
 }
 
@@ -21,7 +23,7 @@ Pool::Pool(int threads) {
   workers_.reserve(threads - 1);
   try {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     // the threads there are do the work
   }
 }
@@ -48,7 +50,14 @@ void Pool::run(void (*task)(void*, int64_t), void* context, int64_t count) {
   }
   wake_.notify_all();
   take_tasks();
-  while (busy_ != 0) pause();
+  for (int spin = 0; busy_ != 0; ++spin) {
+    if (spin < kSpins) {
+      pause();
+    } else {
+      spin = kSpins;
+      std::this_thread::yield();  // more threads than processors: let them work
+    }
+  }
 }
 
 void Pool::work() {

@@ -39,7 +39,8 @@ typedef struct {
   size_t workspace_size;
 } xlstm_call;
 
-/* Threads that calls share; one call at a time may use a pool. Null is the calling thread alone. */
+/* Threads that calls share; one call at a time may use a pool, and only in the
+ * process that made it (not after fork). Null is the calling thread alone. */
 typedef struct xlstm_pool xlstm_pool;
 
 XLSTM_C_API const char* xlstm_version(void);

@@ -24,9 +24,7 @@ def test_fields_are_read_and_references_followed(tmp_path: Path) -> None:
 def test_a_bomb_of_references_is_refused_at_once(tmp_path: Path) -> None:
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
     path = write(tmp_path, "\n".join(["a0: &a0 [x]", *levels]))
-    with pytest.raises(
-        CheckpointError, match=r"config\.yaml: .*more than 16 aliases"
-    ):
+    with pytest.raises(CheckpointError, match=r"config\.yaml: .*more than 16 aliases"):
         load_yaml(path)
 
 

@@ -28,7 +28,15 @@ def build_target(name: str, target: str, settings: Mapping[str, str]) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         given = [f"-D{key}={value}" for key, value in settings.items()]
-        _cmake("-S", ROOT, "-B", folder, f"-DPython3_EXECUTABLE={sys.executable}", *given)
+        _cmake(
+            "-S",
+            ROOT,
+            "-B",
+            folder,
+            "-DXLSTM_WERROR=ON",
+            f"-DPython3_EXECUTABLE={sys.executable}",
+            *given,
+        )
         _cmake("--build", folder, "--target", target, "--parallel", str(os.cpu_count() or 1))
     return folder
 

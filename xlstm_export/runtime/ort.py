@@ -18,6 +18,8 @@ from xlstm_export.runtime.session import PIECE, Array
 BODIES = "function bodies of standard operators, in stock ONNX Runtime"
 _NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
 """The library cannot ask a session for its threads: it is told, before it is registered."""
+_MOST_THREADS = 1024
+"""What the library takes; more parts than threads would be of no use."""
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -42,16 +44,18 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
 
     Once registered, the native kernels replace the function bodies in every node. Without the
     library, or with ``native`` False, the bodies run. Raises BackendUnavailableError when the
-    library is there and cannot be used.
+    library is there and cannot be used, ValueError for fewer than one thread.
     """
-    threads = threads or cpu_threads()
+    threads = cpu_threads() if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads is {threads}, expected at least 1")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is raised says it
     library = load_ort_library() if native else None
     if library is None:
         return options, BODIES
-    options.add_session_config_entry(_NATIVE_THREADS, str(threads))
+    options.add_session_config_entry(_NATIVE_THREADS, str(min(threads, _MOST_THREADS)))
     try:
         options.register_custom_ops_library(str(library.path))
     except Exception as error:  # ONNX Runtime raises many types of its own

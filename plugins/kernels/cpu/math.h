@@ -60,7 +60,7 @@ XLSTM_INLINE Vec<T> power_of_two(IntVec<T> n) {
 }
 
 #if defined(__AVX512F__)
-// x 2^n, rounded once, for any n.
+// x 2^n for any n: infinite or subnormal where it must be.
 XLSTM_INLINE Vec<float> times_power_of_two(Vec<float> x, Vec<float> n) {
   return (Vec<float>)_mm512_scalef_ps((__m512)x, (__m512)n);
 }

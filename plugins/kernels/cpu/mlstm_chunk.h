@@ -76,6 +76,10 @@ XLSTM_INLINE T mlstm_decays(int64_t length, T m, MlstmScratch<T>& s) {
     store(s.inter + t, exp<T>(load(s.inter + t)));
     store(s.floor + t, exp<T>(load(s.floor + t)));
   }
+  for (int64_t t = 0; t < length; ++t) {  // comparisons above pass over NaN
+    const T gates = s.input_gate[t] + s.log_forget[t];
+    if (gates != gates) m_last = gates;
+  }
   const T* last = s.weights + (length - 1) * s.row_stride;
   for (int64_t c = 0; c < width; c += kLanes<T>) store(s.write + c, load(last + c));
   return m_last;
@@ -118,7 +122,7 @@ XLSTM_INLINE void mlstm_pack_k(const MlstmOperands<TX>& x, const TX* k, int64_t 
   }
 }
 
-// weights *= q k^T, and 1 / denominator of every step.
+// weights *= q k^T, and the denominator of every step.
 template <class T>
 XLSTM_INLINE void mlstm_scores(int64_t length, int64_t qk_dim, T eps, MlstmScratch<T>& s) {
   for (int64_t t = 0; t < length; t += kTileRows) {
@@ -149,7 +153,7 @@ XLSTM_INLINE void mlstm_scores(int64_t length, int64_t qk_dim, T eps, MlstmScrat
     for (int64_t c = 0; c <= t; c += kLanes<T>) within += load(s.weights + t * s.row_stride + c);
     const T q_n = sum_lanes<T>(fma(broadcast(s.inter[t]), past, within));
     const T size = q_n < T(0) ? -q_n : q_n;
-    s.inverse[t] = T(1) / ((size < s.floor[t] ? s.floor[t] : size) + eps);
+    s.denominator[t] = (size < s.floor[t] ? s.floor[t] : size) + eps;
   }
 }
 
@@ -178,10 +182,10 @@ XLSTM_INLINE void mlstm_panel(const MlstmOperands<TX>& x, TX* h, int64_t columns
     for (int64_t r = 0; r < kTileRows; ++r) {
       if (r >= rows) break;
       TX* out = h + (t + r) * x.heads * x.v_dim;
-      const Vec<T> inverse = broadcast(s.inverse[t + r]);
+      const RowDivisor<T> divisor(s.denominator[t + r]);
       for (int v = 0; v < kTileVectors; ++v) {
         const int64_t left = columns - v * kLanes<T>;
-        if (left > 0) store_narrow_first(out + v * kLanes<T>, tile.at[r][v] * inverse, left);
+        if (left > 0) store_narrow_first(out + v * kLanes<T>, divisor.divide(tile.at[r][v]), left);
       }
     }
   }

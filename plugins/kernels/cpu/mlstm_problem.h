@@ -29,6 +29,19 @@ struct MlstmUnit {
   int64_t row, head, column, columns;
 };
 
+// Division of a row by one number: by its reciprocal, unless that is infinite.
+template <class T>
+struct RowDivisor {
+  T denominator;
+  Vec<T> inverse;
+  bool divides;
+
+  explicit RowDivisor(T by) : denominator(by), inverse(broadcast(T(1) / by)) {
+    divides = inverse[0] - inverse[0] != T(0);
+  }
+  Vec<T> divide(Vec<T> row) const { return divides ? row / broadcast(denominator) : row * inverse; }
+};
+
 // Memory of one part, sized for the whole head; rows are padded to whole tiles.
 template <class T>
 struct MlstmScratch {
@@ -39,7 +52,7 @@ struct MlstmScratch {
   T* log_forget;      // [kMostChunk]
   T* inter;           // [kMostChunk + tile] exp(sum of log f + m - m_t)
   T* floor;           // [kMostChunk + tile] exp(-m_t)
-  T* inverse;         // [kMostChunk + tile] 1 / denominator
+  T* denominator;     // [kMostChunk + tile]
   T* decay;           // [row_stride] sum of log f over s < r <= t
   T* weights;         // [rows][row_stride] exp(log_d - m_t), then (q k^T) of it
   T* write;           // [row_stride] weights of the last step, without q k^T
@@ -62,7 +75,7 @@ struct MlstmScratch {
     log_forget = arena.take<T>(row_stride);
     inter = arena.take<T>(row_stride + kTileRows);
     floor = arena.take<T>(row_stride + kTileRows);
-    inverse = arena.take<T>(row_stride + kTileRows);
+    denominator = arena.take<T>(row_stride + kTileRows);
     decay = arena.take<T>(row_stride);
     weights = arena.take<T>(rows * row_stride);
     write = arena.take<T>(row_stride);

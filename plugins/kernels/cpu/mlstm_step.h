@@ -49,7 +49,8 @@ T mlstm_steps(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, 
   mlstm_gates(x, unit, start, length, s);
   for (int64_t t = 0; t < length; ++t) {
     const T kept = s.log_forget[t] + m;
-    m = kept < s.input_gate[t] ? s.input_gate[t] : kept;
+    const bool writes = kept < s.input_gate[t] || s.input_gate[t] != s.input_gate[t];  // NaN stays
+    m = writes ? s.input_gate[t] : kept;
     s.inter[t] = kept - m;
     s.write[t] = s.input_gate[t] - m;
     s.floor[t] = -m;
@@ -93,10 +94,10 @@ T mlstm_steps(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, 
     }
     C = C_out;
     const T dot = sum_lanes<T>(q_n), size = dot < T(0) ? -dot : dot;
-    const T inverse = T(1) / ((size < s.floor[t] ? s.floor[t] : size) + x.eps);
+    const RowDivisor<T> divisor((size < s.floor[t] ? s.floor[t] : size) + x.eps);
     TX* h = x.h + v_first + t * x.heads * x.v_dim;
     for (int64_t c = 0; c < unit.columns; c += kLanes<T>) {
-      store_narrow_first(h + c, load(s.numerator + c) * broadcast(inverse), unit.columns - c);
+      store_narrow_first(h + c, divisor.divide(load(s.numerator + c)), unit.columns - c);
     }
   }
   return m;

@@ -140,6 +140,13 @@ XLSTM_INLINE V at_most(V a, V b) {
   return a > b ? b : a;
 }
 
+// The larger; NaN where either is.
+template <class V>
+XLSTM_INLINE V larger(V a, V b) {
+  const V chosen = a < b ? b : a;
+  return b == b ? chosen : b;
+}
+
 template <class T>
 XLSTM_INLINE Vec<T> absolute(Vec<T> v) {
   using Integer = typename Simd<T>::Integer;

@@ -143,7 +143,7 @@ XLSTM_INLINE void slstm_cell(const SlstmOperands<TX>& x, const T* gates, const T
     Vec<T> c = load(state[1] + e), n = load(state[2] + e), m = load(state[3] + e);
     if (x.f_clamp > 0) gate[1] = at_most(gate[1], broadcast(x.f_clamp));
     const Vec<T> kept = m + log_sigmoid<T>(gate[1]);
-    m = n == nothing ? gate[0] : at_least(gate[0], kept);
+    m = n == nothing ? gate[0] : larger(gate[0], kept);
     const Vec<T> write = at_most(exp<T>(gate[0] - m), one);
     const Vec<T> forget = at_most(exp<T>(kept - m), one);
     c = fma(forget, c, write * tanh<T>(gate[2]));

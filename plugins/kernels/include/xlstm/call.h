@@ -41,8 +41,9 @@ int64_t element_count(const TensorSchema& tensor, const int64_t* sizes);
 // Sizes in range and every operand's bytes at most 2^46.
 Status check_problem(const Problem& problem);
 
-// Everything a kernel relies on: check_problem, and then pointers, alignment, aliasing, lengths
-// and attributes. An empty batch has no operands to check.
+// What a kernel relies on: check_problem, and then pointers, alignment, aliasing of operands,
+// lengths and attributes. An empty batch has no operands to check. That workspace and packed lie
+// apart from the operands is the caller's part.
 Status check_call(const Call& call);
 
 }  // namespace xlstm

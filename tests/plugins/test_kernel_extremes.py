@@ -1,0 +1,49 @@
+"""Numbers at the edge of the type: what is finite stays finite, what is NaN shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.cases import OpCase, make_inputs
+from tests.plugins.kernels import run_kernel
+
+STEPS = [1, 16, 70]
+"""By steps, by one chunk, by a chunk and steps."""
+
+
+def mlstm(steps: int, **attributes: float) -> OpCase:
+    sizes = (("B", 1), ("T", steps), ("N", 1), ("K", 8), ("V", 8))
+    return OpCase("XlstmMLSTM", sizes, tuple(attributes.items()), state="zero")
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_a_denominator_below_the_least_normal_number_divides(steps: int) -> None:
+    """eps = 0 and exp(-m) = 0 leave |q n|: its reciprocal is infinite, the quotient is not."""
+    case = mlstm(steps, eps=0.0)
+    inputs = make_inputs(case)
+    inputs["i"][:], inputs["f"][:] = 120, 0
+    inputs["q"] *= 1e-20
+    inputs["k"] *= 1e-20
+    h = run_kernel(case, inputs, "float32")["h"]
+    assert np.isfinite(h).all()
+    assert np.abs(h).max() > 0
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("name", ["i", "f", "m"])
+def test_a_gate_that_is_no_number_shows_in_the_mlstm_state(steps: int, name: str) -> None:
+    case = mlstm(steps)
+    inputs = make_inputs(case)
+    inputs[name].reshape(-1)[inputs[name].size // 2] = np.nan
+    assert np.isnan(run_kernel(case, inputs, "float32")["m_out"]).all()
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_gate_that_is_no_number_shows_in_the_slstm_state(slot: int) -> None:
+    case = OpCase("XlstmSLSTM", (("B", 1), ("T", 1), ("N", 1), ("H", 5)))
+    inputs = make_inputs(case)
+    inputs["n"][:] = 1
+    inputs["gates"][0, 0, slot, 0, 2] = np.nan
+    m = run_kernel(case, inputs, "float32")["m_out"].reshape(-1)
+    assert np.isnan(m).tolist() == [False, False, True, False, False]
