@@ -18,8 +18,7 @@ from tests.gpu.test_kernels_on_gpu import (
     SEED,
     STEP_CASES,
     assert_same_bits,
-    fresh_steps,
-    plain_rollout,
+    assert_two_graphs_equal_plain_runs,
     warm,
 )
 from xlstm_export.ops.catalog import CATALOG
@@ -45,20 +44,7 @@ def test_plugin_gives_the_kernels_numbers(case: OpCase, tx: str, alias: bool) ->
 def test_a_graph_of_a_plugin_equals_plain_runs(case: OpCase, tx: str) -> None:
     """Two graphs, since states change places; a rollout of 200 steps."""
     run = warm(PluginRun(Plugin(case), case, make_inputs(case, tx, SEED), tx))
-    graphs = []
-    for _ in range(2):
-        with run.stream.capture() as graph:
-            run.launch()
-        graphs.append(graph)
-        run.exchange_states()
-    for step, (inputs, wanted) in enumerate(
-        zip(fresh_steps(case, tx), plain_rollout(case, tx), strict=True)
-    ):
-        if step > 0:
-            run.exchange_states()
-        run.write(inputs)
-        graphs[step % 2].launch(run.stream)
-        assert_same_bits(run.results(), wanted, f"step {step}")
+    assert_two_graphs_equal_plain_runs(run, case, tx)
 
 
 @pytest.mark.parametrize("op", list(CATALOG))

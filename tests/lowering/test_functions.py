@@ -24,12 +24,11 @@ from tests.cases import (
     odd_states,
     poisoned,
     rounded,
-    row_alone,
     run_in_pieces,
-    valid_steps,
 )
 from tests.ops.op_models import (
     Job,
+    assert_rows_alone,
     assert_within_rule,
     element_type,
     judgements,
@@ -187,12 +186,7 @@ def test_carried_states_join_any_split(case: OpCase) -> None:
 def test_a_ragged_row_is_that_row_alone(case: OpCase) -> None:
     inputs = make_inputs(case)
     batch = run_body(case, inputs, "float32")
-    for row, steps in enumerate(valid_steps(case)):
-        assert not batch[over_time(case)][row, steps:].any()
-        if steps:
-            got = {name: a[row : row + 1] for name, a in batch.items()}
-            got[over_time(case)] = got[over_time(case)][:, :steps]
-            assert_within_rule(*row_alone(case, inputs, row), "float32", got)
+    assert_rows_alone(case, inputs, batch)
 
 
 @every_tx
