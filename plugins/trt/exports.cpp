@@ -1,9 +1,6 @@
 // What leaves the library: its creators, the way to its log, and its version.
 //
-// Nothing registers itself when the library is merely opened. A registry refuses to load a library
-// whose plugins it already has, so that would break loadLibrary, trtexec --dynamicPlugins and every
-// engine that carries the library; and a registry's interface is not the same in TensorRT 10, 11
-// and TensorRT-RTX.
+// Nothing registers itself when the library is merely opened: libxlstm_trt_register.so is for that.
 #include <array>
 #include <utility>
 

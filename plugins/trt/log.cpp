@@ -3,20 +3,12 @@
 #include <atomic>
 #include <cstdio>
 
+#include "layout.h"
+
 namespace xlstm::trt {
 namespace {
 
 std::atomic<nvinfer1::ILoggerFinder*> finder{nullptr};
-
-nvinfer1::ILogger* find_logger() noexcept {
-  nvinfer1::ILoggerFinder* known = finder.load(std::memory_order_acquire);
-  if (known == nullptr) return nullptr;
-  try {
-    return known->findLogger();
-  } catch (...) {
-    return nullptr;
-  }
-}
 
 }  // namespace
 
@@ -25,10 +17,13 @@ void set_logger_finder(nvinfer1::ILoggerFinder* given) noexcept {
 }
 
 void log_error(const std::string& message) noexcept {
-  if (nvinfer1::ILogger* logger = find_logger()) {
-    logger->log(nvinfer1::ILogger::Severity::kERROR, message.c_str());
-  } else {
+  void* known = finder.load(std::memory_order_acquire);
+  const Layout* layout = known == nullptr ? nullptr : layout_of(known);
+  void* logger = layout == nullptr ? nullptr : call_at<void*>(layout->find_logger, known);
+  if (logger == nullptr) {
     std::fprintf(stderr, "%s\n", message.c_str());
+  } else {
+    call_at<void>(layout->log, logger, nvinfer1::ILogger::Severity::kERROR, message.c_str());
   }
 }
 

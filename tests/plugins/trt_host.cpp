@@ -1,15 +1,17 @@
 // A small host of the TensorRT plugin library: calls the plugin objects as TensorRT would, without
 // TensorRT, and prints what they answer.
 //
-//   trt_host LIBRARY list
-//   trt_host LIBRARY fields OP [NAME:TYPE:HEX ...]       create, serialise, re-create, attach
-//   trt_host LIBRARY create OP build|engine [NAME:TYPE:HEX ...]
-//   trt_host LIBRARY types OP TYPE ...                   output types from input types
-//   trt_host LIBRARY formats OP TYPE[/FORMAT] ...        1 or 0 for every operand, in order
-//   trt_host LIBRARY shapes OP 2x7x4 ...                 output shapes from input shapes
-//   trt_host LIBRARY configure|workspace OP TYPE/2x7x4 ...    for these shapes at most
-//   trt_host LIBRARY enqueue|launch OP TYPE/2x7x4 ...         without operands | with them, on host
-//                                                             memory: for machines without a GPU
+//   trt_host RUNTIME LIBRARY COMMAND, RUNTIME being a library of trt_runtime.cpp, COMMAND one of
+//
+//   list
+//   fields OP [NAME:TYPE:HEX ...]              create, serialise, re-create, attach
+//   create OP build|engine [NAME:TYPE:HEX ...]
+//   types OP TYPE ...                          output types from input types
+//   formats OP TYPE[/FORMAT] ...               1 or 0 for every operand, in order
+//   shapes OP 2x7x4 ...                        output shapes from input shapes
+//   configure|workspace OP TYPE/2x7x4 ...      for these shapes at most
+//   enqueue|launch OP TYPE/2x7x4 ...           without operands | with them, on host memory: for
+//                                              machines without a GPU
 //
 // Log lines begin with "log: ". Types are numbers of nvinfer1::DataType and PluginFieldType.
 #include <dlfcn.h>
@@ -29,14 +31,6 @@ namespace {
 
 using namespace nvinfer1;
 using Words = std::vector<std::string>;
-
-struct PrintingLogger : ILogger {
-  void log(Severity, const char* message) noexcept override { std::printf("log: %s\n", message); }
-} logger;
-
-struct Finder : ILoggerFinder {
-  ILogger* findLogger() override { return &logger; }
-} finder;
 
 [[noreturn]] void fail(const std::string& what) {
   std::fprintf(stderr, "trt_host: %s\n", what.c_str());
@@ -122,16 +116,26 @@ struct Builder final : apiv::VExprBuilder, IExprBuilder {
   std::vector<std::unique_ptr<Value>> made;
 };
 
+void* open(const std::string& path) {
+  void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) fail(dlerror());
+  return handle;
+}
+
+template <typename Function>
+Function entry(void* library, const char* name) {
+  void* found = dlsym(library, name);
+  if (found == nullptr) fail(std::string("no entry ") + name);
+  return reinterpret_cast<Function>(found);
+}
+
 struct Library {
-  explicit Library(const char* path) {
-    void* handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr) fail(dlerror());
-    const auto set_finder =
-        reinterpret_cast<void (*)(ILoggerFinder*)>(dlsym(handle, "setLoggerFinder"));
-    const auto get_creators = reinterpret_cast<IPluginCreatorInterface* const* (*)(int32_t&)>(
-        dlsym(handle, "getCreators"));
-    if (set_finder == nullptr || get_creators == nullptr) fail("the library lacks an entry");
-    set_finder(&finder);
+  Library(const std::string& runtime, const std::string& path) {
+    const auto finder_of = entry<ILoggerFinder* (*)()>(open(runtime), "logger_finder");
+    void* plugins = open(path);
+    entry<void (*)(ILoggerFinder*)>(plugins, "setLoggerFinder")(finder_of());
+    using Creators = IPluginCreatorInterface* const* (*)(int32_t&);
+    const auto get_creators = entry<Creators>(plugins, "getCreators");
     int32_t count = 0;
     IPluginCreatorInterface* const* found = get_creators(count);
     for (int i = 0; i < count; ++i) creators.push_back(static_cast<IPluginCreatorV3One*>(found[i]));
@@ -298,17 +302,18 @@ void call(IPluginV3& plugin, const Words& words, bool with_operands) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  const Words words(arguments + 1, arguments + count);
-  if (words.size() < 2) fail("usage: trt_host LIBRARY COMMAND [OP ...]");
-  const Library library(words[0].c_str());
-  const std::string command = words[1];
+  Words words(arguments + 1, arguments + count);
+  if (words.size() < 3) fail("usage: trt_host RUNTIME LIBRARY COMMAND [OP ...]");
+  const Library library(words[0], words[1]);
+  words.erase(words.begin(), words.begin() + 2);
+  const std::string command = words[0];
   if (command == "list") {
     list(library);
     return 0;
   }
-  if (words.size() < 3) fail("no operator");
-  const std::string op = words[2];
-  Words rest(words.begin() + 3, words.end());
+  if (words.size() < 2) fail("no operator");
+  const std::string op = words[1];
+  Words rest(words.begin() + 2, words.end());
   if (command == "fields") {
     round_trip(library, op, rest);
     return 0;

@@ -18,6 +18,9 @@ from tests.plugins.native_builds import ROOT, build_target
 from xlstm_export import __version__
 from xlstm_export.native import trt_library_path
 
+RUNTIME = "libnvinfer.so.10"
+REGISTER = "register.cpp"
+"""A library of its own: opened, it registers the plugins."""
 TESTS = ROOT / "tests" / "plugins"
 HEADERS = ROOT / "build" / "tensorrt-headers"
 
@@ -61,10 +64,18 @@ def headers() -> Path:
 
 
 def build_host(folder: Path) -> Path:
-    """trt_host.cpp as a program; it links nothing of TensorRT or CUDA."""
+    """trt_host.cpp as a program, beside it a runtime; they link nothing of TensorRT or CUDA."""
     program = folder / "trt_host"
     _compile(program, TESTS / "trt_host.cpp")
+    build_runtime(folder / RUNTIME, 101401)
     return program
+
+
+def build_runtime(library: Path, version: int) -> None:
+    """trt_runtime.cpp as the library of a runtime, which the loader knows by the file's name."""
+    layout = [] if version // 10000 == 10 else ["-DTENSORRT_11"]
+    flags = ["-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{library.name}"]
+    _compile(library, *flags, f"-DVERSION={version}", *layout, TESTS / "trt_runtime.cpp")
 
 
 def build_objects(folder: Path) -> Path:
@@ -74,11 +85,20 @@ def build_objects(folder: Path) -> Path:
     return library
 
 
+def build_register(folder: Path) -> Path:
+    """libxlstm_trt_register.so in ``folder``, with the plugin library beside it."""
+    library = folder / "libxlstm_trt_register.so"
+    sources = [ROOT / "plugins" / "trt" / name for name in (REGISTER, "layout.cpp")]
+    _compile(library, "-shared", "-fPIC", "-fvisibility=hidden", *sources)
+    (folder / PLUGINS).symlink_to(plugin_library())
+    return library
+
+
 def build_on_emulator(folder: Path, kernels: Path) -> Path:
     """The plugin library over the kernels in the library ``kernels``, the CUDA emulator's."""
     library, plugins = folder / PLUGINS, ROOT / "plugins"
     sources = [
-        *sorted((plugins / "trt").glob("*.cpp")),
+        *(path for path in sorted((plugins / "trt").glob("*.cpp")) if path.name != REGISTER),
         plugins / "kernels" / "shared" / "sizes.cpp",
     ]
     includes = [f"-I{plugins / 'kernels' / 'include'}", f"-I{kernels.parent / 'generated'}"]
@@ -112,9 +132,9 @@ def _compile(out: Path, *arguments: str | Path, compiler: str = "c++") -> None:
     assert done.returncode == 0, done.stderr
 
 
-def run_host(program: Path, *words: object) -> list[str]:
+def run_host(program: Path, *words: object, runtime: str = RUNTIME) -> list[str]:
     """What the host prints, a line an item; it may not end badly."""
-    command = [program, plugin_library(), *map(str, words)]
+    command = [program, program.parent / runtime, plugin_library(), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
     return done.stdout.splitlines()
