@@ -85,6 +85,29 @@ def test_state_dicts_inside_training_checkpoints(tmp_path: Path, key: str) -> No
     assert set(read_weight_files([tmp_path / "model.ckpt"])) == {"a"}
 
 
+@pytest.mark.parametrize(
+    ("stored", "bare"),
+    [
+        (("_orig_mod.a", "_orig_mod.b.c"), ("a", "b.c")),
+        (("module.a", "module.b.c"), ("a", "b.c")),
+        (("module._orig_mod.a", "module._orig_mod.b.c"), ("a", "b.c")),
+        (("_orig_mod.module.a", "_orig_mod.module.b.c"), ("a", "b.c")),
+        (("a", "b._orig_mod.c"), ("a", "b.c")),  # one block was compiled
+        (("module.a", "b.c"), ("module.a", "b.c")),  # a module that is called so
+        (("a", "_orig_mod.a"), ("a", "_orig_mod.a")),  # bare names must not collide
+    ],
+)
+def test_names_are_those_of_the_bare_model(
+    tmp_path: Path, stored: tuple[str, ...], bare: tuple[str, ...]
+) -> None:
+    """As saved from DistributedDataParallel and torch.compile, or both."""
+    path = save({name: torch.full((2,), float(i)) for i, name in enumerate(stored)},
+                tmp_path / "model.safetensors")  # fmt: skip
+    weights = read_weight_files([path])
+    numbers = {name: weight.load()[0] for name, weight in weights.items()}
+    assert numbers == dict(zip(bare, range(2), strict=True))
+
+
 def test_torch_files_of_the_old_format(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save({"a": torch.arange(3.0)}, path, _use_new_zipfile_serialization=False)

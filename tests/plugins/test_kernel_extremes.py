@@ -39,6 +39,15 @@ def test_a_gate_that_is_no_number_shows_in_the_mlstm_state(steps: int, name: str
     assert np.isnan(run_kernel(case, inputs, "float32")["m_out"]).all()
 
 
+@pytest.mark.parametrize("steps", STEPS)
+def test_gates_at_both_ends_of_the_type_are_no_nan_in_m(steps: int) -> None:
+    """i = inf beside log f = -inf: m is their maximum, not their sum."""
+    case = mlstm(steps)
+    inputs = make_inputs(case)
+    inputs["i"][:, -1], inputs["f"][:, -1] = np.inf, -np.inf
+    assert (run_kernel(case, inputs, "float32")["m_out"] == np.inf).all()
+
+
 @pytest.mark.parametrize("slot", [0, 1])
 def test_a_gate_that_is_no_number_shows_in_the_slstm_state(slot: int) -> None:
     case = OpCase("XlstmSLSTM", (("B", 1), ("T", 1), ("N", 1), ("H", 5)))

@@ -24,12 +24,18 @@ _SAFETENSORS_TYPES = {
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".th")
 
+_WRAPPER = "module."
+"""Before every name in what DataParallel and DistributedDataParallel save."""
+_COMPILED = "_orig_mod."
+"""Where a module went through torch.compile: the whole model, or a part of it."""
+
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 
 
 def read_weight_files(paths: Iterable[Path]) -> dict[str, Weight]:
     """All tensors of ``paths`` (.safetensors, .pt, .pth, .ckpt, .bin, .th) by name.
 
+    Names are those of the bare model: what torch.compile and data parallelism add is taken off.
     Raises CheckpointError for a missing or damaged file, and for a name found twice; a tensor's
     ``load`` raises it for numbers that are not finite.
     """
@@ -41,7 +47,14 @@ def read_weight_files(paths: Iterable[Path]) -> dict[str, Weight]:
             if name in tensors:
                 raise CheckpointError(f"{path}: tensor {name} is in another file as well")
             tensors[name] = weight
-    return tensors
+    return _unwrapped(tensors)
+
+
+def _unwrapped(tensors: dict[str, Weight]) -> dict[str, Weight]:
+    bare = {name.replace(_COMPILED, ""): weight for name, weight in tensors.items()}
+    if bare and all(name.startswith(_WRAPPER) for name in bare):
+        bare = {name.removeprefix(_WRAPPER): weight for name, weight in bare.items()}
+    return bare if len(bare) == len(tensors) else tensors
 
 
 def _reader(path: Path) -> Callable[[Path], dict[str, Weight]]:

@@ -24,6 +24,9 @@ def markdown() -> str:
         f"TX is one of {', '.join(TX_DTYPES)}. TS, the type of gates and states, is float32, or",
         "float64 where TX is float64. Every attribute is written on every node, and so are",
         f"{plugin}.",
+        "",
+        "Inputs are finite numbers. NaN or infinity in one row and head stays in it, and shows in",
+        "its outputs and states; in the chunkwise form earlier steps of the chunk may show it too.",
     ]
     for schema in CATALOG.values():
         lines += ["", *_section(schema)]

@@ -77,8 +77,9 @@ XLSTM_INLINE T mlstm_decays(int64_t length, T m, MlstmScratch<T>& s) {
     store(s.floor + t, exp<T>(load(s.floor + t)));
   }
   for (int64_t t = 0; t < length; ++t) {  // comparisons above pass over NaN
-    const T gates = s.input_gate[t] + s.log_forget[t];
-    if (gates != gates) m_last = gates;
+    for (const T gate : {s.input_gate[t], s.log_forget[t]}) {
+      if (gate != gate) m_last = gate;
+    }
   }
   const T* last = s.weights + (length - 1) * s.row_stride;
   for (int64_t c = 0; c < width; c += kLanes<T>) store(s.write + c, load(last + c));
