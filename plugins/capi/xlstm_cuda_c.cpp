@@ -20,3 +20,5 @@ int32_t xlstm_cuda_launch(const xlstm_call* call, void* stream) {
   if (status == Status::kOk) status = xlstm::cuda::launch(unpacked.call, stream);
   return static_cast<int32_t>(status);
 }
+
+const char* xlstm_cuda_error_name(void) { return xlstm::cuda::launch_error_name(); }

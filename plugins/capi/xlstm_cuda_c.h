@@ -15,6 +15,8 @@ extern "C" {
 XLSTM_C_API int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes);
 /* Queue the operator on `stream` (a cudaStream_t; null is the default stream) and return. */
 XLSTM_C_API int32_t xlstm_cuda_launch(const xlstm_call* call, void* stream);
+/* After a launch of this thread that the device refused: CUDA's name of the cause. */
+XLSTM_C_API const char* xlstm_cuda_error_name(void);
 
 #ifdef __cplusplus
 }

@@ -29,6 +29,13 @@ std::string timing_cache_id(const OpSchema& schema, const Attributes& attributes
   return id;
 }
 
+// The largest sizes of a profile or, where TensorRT asks during execution and names none, the call's.
+const nvinfer1::Dims& most_dims(const DynamicPluginTensorDesc& operand) {
+  const nvinfer1::Dims& most = operand.max;
+  const bool is_set = most.nbDims > 0 && *std::min_element(most.d, most.d + most.nbDims) > 0;
+  return is_set ? most : operand.desc.dims;
+}
+
 // TensorRT is compiled without exceptions: none may reach it. Only memory can run out.
 template <typename Body>
 int32_t guarded(Body body) noexcept {
@@ -142,7 +149,7 @@ size_t Plugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32_t i
     std::string wrong = check_counts(input_count, output_count);
     if (!wrong.empty()) return report(wrong);
     const nvinfer1::Dims* dims[kMaxInputs];
-    for (int i = 0; i < input_count; ++i) dims[i] = &inputs[i].max;
+    for (int i = 0; i < input_count; ++i) dims[i] = &most_dims(inputs[i]);
     Problem problem{schema_.op, DType::kFloat32, {}};
     int64_t lengths_size = 0;
     wrong = read_sizes(schema_, dims, &problem, &lengths_size);
@@ -181,7 +188,12 @@ int32_t Plugin::enqueue(const PluginTensorDesc* input_descs, const PluginTensorD
     call.workspace = workspace;
     call.workspace_size = cuda::workspace_size(call.problem);
     const Status status = cuda::launch(call, stream);
-    return status == Status::kOk ? kOk : report(status_message(status));
+    if (status == Status::kOk) return kOk;
+    std::string refused = status_message(status);
+    if (status == Status::kLaunchFailed) {
+      refused += std::string(": ") + cuda::launch_error_name() + ", " + cuda::launch_error_text();
+    }
+    return report(refused);
   });
 }
 

@@ -42,7 +42,7 @@ def test_it_exports_its_functions_alone_and_needs_no_cuda_library() -> None:
         ["nm", "-D", "--defined-only", built()], capture_output=True, text=True, check=True
     )
     symbols = {line.split()[-1] for line in listed.stdout.splitlines()}
-    assert symbols == {"xlstm_cuda_launch", "xlstm_cuda_workspace_size"}
+    assert symbols == {"xlstm_cuda_error_name", "xlstm_cuda_launch", "xlstm_cuda_workspace_size"}
     read = subprocess.run(["readelf", "-d", built()], capture_output=True, text=True, check=True)
     needed = re.findall(r"NEEDED.*\[(.*)\]", read.stdout)
     assert needed
@@ -68,5 +68,7 @@ def test_without_a_gpu_the_launch_fails_with_a_status(op: str) -> None:
     kernel = CudaRun(case, make_inputs(case), "float32")
     kernel.add_workspace(1)
     assert real.xlstm_cuda_launch(kernel.call, None) == Status.LAUNCH_FAILED
+    real.xlstm_cuda_error_name.restype = ctypes.c_char_p
+    assert real.xlstm_cuda_error_name() in (b"cudaErrorInsufficientDriver", b"cudaErrorNoDevice")
     kernel.call.op = 77
     assert real.xlstm_cuda_launch(kernel.call, None) == Status.BAD_OP

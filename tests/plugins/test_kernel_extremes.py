@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from tests.cases import OpCase, make_inputs
+from tests.cases import Array, Inputs, OpCase, make_inputs
+from tests.cuda.on_cpu import run_cuda
 from tests.plugins.kernels import run_kernel
 
+both = pytest.mark.parametrize("run", [run_kernel, run_cuda])
+"""The CPU kernels, and the source of the CUDA kernels on the emulator."""
+Run = Callable[[OpCase, Inputs, str], dict[str, Array]]
 STEPS = [1, 16, 70]
 """By steps, by one chunk, by a chunk and steps."""
 
@@ -17,42 +23,46 @@ def mlstm(steps: int, **attributes: float) -> OpCase:
     return OpCase("XlstmMLSTM", sizes, tuple(attributes.items()), state="zero")
 
 
+@both
 @pytest.mark.parametrize("steps", STEPS)
-def test_a_denominator_below_the_least_normal_number_divides(steps: int) -> None:
+def test_a_denominator_below_the_least_normal_number_divides(run: Run, steps: int) -> None:
     """eps = 0 and exp(-m) = 0 leave |q n|: its reciprocal is infinite, the quotient is not."""
     case = mlstm(steps, eps=0.0)
     inputs = make_inputs(case)
     inputs["i"][:], inputs["f"][:] = 120, 0
     inputs["q"] *= 1e-20
     inputs["k"] *= 1e-20
-    h = run_kernel(case, inputs, "float32")["h"]
+    h = run(case, inputs, "float32")["h"]
     assert np.isfinite(h).all()
     assert np.abs(h).max() > 0
 
 
+@both
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("name", ["i", "f", "m"])
-def test_a_gate_that_is_no_number_shows_in_the_mlstm_state(steps: int, name: str) -> None:
+def test_a_gate_that_is_no_number_shows_in_the_mlstm_state(run: Run, steps: int, name: str) -> None:
     case = mlstm(steps)
     inputs = make_inputs(case)
     inputs[name].reshape(-1)[inputs[name].size // 2] = np.nan
-    assert np.isnan(run_kernel(case, inputs, "float32")["m_out"]).all()
+    assert np.isnan(run(case, inputs, "float32")["m_out"]).all()
 
 
+@both
 @pytest.mark.parametrize("steps", STEPS)
-def test_gates_at_both_ends_of_the_type_are_no_nan_in_m(steps: int) -> None:
+def test_gates_at_both_ends_of_the_type_are_no_nan_in_m(run: Run, steps: int) -> None:
     """i = inf beside log f = -inf: m is their maximum, not their sum."""
     case = mlstm(steps)
     inputs = make_inputs(case)
     inputs["i"][:, -1], inputs["f"][:, -1] = np.inf, -np.inf
-    assert (run_kernel(case, inputs, "float32")["m_out"] == np.inf).all()
+    assert (run(case, inputs, "float32")["m_out"] == np.inf).all()
 
 
+@both
 @pytest.mark.parametrize("slot", [0, 1])
-def test_a_gate_that_is_no_number_shows_in_the_slstm_state(slot: int) -> None:
+def test_a_gate_that_is_no_number_shows_in_the_slstm_state(run: Run, slot: int) -> None:
     case = OpCase("XlstmSLSTM", (("B", 1), ("T", 1), ("N", 1), ("H", 5)))
     inputs = make_inputs(case)
     inputs["n"][:] = 1
     inputs["gates"][0, 0, slot, 0, 2] = np.nan
-    m = run_kernel(case, inputs, "float32")["m_out"].reshape(-1)
+    m = run(case, inputs, "float32")["m_out"].reshape(-1)
     assert np.isnan(m).tolist() == [False, False, True, False, False]

@@ -10,6 +10,7 @@
 //   formats OP TYPE[/FORMAT] ...               1 or 0 for every operand, in order
 //   shapes OP 2x7x4 ...                        output shapes from input shapes
 //   configure|workspace OP TYPE/2x7x4 ...      for these shapes at most
+//   running OP TYPE/2x7x4 ...                  workspace for these shapes, no largest ones named
 //   enqueue|launch OP TYPE/2x7x4 ...           without operands | with them, on host memory: for
 //                                              machines without a GPU
 //
@@ -263,8 +264,11 @@ void configure(IPluginV3OneBuild& build, const Words& words) {
                                                    none.data(), build.getNbOutputs()));
 }
 
-size_t workspace_size(IPluginV3OneBuild& build, const Words& words) {
-  const auto descs = descs_of(words, true);
+size_t workspace_size(IPluginV3OneBuild& build, const Words& words, bool running = false) {
+  auto descs = descs_of(words, true);
+  for (DynamicPluginTensorDesc& desc : descs) {
+    if (running) desc.min = desc.opt = desc.max = {};
+  }
   const std::vector<DynamicPluginTensorDesc> none(static_cast<size_t>(build.getNbOutputs()));
   return build.getWorkspaceSize(descs.data(), static_cast<int>(descs.size()), none.data(),
                                 build.getNbOutputs());
@@ -331,8 +335,9 @@ int main(int count, char** arguments) {
   else if (command == "formats") formats(build_side(*plugin), rest);
   else if (command == "shapes") shapes(build_side(*plugin), rest);
   else if (command == "configure") configure(build_side(*plugin), rest);
-  else if (command == "workspace")
-    std::printf("workspace %zu\n", workspace_size(build_side(*plugin), rest));
+  else if (command == "workspace" || command == "running")
+    std::printf("workspace %zu\n",
+                workspace_size(build_side(*plugin), rest, command == "running"));
   else call(*plugin, rest, command == "launch");
   return 0;
 }

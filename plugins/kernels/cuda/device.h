@@ -56,6 +56,9 @@ __device__ inline int64_t valid_steps(const int32_t* lengths, int64_t lengths_si
   return length < 0 ? time : min_of(length, time);
 }
 
+// What the device said to the last launch of this thread that it refused.
+extern thread_local cudaError_t launch_error;
+
 // Queue `kernel`, which loops from blockIdx.x to `units` by gridDim.x.
 template <class Operands>
 Status launch_kernel(void (*kernel)(Operands), const Operands& operands, int64_t units,
@@ -66,7 +69,9 @@ Status launch_kernel(void (*kernel)(Operands), const Operands& operands, int64_t
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
-  if (cudaLaunchKernelEx(&config, kernel, operands) == cudaSuccess) return Status::kOk;
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, operands);
+  if (error == cudaSuccess) return Status::kOk;
+  launch_error = error;
   cudaGetLastError();  // reported here, so that the caller's next call does not meet it
   return Status::kLaunchFailed;
 }

@@ -1,8 +1,12 @@
 // Checks a call and hands it to its operator.
+#include "device.h"
 #include "table.h"
 #include "xlstm/cuda.h"
 
 namespace xlstm::cuda {
+
+thread_local cudaError_t launch_error = cudaSuccess;
+
 namespace {
 
 const Kernel& kernel(Op op) {
@@ -25,6 +29,10 @@ bool has_inputs(const Call& call) {
 }
 
 }  // namespace
+
+const char* launch_error_name() { return cudaGetErrorName(launch_error); }
+
+const char* launch_error_text() { return cudaGetErrorString(launch_error); }
 
 size_t workspace_size(const Problem& problem) {
   return kernel(problem.op).workspace_size(problem);

@@ -7,14 +7,13 @@
 
 namespace xlstm::cuda {
 
-// The greater of the two; NaN where `a` is.
 template <class T>
 __device__ T at_least(T a, T b) {
-  return a < b ? b : a;
+  return a < b || b != b ? b : a;
 }
 template <class T>
 __device__ T at_most(T a, T b) {
-  return b < a ? b : a;
+  return b < a || b != b ? b : a;
 }
 
 // log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))

@@ -31,8 +31,8 @@ struct MlstmOperands {
   TX* h;
   T *C_out, *n_out, *m_out;
   T soft_cap, eps, q_scale, k_scale;
-  T *forget, *write, *inverse;  // [B,N,T] F, I and 1 / denominator, from the first launch
-  int block_steps;              // steps of the second launch at once
+  T *forget, *write, *denominator;  // [B,N,T] F, I and h's, from the first launch
+  int block_steps;                  // steps of the second launch at once
 };
 
 // --- gates, n and m: a block per head ----------------------------------------------------------
@@ -148,7 +148,7 @@ __device__ void mlstm_head_gates(const MlstmOperands<TX>& x, int64_t head, GateS
       T q_n = T(0);
       for (int w = 0; w < warps; ++w) q_n += s.partial[t * warps + w];
       const T size = at_least(std::fabs(q_n), std::exp(-s.stabiliser[t + 1]));
-      x.inverse[head * x.time + start + t] = T(1) / (size + x.eps);
+      x.denominator[head * x.time + start + t] = size + x.eps;
     }
     if (t == 0) s.stabiliser[0] = s.stabiliser[count];
   }
@@ -281,7 +281,7 @@ __device__ void mlstm_write_h(const MlstmOperands<TX>& x, const ColumnTile<T>& t
     }
     const int64_t step = (tile.row * x.time + start + t) * x.heads + tile.head % x.heads;
     x.h[step * x.v_dim + tile.column] =
-        narrow<TX>(sum * x.inverse[tile.head * x.time + start + t]);
+        narrow<TX>(sum / x.denominator[tile.head * x.time + start + t]);
   }
 }
 
@@ -379,7 +379,7 @@ Status mlstm_launch(const Call& call, void* stream) {
   Arena workspace(call.workspace);
   x.forget = workspace.take<T>(heads * x.time);
   x.write = workspace.take<T>(heads * x.time);
-  x.inverse = workspace.take<T>(heads * x.time);
+  x.denominator = workspace.take<T>(heads * x.time);
   const int64_t threads = min_of(round_up(x.qk_dim, kWarp), kGateThreads);
   Arena counter(nullptr);
   GateScratch<T>(counter, threads / kWarp);

@@ -56,6 +56,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   });
 }
 cudaError_t cudaGetLastError();
+const char* cudaGetErrorName(cudaError_t error);
+const char* cudaGetErrorString(cudaError_t error);
 
 inline void __syncthreads(int line = __builtin_LINE()) { emulator::synchronize_block(line); }
 

@@ -232,6 +232,17 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>
 
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+  }
+  return "unrecognized error code";
+}
+
+const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
+
 void xlstm_emulator_order(uint32_t seed) { emulator::order_seed = seed; }
 void xlstm_emulator_most_blocks(uint32_t most) { emulator::most_blocks = most; }
 const char* xlstm_emulator_message() { return emulator::message.c_str(); }

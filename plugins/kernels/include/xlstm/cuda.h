@@ -16,4 +16,8 @@ size_t workspace_size(const Problem& problem);
 // before, since CUDA may load a kernel when it is first asked for.
 Status launch(const Call& call, void* stream);
 
+// After Status::kLaunchFailed in this thread: CUDA's name of the cause, and what it says of it.
+const char* launch_error_name();
+const char* launch_error_text();
+
 }  // namespace xlstm::cuda
