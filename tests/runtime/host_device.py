@@ -8,11 +8,13 @@ address outside living memory fails.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from xlstm_export.engine.profiles import Profile, Shape, ShapeOptions, make_profiles
 from xlstm_export.engine.record import EngineRecord, PluginInfo, PluginLibrary
@@ -99,6 +101,11 @@ class HostDevice:
         """Do ``work`` when somebody waits."""
         self._queue.append(work)
 
+    @property
+    def waiting(self) -> int:
+        """Number of things that nobody has waited for."""
+        return len(self._queue)
+
     def view(self, address: int, shape: Shape, dtype: object) -> Array:
         """Living memory as an array."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -128,6 +135,7 @@ class OrtEngine:
         self.used: list[int] = []
         """Profile of each call."""
         self.addresses: list[Mapping[str, int]] = []
+        self.closed = False
         self._device = device
         self._shapes: dict[str, Shape] = {}
 
@@ -152,8 +160,18 @@ class OrtEngine:
         assert not any(address % 256 for address in addresses.values())
         self.used.append(profile)
         self.addresses.append(addresses)
-        shapes = self._shapes
-        self._device.queue(lambda: self._compute(addresses, shapes))
+        shapes, living = self._shapes, weakref.ref(self)
+
+        def work() -> None:
+            engine = living()
+            assert engine is not None, "the engine went before its work was done"
+            engine._compute(addresses, shapes)
+
+        self._device.queue(work)
+
+    def close(self) -> None:
+        assert not self._device.waiting, "the engine is closed before its work is done"
+        self.closed = True
 
     def _compute(self, addresses: Mapping[str, int], shapes: Mapping[str, Shape]) -> None:
         def at(name: str) -> Array:
@@ -214,6 +232,16 @@ def stand_in(
 def ids(batch: int, steps: int, seed: int = 0) -> Array:
     """Token ids."""
     return np.random.default_rng(seed).integers(0, 199, (batch, steps))
+
+
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """The same at an address that is a multiple of 256."""
+    memory = torch.zeros(tensor.numel() * tensor.element_size() + 256, dtype=torch.uint8)
+    skip = -memory.data_ptr() % 256
+    size = tensor.numel() * tensor.element_size()
+    made = memory[skip : skip + size].view(tensor.dtype).view(tensor.shape)
+    made.copy_(tensor)
+    return made
 
 
 def assert_same_states(got: Any, expected: Any) -> None:

@@ -17,6 +17,7 @@ import torch
 from tests.model_cases import BY_ID, Library
 from tests.runtime.host_device import (
     HostDevice,
+    aligned,
     assert_same_states,
     ids,
     reference_session,
@@ -24,7 +25,7 @@ from tests.runtime.host_device import (
 )
 from xlstm_export.errors import EngineError
 from xlstm_export.runtime import dlpack
-from xlstm_export.runtime.device import CUDA
+from xlstm_export.runtime.device import CPU, CUDA
 from xlstm_export.runtime.device_array import DeviceArray
 from xlstm_export.runtime.session import Array
 
@@ -50,16 +51,6 @@ def test_tensors_of_torch_are_read_in_place(bundle: Path) -> None:
     expected, expected_new = reference.run(ids(2, 3), host)
     np.testing.assert_array_equal(output.numpy(), expected)
     assert_same_states(new, expected_new)
-
-
-def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """The same at an address that is a multiple of 256."""
-    memory = torch.zeros(tensor.numel() * tensor.element_size() + 256, dtype=torch.uint8)
-    skip = -memory.data_ptr() % 256
-    size = tensor.numel() * tensor.element_size()
-    made = memory[skip : skip + size].view(tensor.dtype).view(tensor.shape)
-    made.copy_(tensor)
-    return made
 
 
 def test_lent_memory_lives_until_it_is_read(bundle: Path) -> None:
@@ -180,6 +171,82 @@ def test_cuda_array_interface(bundle: Path, stream: int | None) -> None:
     assert "upload" not in device.calls
     waits = [call for call in device.calls if call.startswith("wait_for")]
     assert waits == ([] if stream is None else [f"wait_for {stream}"])
+
+
+class LikeTorch(OnGpu):
+    """torch's interface is of version 2, without a stream: only DLPack waits for its writers."""
+
+    def __init__(self, device: HostDevice, array: Array) -> None:
+        super().__init__(device, array, version=2)
+        del self.__cuda_array_interface__["stream"]
+        self.asked: list[object] = []
+        self._device = device, array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._device[0].dlpack
+
+    def __dlpack__(self, *, stream: int | None = None) -> object:
+        self.asked.append(stream)
+        device, array = self._device
+        tensor = dlpack.Tensor(self.address, device.dlpack, array.dtype, array.shape, None)
+        return dlpack.make_capsule(tensor, self)
+
+
+def test_an_interface_without_a_stream(bundle: Path) -> None:
+    """The work of another stream on a tensor of torch is waited for, through DLPack."""
+    session, engine, device = stand_in(bundle)
+    device.stream = 77
+    tokens = LikeTorch(device, ids(2, 3))
+    output, _ = session.run(tokens)
+    assert tokens.asked == [77]
+    assert engine.addresses[0]["input_ids"] == tokens.address
+    np.testing.assert_array_equal(output, reference_session(bundle).run(ids(2, 3))[0])
+    del tokens.__cuda_array_interface__  # as JAX on some devices
+    session.run(tokens)
+    assert tokens.asked == [77, 77]
+
+
+class Refusing:
+    """As torch's tensors on a GPU that need gradients."""
+
+    requires_grad = True
+
+    @property
+    def __cuda_array_interface__(self) -> object:
+        raise RuntimeError("Variable that requires grad")
+
+
+@pytest.mark.parametrize("kind", [CPU, CUDA])
+def test_tensors_that_need_gradients(bundle: Path, kind: int) -> None:
+    """By DLPack (BufferError), by numpy (RuntimeError) and by the property (RuntimeError)."""
+    session, engine, device = stand_in(bundle)
+    device.dlpack = (kind, 0)
+    _, states = session.run(ids(2, 3))
+    state = session.manifest.states[0]
+    grad = torch.from_numpy(states[state.key]).requires_grad_()
+    for given in (grad, Refusing()):
+        with pytest.raises(EngineError, match=rf"{state.input}: cannot be read .*detach\(\) it"):
+            session.run(ids(2, 1), {**states, state.key: given})
+    session.run(ids(2, 1), {**states, state.key: grad.detach()})
+    assert len(engine.used) == 2
+
+
+def test_what_is_no_array(bundle: Path) -> None:
+    session, _, _ = stand_in(bundle)
+    with pytest.raises(EngineError, match=r"input_ids: cannot be read .*give a plain array"):
+        session.run([["a", "b"]])
+
+
+def test_an_array_of_another_gpu(bundle: Path) -> None:
+    """Said before it is asked for its memory, which torch would refuse."""
+    session, _, device = stand_in(bundle)
+    device.dlpack = (CUDA, 1)
+    tokens = LikeTorch(device, ids(2, 3))
+    device.dlpack = (CUDA, 0)
+    tokens.__dlpack_device__ = lambda: (CUDA, 1)  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="input_ids: an array of another device; move it to"):
+        session.run(tokens)
+    assert not tokens.asked
 
 
 def test_gpu_arrays_that_do_not_fit(bundle: Path) -> None:

@@ -12,9 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.model_cases import BY_ID, Library
-from tests.runtime.host_device import assert_same_states, ids, reference_session, stand_in
+from tests.runtime.host_device import (
+    aligned,
+    assert_same_states,
+    ids,
+    reference_session,
+    stand_in,
+)
 from xlstm_export.engine.profiles import ShapeOptions, make_profiles
 from xlstm_export.errors import EngineError
 from xlstm_export.lowering.lower import LoweringOptions
@@ -211,6 +218,30 @@ def test_a_session_that_is_dropped_frees_its_memory(bundle: Path) -> None:
     del session, engine
     gc.collect()
     assert not device.blocks
+
+
+def test_a_session_that_is_dropped_finishes_its_work(bundle: Path) -> None:
+    """Engine and inputs of others live until the device is done with them."""
+    session, engine, device = stand_in(bundle)
+    tokens = aligned(torch.from_numpy(ids(2, 3)))
+    output, _ = session.run_on_device(tokens)
+    assert device.waiting
+    del session, engine
+    gc.collect()
+    assert not device.waiting
+    np.testing.assert_array_equal(output.numpy(), reference_session(bundle).run(ids(2, 3))[0])
+
+
+def test_a_closed_session(bundle: Path) -> None:
+    """The engine goes when its work is done; what was handed out can still be read."""
+    session, engine, _ = stand_in(bundle)
+    output, states = session.run_on_device(ids(2, 3))
+    session.close()
+    assert engine.closed
+    with pytest.raises(EngineError, match="this session is closed: open the engine again"):
+        session.run(ids(2, 1), states)
+    np.testing.assert_array_equal(output.numpy(), reference_session(bundle).run(ids(2, 3))[0])
+    session.close()
 
 
 def test_little_memory(bundle: Path) -> None:

@@ -7,8 +7,10 @@ The numbers are ONNX Runtime's; that real TensorRT takes the same calls is a mat
 from __future__ import annotations
 
 import enum
+import gc
 import shutil
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +32,7 @@ from xlstm_export.engine.record import PluginLibrary, to_json
 from xlstm_export.errors import EngineError
 from xlstm_export.runtime import trt as engine_sessions
 from xlstm_export.runtime.trt import TrtSession, open_engine
+from xlstm_export.runtime.trt_engine import TensorRTEngine
 
 NAMES = {"float32": "FLOAT", "int64": "INT64", "int32": "INT32"}
 
@@ -81,30 +84,63 @@ class Context:
         return self._take("execute")
 
 
+class CudaEngine(SimpleNamespace):
+    """``ICudaEngine``."""
+
+
+class Registry:
+    """``IPluginRegistry``: it takes no plugin twice."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+
+    def load_library(self, path: str) -> object:
+        if path in self.loaded:
+            return None
+        self.loaded.append(path)
+        return object()
+
+
+class Runtime:
+    """``IRuntime``, with a registry of its own."""
+
+    engine_host_code_allowed = False
+
+    def __init__(self, make_engine: Callable[[], Any]) -> None:
+        self.registry = Registry()
+        self._make_engine = make_engine
+
+    def get_plugin_registry(self) -> Registry:
+        return self.registry
+
+    def deserialize_cuda_engine(self, data: bytes) -> Any:
+        return self._make_engine()
+
+
 class FakeTensorRT:
     """The module; its only engine is ``ort``."""
 
     __name__ = "tensorrt_rtx"
     __version__ = "1.7.1.116"
     ILogger = ILogger
+    ExecutionContextAllocationStrategy = SimpleNamespace(ON_PROFILE_CHANGE="on profile change")
     TensorLocation = SimpleNamespace(DEVICE="device")
     TensorIOMode = SimpleNamespace(INPUT="input")
 
     def __init__(self, ort: OrtEngine) -> None:
         self.ort = ort
         self.contexts: list[Context] = []
-        self.loaded: list[str] = []
-        self.runtimes: list[Any] = []
+        self.runtimes: list[Runtime] = []
+        self._registry = Registry()
 
-    def get_plugin_registry(self) -> Any:
-        return SimpleNamespace(load_library=lambda path: self.loaded.append(path) or True)
+    def get_plugin_registry(self) -> Registry:
+        return self._registry
 
-    def Runtime(self, log: Any) -> Any:
-        runtime = SimpleNamespace(deserialize_cuda_engine=lambda data: self._engine(log))
-        self.runtimes.append(runtime)
-        return runtime
+    def Runtime(self, log: Any) -> Runtime:
+        self.runtimes.append(Runtime(lambda: self.engine(log)))
+        return self.runtimes[-1]
 
-    def _engine(self, log: Any) -> Any:
+    def engine(self, log: Any) -> Any:
         tensors: Mapping[str, Any] = self.ort.tensors
         names = list(tensors)
 
@@ -112,11 +148,12 @@ class FakeTensorRT:
             ranges = self.ort.profiles[index][name]
             return [list(ranges.min), list(ranges.opt), list(ranges.max)]
 
-        def create() -> Context:
+        def create(strategy: str) -> Context:
+            assert strategy == "on profile change", "every context has memory for all profiles"
             self.contexts.append(Context(self.ort, log))
             return self.contexts[-1]
 
-        return SimpleNamespace(
+        return CudaEngine(
             num_io_tensors=len(names),
             num_optimization_profiles=len(self.ort.profiles),
             get_tensor_name=lambda index: names[index],
@@ -196,14 +233,17 @@ def test_what_tensorrt_refuses(
 def test_no_memory_for_a_context(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Opened(bundle, monkeypatch)
     session = opened.session()
-    full = SimpleNamespace(create_execution_context=lambda: None)
+    full = SimpleNamespace(create_execution_context=lambda _: None)
     monkeypatch.setattr(session._engine, "_engine", full)
     with pytest.raises(EngineError, match="refused an execution context"):
         session.run(ids(1, 1))
 
 
 def test_plugins_beside_the_engine(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library of the version the engine was built with is loaded; another one is refused."""
+    """A library of the version the engine was built with is loaded; another one is refused.
+
+    Two engines in one process load it twice, which one registry refuses.
+    """
     beside = PluginLibrary("libxlstm_trt.so", "1.2.3", "0" * 64, embedded=False)
     opened = Opened(bundle, monkeypatch, plugin_library=beside)
     module = "xlstm_export.runtime.trt_engine"
@@ -211,11 +251,31 @@ def test_plugins_beside_the_engine(bundle: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(f"{module}._plugin_version", lambda _: "1.2.4")
     with pytest.raises(Exception, match=r"version 1\.2\.4, and the engine was built with 1\.2\.3"):
         opened.session()
-    assert not opened.trt.loaded
     monkeypatch.setattr(f"{module}._plugin_version", lambda _: "1.2.3")
-    opened.session()
-    assert opened.trt.loaded == ["libxlstm_trt.so"]
-    assert opened.trt.runtimes[0].engine_host_code_allowed is False
+    for _ in range(2):
+        opened.session()
+    refused, *runtimes = opened.trt.runtimes
+    assert not refused.registry.loaded
+    assert [runtime.registry.loaded for runtime in runtimes] == [["libxlstm_trt.so"]] * 2
+    assert not any(runtime.engine_host_code_allowed for runtime in runtimes)
+
+
+def test_a_closed_engine_holds_nothing(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contexts, then the engine, then the runtime go while the session is still there."""
+    opened = Opened(bundle, monkeypatch)
+    session = opened.session()
+    session.run(ids(1, 1))
+    assert isinstance(session._engine, TensorRTEngine)
+    gone: list[str] = []
+    weakref.finalize(opened.trt.contexts.pop(), gone.append, "context")
+    weakref.finalize(session._engine._engine, gone.append, "engine")
+    weakref.finalize(opened.trt.runtimes.pop(), gone.append, "runtime")
+    gc.collect()
+    assert not gone
+    session.close()
+    assert gone == ["context", "engine", "runtime"]
+    with pytest.raises(EngineError, match="session is closed"):
+        session.run(ids(1, 1))
 
 
 def test_checks_of_open_engine(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,15 @@ import pytest
 
 from tests.cli.terminal import assert_short_error, run_cli
 from tests.model_cases import BY_ID, Library
+from tests.plugins.trt_library import missing_for_engines, plugin_library
 from tests.runtime.host_device import some_record, stand_in
+from xlstm_export import __version__
 from xlstm_export.engine.backend import device_capability
 from xlstm_export.engine.build import sha256
 from xlstm_export.engine.record import EngineRecord, PluginLibrary, to_json
 from xlstm_export.errors import BackendUnavailableError, EngineError
 from xlstm_export.native import FOLDER_VARIABLE
+from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.runtime import trt as engine_sessions
 from xlstm_export.runtime.device import CudaDevice, import_cuda
 from xlstm_export.runtime.trt import open_engine
@@ -112,17 +115,17 @@ def test_an_engine_for_another_gpu() -> None:
 
 def test_the_plugin_library_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     beside = PluginLibrary("libxlstm_trt.so", "9.9", "0" * 64, embedded=False)
-    registry: Any = SimpleNamespace()  # nothing may be asked of it
-    load_plugins(registry, some_record())
+    runtime: Any = SimpleNamespace()  # nothing may be asked of it
+    load_plugins(runtime, some_record(), "title")
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr("xlstm_export.runtime.trt_engine.trt_library_path", lambda: None)
     with pytest.raises(BackendUnavailableError, match="needs the plugin library libxlstm_trt"):
-        load_plugins(registry, some_record(plugin_library=beside))
+        load_plugins(runtime, some_record(plugin_library=beside), "title")
     library = tmp_path / "libxlstm_trt.so"
     library.write_bytes(b"")
     monkeypatch.setattr("xlstm_export.runtime.trt_engine.trt_library_path", lambda: library)
     with pytest.raises(BackendUnavailableError, match="no library of xlstm-export"):
-        load_plugins(registry, some_record(plugin_library=beside))
+        load_plugins(runtime, some_record(plugin_library=beside), "title")
 
 
 def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +280,34 @@ def test_every_error_of_cuda_is_told(function: str) -> None:
         CALLS[function](device)
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("Unregistered", ["cudaMemcpyAsync", "cudaPointerGetAttributes"]),
+        ("Host", ["cudaMemcpyAsync", "cudaPointerGetAttributes", "cudaStreamSynchronize"]),
+        ("Managed", ["cudaMemcpyAsync", "cudaPointerGetAttributes", "cudaStreamSynchronize"]),
+    ],
+)
+def test_pinned_memory_is_read_before_upload_returns(kind: str, expected: list[str]) -> None:
+    """CUDA reads it while the stream runs, and the caller may change it at once."""
+    array, calls = np.zeros(4), []
+    kinds = SimpleNamespace(**{f"cudaMemoryType{k}": k for k in ("Unregistered", "Host")})
+
+    def call(name: str, result: Any = None) -> Callable[..., Any]:
+        return lambda *arguments: (calls.append((name, arguments)), (0, result))[1]
+
+    cuda = SimpleNamespace(
+        cudaMemcpyKind=SimpleNamespace(cudaMemcpyHostToDevice="h2d"),
+        cudaMemoryType=kinds,
+        cudaMemcpyAsync=call("cudaMemcpyAsync"),
+        cudaPointerGetAttributes=call("cudaPointerGetAttributes", SimpleNamespace(type=kind)),
+        cudaStreamSynchronize=call("cudaStreamSynchronize"),
+    )
+    bare_device(cuda).upload(256, array)
+    assert [name for name, _ in calls] == expected
+    assert dict(calls)["cudaPointerGetAttributes"] == (array.ctypes.data,)
+
+
 def test_cuda_has_what_a_device_calls() -> None:
     need("cuda.bindings.runtime")
     cuda = importlib.import_module("cuda.bindings.runtime")
@@ -286,7 +317,9 @@ def test_cuda_has_what_a_device_calls() -> None:
         "cudaGetLastError", "cudaRuntimeGetVersion", "cudaDriverGetVersion",
     ):  # fmt: skip
         assert hasattr(cuda, name), name
-    assert cuda.cudaMemoryType.cudaMemoryTypeManaged
+    for kind in ("Managed", "Device", "Unregistered"):
+        assert hasattr(cuda.cudaMemoryType, f"cudaMemoryType{kind}")
+    assert hasattr(cuda.cudaPointerAttributes(), "type")
     assert hasattr(cuda.cudaDeviceProp(), "major")
 
 
@@ -301,11 +334,36 @@ def test_real_runtime_refuses_a_file_that_is_no_engine(bundle: Path) -> None:
     assert told, "what the runtime logged is lost"
 
 
+def test_a_real_runtime_loads_the_plugins_for_each_engine(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry of the process refuses them the second time; every runtime has its own."""
+    if reason := missing_for_engines():
+        pytest.skip(reason)
+    library = plugin_library()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(library.parent))
+    beside = PluginLibrary(library.name, __version__, "0" * 64, embedded=False)
+    record = write_record(bundle, plugin_library=beside)
+    trt, title = import_tensorrt("tensorrt_rtx")
+    for _ in range(2):
+        with pytest.raises(EngineError, match="cannot load it"):  # the file is no engine
+            TensorRTEngine(bundle / "engines" / f"{NAME}.engine", record, trt, title)
+    runtime = trt.Runtime(trt.Logger())
+    load_plugins(runtime, record, title)
+    names = {creator.name for creator in runtime.get_plugin_registry().all_creators}
+    assert set(CATALOG) <= names
+    with pytest.raises(BackendUnavailableError, match=f"{title} refused it"):
+        load_plugins(runtime, record, title)
+
+
 def test_tensorrt_has_what_an_engine_calls() -> None:
     need("tensorrt_rtx")
     trt = importlib.import_module("tensorrt_rtx")
     expected = {
-        trt.Runtime: ("deserialize_cuda_engine", "engine_host_code_allowed"),
+        trt.Runtime: (
+            "deserialize_cuda_engine", "engine_host_code_allowed", "get_plugin_registry",
+        ),
+        trt.ExecutionContextAllocationStrategy: ("ON_PROFILE_CHANGE",),
         trt.ICudaEngine: (
             "num_optimization_profiles", "num_io_tensors", "get_tensor_name", "get_tensor_mode",
             "get_tensor_dtype", "get_tensor_location", "get_tensor_profile_shape",
@@ -315,10 +373,12 @@ def test_tensorrt_has_what_an_engine_calls() -> None:
             "set_optimization_profile_async", "set_input_shape", "get_tensor_shape",
             "set_tensor_address", "execute_async_v3",
         ),
-        trt: ("TensorLocation", "TensorIOMode", "get_plugin_registry"),
+        trt: ("TensorLocation", "TensorIOMode"),
     }  # fmt: skip
     for owner, names in expected.items():
         assert not [name for name in names if not hasattr(owner, name)], owner
+    taken = str(trt.ICudaEngine.create_execution_context.__doc__)
+    assert "strategy: " in taken
 
 
 def test_records_that_do_not_fit(bundle: Path) -> None:

@@ -131,8 +131,12 @@ class CudaDevice:
         self._call("cudaMemsetAsync", address, 0, size, self.stream)
 
     def upload(self, address: int, array: Array) -> None:
-        """As ``Device.upload``: pageable memory is staged before the call returns."""
-        self._copy(address, array.ctypes.data, array.nbytes, "cudaMemcpyHostToDevice")
+        """As ``Device.upload``: memory CUDA does not know is staged before the copy returns."""
+        source = array.ctypes.data
+        self._copy(address, source, array.nbytes, "cudaMemcpyHostToDevice")
+        kind = self._call("cudaPointerGetAttributes", source).type
+        if kind != self._cuda.cudaMemoryType.cudaMemoryTypeUnregistered:
+            self.synchronize()  # pinned or managed: it is read while the stream runs
 
     def download(self, array: Array, address: int) -> None:
         """As ``Device.download``."""

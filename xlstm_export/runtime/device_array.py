@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,8 @@ def place(pool: Pool, name: str, array: Any, dtype: Any) -> DeviceArray:
     """
     lent = borrow(pool.device, name, array)
     if lent is None:
-        host = np.ascontiguousarray(_on_host(array), dtype).reshape(np.shape(array))
+        with _reading(name, array):
+            host = np.ascontiguousarray(_on_host(array), dtype).reshape(np.shape(array))
         placed = new_array(pool, host.shape, dtype)
         pool.device.upload(placed.address, host)
         return placed
@@ -182,7 +184,7 @@ def place(pool: Pool, name: str, array: Any, dtype: Any) -> DeviceArray:
 def borrow(device: Device, name: str, array: Any) -> DeviceArray | None:
     """``array`` where it lies on ``device``, with its writers waited for; None: it is on the host.
 
-    Raises EngineError for one that is on another device or not C-contiguous.
+    Raises EngineError for one that is on another device, not C-contiguous or not given away.
     """
     if isinstance(array, DeviceArray):
         if array.device is device:
@@ -192,15 +194,24 @@ def borrow(device: Device, name: str, array: Any) -> DeviceArray | None:
         return DeviceArray(device, array.address, array.shape, array.dtype, array)
     if isinstance(array, np.ndarray):
         return None
-    interface = getattr(array, "__cuda_array_interface__", None)
-    if interface is not None:
+    with _reading(name, array):
+        interface = getattr(array, "__cuda_array_interface__", None)
+    lends = hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__")
+    # an interface without a stream (torch's) says nothing of its writers: DLPack waits for them
+    if interface is not None and ("stream" in interface or not lends):
         return _from_interface(device, name, interface, array)
-    on = getattr(array, "__dlpack_device__", None)
-    if on is None or on()[0] in {CPU, CUDA_HOST} - {device.dlpack[0]}:
+    return _from_dlpack(device, name, array) if lends else None
+
+
+def _from_dlpack(device: Device, name: str, array: Any) -> DeviceArray | None:
+    with _reading(name, array):
+        kind, index = array.__dlpack_device__()
+    if kind in {CPU, CUDA_HOST} - {device.dlpack[0]}:
         return None
-    tensor = dlpack.read_capsule(array.__dlpack__(stream=device.stream or None))
-    if tensor.device != device.dlpack and tensor.device[0] != CUDA_MANAGED:
+    if (kind, index) != device.dlpack and kind != CUDA_MANAGED:
         raise EngineError(f"{name}: an array of another device; move it to {device.name}")
+    with _reading(name, array):
+        tensor = dlpack.read_capsule(array.__dlpack__(stream=device.stream or None))
     if not dlpack.is_contiguous(tensor.shape, tensor.strides):
         raise _strided(name)
     return DeviceArray(device, tensor.address, tensor.shape, tensor.dtype, tensor.capsule)
@@ -221,6 +232,23 @@ def _from_interface(
     if interface.get("stream") is not None:
         device.wait_for(int(interface["stream"]))
     return DeviceArray(device, address, shape, dtype, owner)
+
+
+@contextmanager
+def _reading(name: str, array: Any) -> Iterator[None]:
+    """What the array's library raises becomes an EngineError that names the input."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        what = str(error) or type(error).__name__
+        cure = (
+            "give it without gradients: detach() it"
+            if getattr(array, "requires_grad", False)
+            else "give a plain array, such as numpy's"
+        )
+        raise EngineError(f"{name}: cannot be read ({what}); {cure}") from error
 
 
 def _strided(name: str) -> EngineError:

@@ -6,6 +6,7 @@ show is that TensorRT computes the same numbers.
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -92,7 +93,9 @@ class TrtSession:
         self._device = device
         self._pool = Pool(device)
         self._borrowed: list[DeviceArray] = []
+        self._closed = False
         _check_tensors(manifest, engine)
+        weakref.finalize(self, _finish, device, engine, self._borrowed).atexit = False
         first = manifest.inputs[0].name
         self.longest_piece = min(
             PIECE, max(profile[first].max[_TIME] for profile in engine.profiles)
@@ -128,6 +131,8 @@ class TrtSession:
         Inputs and states are host arrays, or arrays of PyCUDA, CuPy, Numba or torch on this GPU,
         which are read in place and must not be changed before the device is done.
         """
+        if self._closed:
+            raise EngineError("this session is closed: open the engine again")
         self._device.activate()
         feeds = self._feeds(inputs, states, lengths)
         shapes = {name: array.shape for name, array in feeds.items()}
@@ -145,8 +150,13 @@ class TrtSession:
         self._borrowed.clear()
 
     def close(self) -> None:
-        """Give the device's memory back, that of arrays handed out when they are dropped."""
+        """Give the device's memory back, that of arrays handed out when they are dropped.
+
+        The session runs no more.
+        """
+        self._closed = True
         self.synchronize()
+        self._engine.close()
         self._pool.close()
 
     def _feeds(
@@ -241,6 +251,11 @@ class TrtSession:
         self._borrowed += [array for array in arrays if not array.is_pooled]
         if len(self._borrowed) > _MOST_BORROWED:
             self.synchronize()
+
+
+def _finish(device: Device, engine: Engine, borrowed: list[DeviceArray]) -> None:
+    """A session was dropped: what its work needs, here as arguments, outlives the work."""
+    device.synchronize()
 
 
 def _check_tensors(manifest: Manifest, engine: Engine) -> None:

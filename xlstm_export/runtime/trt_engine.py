@@ -62,6 +62,10 @@ class Engine(Protocol):
         """Queue one call on ``stream``: an address for each tensor."""
         ...
 
+    def close(self) -> None:
+        """Give weights and activations back, when all calls are done; none may follow."""
+        ...
+
 
 def find_engine(bundle: Path, engine: str) -> Path:
     """The engine that ``engine`` names: a file, or a target in the bundle's folder of engines.
@@ -118,10 +122,11 @@ def import_tensorrt(backend: str) -> tuple[Any, str]:
         ) from error
 
 
-def load_plugins(trt: Any, record: EngineRecord) -> None:
-    """Register the plugins of an engine that does not carry them.
+def load_plugins(runtime: Any, record: EngineRecord, title: str) -> None:
+    """Register the plugins of an engine that does not carry them, for ``runtime`` alone.
 
-    Raises BackendUnavailableError where the library is missing or of another version.
+    The registry of the process would refuse them for a second engine. Raises
+    BackendUnavailableError where the library is missing or of another version.
     """
     if record.plugin_library.embedded or not record.plugins:
         return
@@ -138,8 +143,8 @@ def load_plugins(trt: Any, record: EngineRecord) -> None:
             f"{path}: version {version}, and the engine was built with "
             f"{record.plugin_library.version}; xlstm-export is {__version__}: build again"
         )
-    if not trt.get_plugin_registry().load_library(str(path)):
-        raise BackendUnavailableError(f"{path}: {trt.__name__} {trt.__version__} refused it")
+    if not runtime.get_plugin_registry().load_library(str(path)):
+        raise BackendUnavailableError(f"{path}: {title} refused it")
 
 
 def _plugin_version(path: Path) -> str:
@@ -161,16 +166,18 @@ class TensorRTEngine:
     def __init__(self, path: Path, record: EngineRecord, trt: Any, title: str) -> None:
         self._path = path
         self._log = _make_log(trt)
-        load_plugins(trt, record)
+        self.title = f"{title} {trt.__version__}"
         # the runtime must outlive the engine
         self._runtime = trt.Runtime(self._log)
+        load_plugins(self._runtime, record, self.title)
         self._runtime.engine_host_code_allowed = record.plugin_library.embedded
-        self.title = f"{title} {trt.__version__}"
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             raise EngineError(self._refusal(record, trt.__version__))
         self._engine = engine
         self._contexts: dict[int, Any] = {}
+        # the default strategy reserves for the largest profile in every context
+        self._strategy = trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
         self.tensors = {name: self._tensor(trt, name) for name in self._names()}
         self.profiles = [self._profile(index) for index in range(engine.num_optimization_profiles)]
 
@@ -192,10 +199,16 @@ class TensorRTEngine:
             self._demand(context.set_tensor_address(name, address), f"the address of {name}")
         self._demand(context.execute_async_v3(stream), "the call")
 
+    def close(self) -> None:
+        """As ``Engine.close``."""
+        self._contexts.clear()
+        self._engine = None
+        self._runtime = None
+
     def _context(self, profile: int) -> Any:
         """Its context, made on first use: two profiles never share one, so none is switched."""
         if profile not in self._contexts:
-            context = self._engine.create_execution_context()
+            context = self._engine.create_execution_context(self._strategy)
             self._demand(context is not None, "an execution context (is the GPU's memory full?)")
             # on the default stream, which the session's stream keeps order with
             chosen = context.set_optimization_profile_async(profile, 0)
