@@ -7,9 +7,15 @@ namespace {
 
 // A worker looks for the next call this often before it sleeps: a decode loop calls again within
 // microseconds, and waking a sleeping thread costs more than a small call.
-constexpr int kSpins = 20000;
+constexpr unsigned kSpins = 20000;
+// How often it lets others run meanwhile: there may be more threads than free processors.
+constexpr unsigned kYield = 32;
 
-void pause() {
+void pause(unsigned spin) {
+  if (spin % kYield == kYield - 1) {
+    std::this_thread::yield();
+    return;
+  }
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -50,20 +56,13 @@ void Pool::run(void (*task)(void*, int64_t), void* context, int64_t count) {
   }
   wake_.notify_all();
   take_tasks();
-  for (int spin = 0; busy_ != 0; ++spin) {
-    if (spin < kSpins) {
-      pause();
-    } else {
-      spin = kSpins;
-      std::this_thread::yield();  // more threads than processors: let them work
-    }
-  }
+  for (unsigned spin = 0; busy_ != 0; ++spin) pause(spin);
 }
 
 void Pool::work() {
   uint64_t seen = 0;
   for (;;) {
-    for (int spin = 0; spin < kSpins && generation_ == seen; ++spin) pause();
+    for (unsigned spin = 0; spin < kSpins && generation_ == seen; ++spin) pause(spin);
     if (generation_ == seen) {
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return generation_ != seen; });

@@ -178,6 +178,19 @@ def test_an_output_over_an_input_it_does_not_continue_is_refused(op: str) -> Non
                 assert (kernel.inputs[given.name].bytes == before).all()
 
 
+def test_an_empty_operand_overlaps_nothing() -> None:
+    """A convolution of width 1 carries nothing: where its state points is of no interest."""
+    sizes = (("B", 2), ("T", 5), ("D", 8), ("W", 1))
+    case = OpCase("XlstmCausalConv1d", sizes)
+    kernel = KernelRun(case, make_inputs(case), "float32")
+    kernel.add_workspace(1)
+    schema = CATALOG["XlstmCausalConv1d"]
+    state = [spec.name for spec in schema.inputs].index("state")
+    kernel.call.inputs[state] = kernel.call.inputs[0] + 16
+    kernel.call.outputs[1] = kernel.call.outputs[0] + 16
+    assert kernel.run() == Status.OK
+
+
 @every_op
 def test_overlapping_in_part_is_refused(op: str) -> None:
     for given, out in CATALOG[op].states:

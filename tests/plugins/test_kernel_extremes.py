@@ -58,6 +58,31 @@ def test_gates_at_both_ends_of_the_type_are_no_nan_in_m(run: Run, steps: int) ->
 
 
 @both
+def test_a_closed_output_gate_scales_a_large_normaliser(run: Run) -> None:
+    """c / n is at most 1 however large both are; n (1 + exp(-o)) would overflow."""
+    case = OpCase("XlstmSLSTM", (("B", 1), ("T", 1), ("N", 1), ("H", 5)))
+    inputs = make_inputs(case)
+    inputs["gates"][:, :, :2], inputs["gates"][:, :, 3] = 0, -80
+    inputs["R"][:], inputs["b"][:], inputs["m"][:] = 0, 0, 0
+    inputs["c"][:], inputs["n"][:] = 3e4, 6e4
+    y = run(case, inputs, "float32")["y_out"]
+    np.testing.assert_allclose(y, 0.5 * np.exp(-80.0), rtol=1e-4)
+
+
+def test_soft_capped_gates_are_rounded_once() -> None:
+    """m after one step from m = -inf is i, soft-capped: within half a unit of the last place."""
+    sizes = (("B", 64), ("T", 1), ("N", 4), ("K", 8), ("V", 8))
+    case = OpCase("XlstmMLSTM", sizes, (("gate_soft_cap", 15.0),), gate_scale=8.0)
+    inputs = make_inputs(case)
+    inputs["m"][:] = -np.inf
+    wide = inputs["i"][:, 0].astype(np.float64)
+    np.testing.assert_array_equal(
+        run_kernel(case, inputs, "float32")["m_out"],
+        (15 * np.tanh(wide / 15)).astype(np.float32),
+    )
+
+
+@both
 @pytest.mark.parametrize("slot", [0, 1])
 def test_a_gate_that_is_no_number_shows_in_the_slstm_state(run: Run, slot: int) -> None:
     case = OpCase("XlstmSLSTM", (("B", 1), ("T", 1), ("N", 1), ("H", 5)))

@@ -18,6 +18,7 @@ from tests.cases import (
     odd_states,
     poisoned,
     rounded,
+    row_alone,
     run_in_pieces,
     valid_steps,
 )
@@ -169,6 +170,28 @@ def test_a_ragged_row_is_that_row_alone(case: OpCase) -> None:
     inputs = make_inputs(case)
     batch = run_kernel(case, inputs, "float32", threads=2)
     assert_rows_alone(case, inputs, batch)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("lengths", [(9, 9), (9, 0, 9), (0, 9, 3), (9, 8, 7, 6), (9, 9, 9, 9, 9),
+                                     (2, 9, 9, 0, 9), (9,) * 7, (1, 9, 2, 9, 3, 9, 0, 9, 9)],
+                         ids=str)  # fmt: skip
+def test_slstm_rows_in_company_have_the_bits_they_have_alone(
+    lengths: tuple[int, ...], heads: int, threads: int
+) -> None:
+    """However many rows share the reading of R."""
+    sizes = (("B", len(lengths)), ("T", 9), ("N", heads), ("H", 24))
+    case = OpCase("XlstmSLSTM", sizes, lengths=lengths)
+    inputs = make_inputs(case)
+    batch = run_kernel(case, inputs, "float32", threads=threads)
+    for row, steps in enumerate(lengths):
+        if steps == 0:
+            continue
+        alone = run_kernel(*row_alone(case, inputs, row), "float32")
+        got = {name: value[row : row + 1] for name, value in batch.items()}
+        got["y_all"] = got["y_all"][:, :steps]
+        assert_same_bits(got, alone)
 
 
 # --- lengths -----------------------------------------------------------------------------------

@@ -24,7 +24,12 @@ _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def import_onnxruntime() -> Any:
-    """The onnxruntime module; raises BackendUnavailableError with the cure."""
+    """The onnxruntime module; raises BackendUnavailableError with the cure.
+
+    Its telemetry, which writes an identifier of the device to the user's cache, stays off unless
+    ORT_DISABLE_TELEMETRY is set: ONNX Runtime reads the variable when it is imported.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -135,14 +140,20 @@ class OrtSession:
         states: Mapping[str, Array] | None = None,
         lengths: Array | None = None,
     ) -> tuple[Array, dict[str, Array]]:
-        """As ``Session.run``; ``lengths`` int32 [B] goes to a ragged bundle (default: all)."""
+        """As ``Session.run``; ``lengths`` int32 [B] goes to a ragged bundle (default: all).
+
+        Raises BundleError for ``lengths`` that the bundle does not take.
+        """
         batch = inputs.shape[0]
         states = self.initial_states(batch) if states is None else states
         first = self.manifest.inputs[0]
         feeds = {first.name: np.ascontiguousarray(inputs, first.dtype)}
         if self.manifest.ragged:
             everything = np.full(batch, -1, np.int32)
-            feeds["sequence_lengths"] = everything if lengths is None else lengths
+            given = everything if lengths is None else lengths
+            feeds["sequence_lengths"] = np.ascontiguousarray(given, np.int32)
+        elif lengths is not None:
+            raise BundleError("lengths are for bundles of export --ragged")
         feeds.update(
             (s.input, np.ascontiguousarray(states[s.key], s.dtype)) for s in self.manifest.states
         )

@@ -1,4 +1,4 @@
-// exp, tanh, log-sigmoid and their kin on vectors: within about 2 ulp, NaN in NaN out.
+// exp, tanh, log-sigmoid and their kin on vectors: within 2.5 ulp, NaN in NaN out.
 #pragma once
 
 #include "simd.h"

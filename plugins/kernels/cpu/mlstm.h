@@ -155,8 +155,7 @@ Status mlstm_run(const Call& call, const Parallel& parallel) {
   auto part = [&](int64_t index) {
     Arena own(scratch + index * counter.used());
     MlstmScratch<T> s(own, x.qk_dim, x.v_dim);
-    const Share share = share_of(units, parts, index);
-    for (int64_t u = share.begin; u < share.end; ++u) {
+    for (int64_t u = index; u < units; u += parts) {  // in turns: rows may differ in length
       const int64_t head = u / blocks;
       const Share columns = share_of(panels, blocks, u % blocks);
       const int64_t begin = columns.begin * kTileColumns<T>;

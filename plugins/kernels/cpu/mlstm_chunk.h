@@ -20,19 +20,26 @@ struct LaneIndices {
   }
 };
 
-// i and log f of the chunk's steps [start, start + length).
+// i and log f of the chunk's steps [start, start + length). In double: they are few, and what they
+// are off by is exponentiated.
 template <class TX, class T = Arithmetic<TX>>
 XLSTM_INLINE void mlstm_gates(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start,
                               int64_t length, MlstmScratch<T>& s) {
   const int64_t first = (unit.row * x.time + start) * x.heads + unit.head;
-  for (int64_t t = 0; t < round_up(length, kLanes<T>); ++t) {
-    s.input_gate[t] = t < length ? x.i[first + t * x.heads] : T(0);
-    s.log_forget[t] = t < length ? x.f[first + t * x.heads] : T(0);
-  }
-  for (int64_t t = 0; t < length; t += kLanes<T>) {
-    store(s.input_gate + t, soft_cap<T>(load(s.input_gate + t), x.soft_cap));
-    const Vec<T> forget = soft_cap<T>(load(s.log_forget + t), x.soft_cap);
-    store(s.log_forget + t, log_sigmoid<T>(forget));
+  const double cap = x.soft_cap;
+  for (int64_t t = 0; t < length; t += kLanes<double>) {
+    const int64_t count = min_of(kLanes<double>, length - t);
+    Vec<double> input = zero<double>(), forget = zero<double>();
+    for (int64_t lane = 0; lane < count; ++lane) {
+      input[lane] = x.i[first + (t + lane) * x.heads];
+      forget[lane] = x.f[first + (t + lane) * x.heads];
+    }
+    input = soft_cap<double>(input, cap);
+    forget = log_sigmoid<double>(soft_cap<double>(forget, cap));
+    for (int64_t lane = 0; lane < kLanes<double>; ++lane) {
+      s.input_gate[t + lane] = static_cast<T>(input[lane]);
+      s.log_forget[t + lane] = static_cast<T>(forget[lane]);
+    }
   }
 }
 

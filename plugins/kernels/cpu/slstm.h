@@ -105,25 +105,30 @@ XLSTM_INLINE void slstm_mix_tile(const T* y, int64_t y_stride, int64_t size, con
   }
 }
 
-// y R of `rows` rows for all panels of one head.
+// y R of kRows rows for all panels of one head.
+template <int kRows, class T>
+XLSTM_INLINE void slstm_mix_rows(const T* y, int64_t y_stride, int64_t size, const T* R,
+                                 int64_t columns, T* raw) {
+  constexpr int kShared = kMixVectors / kRows;
+  for (int64_t panel = 0; panel < columns; panel += kMixColumns<T>) {
+    for (int v = 0; v < kMixVectors; v += kShared) {
+      slstm_mix_tile<kRows, kShared>(y, y_stride, size, R + panel * size + v * kLanes<T>,
+                                     raw + panel + v * kLanes<T>, columns);
+    }
+  }
+}
+
+// The same of `rows` rows, at most kMixRows: they share the reading of R. A row's bits do not depend
+// on the others. Of three rows a fourth is computed, which no one reads.
 template <class T>
 XLSTM_INLINE void slstm_mix(const T* y, int64_t y_stride, int64_t rows, int64_t size, const T* R,
                             int64_t columns, T* raw) {
-  constexpr int kShared = kMixVectors / kMixRows;
-  for (int64_t panel = 0; panel < columns; panel += kMixColumns<T>) {
-    const T* R_panel = R + panel * size;
-    int64_t r = 0;
-    for (; r + kMixRows <= rows; r += kMixRows) {
-      for (int v = 0; v < kMixVectors; v += kShared) {
-        slstm_mix_tile<kMixRows, kShared>(y + r * y_stride, y_stride, size,
-                                          R_panel + v * kLanes<T>,
-                                          raw + r * columns + panel + v * kLanes<T>, columns);
-      }
-    }
-    for (; r < rows; ++r) {
-      slstm_mix_tile<1, kMixVectors>(y + r * y_stride, y_stride, size, R_panel,
-                                     raw + r * columns + panel, columns);
-    }
+  if (rows == 1) {
+    slstm_mix_rows<1>(y, y_stride, size, R, columns, raw);
+  } else if (rows == 2) {
+    slstm_mix_rows<2>(y, y_stride, size, R, columns, raw);
+  } else {
+    slstm_mix_rows<kMixRows>(y, y_stride, size, R, columns, raw);
   }
 }
 
@@ -149,7 +154,7 @@ XLSTM_INLINE void slstm_cell(const SlstmOperands<TX>& x, const T* gates, const T
     c = fma(forget, c, write * tanh<T>(gate[2]));
     n = fma(forget, n, write);
     if (x.n_floor > 0) n = at_least(n, broadcast(x.n_floor));
-    Vec<T> y = c / (n * (one + exp<T>(-gate[3])));
+    Vec<T> y = c / n / (one + exp<T>(-gate[3]));  // the product of both may overflow
     if (x.rounds) {
       y = round_to_bfloat16(y);
       c = round_to_bfloat16(c);
@@ -172,28 +177,25 @@ void slstm_rows(const SlstmOperands<TX>& x, int64_t head, int64_t first, int64_t
   T* const raw = scratch + 4 * kMixRows * padded;
   T* states[kMixRows][4];
   int64_t steps[kMixRows], most = 0;
-  bool alike = true;
+  std::memset(scratch, 0, 4 * kMixRows * padded * sizeof(T));
   for (int64_t r = 0; r < rows; ++r) {
     for (int s = 0; s < 4; ++s) {
       // states of one kind beside each other: y of the rows is the left operand of y R
       states[r][s] = scratch + (s * kMixRows + r) * padded;
-      std::memset(states[r][s], 0, padded * sizeof(T));
       const int64_t place = ((first + r) * x.heads + head) * H;
       std::memcpy(states[r][s], x.state[s] + place, H * sizeof(T));
     }
     steps[r] = valid_steps(x.lengths, x.lengths_size, first + r, x.time);
     most = max_of(most, steps[r]);
-    alike = alike && steps[r] == steps[0];
   }
   const T* R = x.R + head * H * columns;
   for (int64_t t = 0; t < most; ++t) {
-    if (alike) {
-      slstm_mix(states[0][0], padded, rows, H, R, columns, raw);
-    } else {
-      for (int64_t r = 0; r < rows; ++r) {
-        if (t < steps[r]) slstm_mix(states[r][0], padded, 1, H, R, columns, raw + r * columns);
-      }
-    }
+    // from the first row that goes on to the last
+    int64_t begin = 0, end = rows;
+    while (t >= steps[begin]) ++begin;
+    while (t >= steps[end - 1]) --end;
+    if (end - begin > 2) begin = 0;
+    slstm_mix(states[begin][0], padded, end - begin, H, R, columns, raw + begin * columns);
     for (int64_t r = 0; r < rows; ++r) {
       if (t >= steps[r]) continue;
       const int64_t step = (first + r) * x.time + t;
@@ -243,15 +245,15 @@ Status slstm_run(const Call& call, const Parallel& parallel) {
       attributes.state_rounding == 1};
   // rows share the reading of R, unless more parts are wanted than there are heads
   int64_t rows = min_of(kMixRows, x.batch);
-  while (rows > 1 && x.heads * (round_up(x.batch, rows) / rows) < parallel.threads) --rows;
+  const int64_t wanted = min_of(round_up(parallel.threads, x.heads) / x.heads, x.batch);
+  if (round_up(x.batch, rows) / rows < wanted) rows = round_up(x.batch, wanted) / wanted;
   const int64_t groups = round_up(x.batch, rows) / rows, units = x.heads * groups;
   const double per_step = 4.0 * static_cast<double>(x.size * x.size);
   const double cost = static_cast<double>(x.time * rows) * per_step;
   const int64_t parts = count_parts(units, cost, parallel.threads);
   auto part = [&](int64_t index) {
     T* scratch = workspace + index * slstm_scratch<T>(x.size);
-    const Share share = share_of(units, parts, index);
-    for (int64_t u = share.begin; u < share.end; ++u) {
+    for (int64_t u = index; u < units; u += parts) {  // in turns: rows may differ in length
       const int64_t first = u % groups * rows;
       slstm_rows(x, u / groups, first, min_of(rows, x.batch - first), scratch);
     }

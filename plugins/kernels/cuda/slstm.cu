@@ -105,7 +105,7 @@ __device__ T slstm_advance(const SlstmOperands<TX>& x, const T* raw, T& c, T& n,
   c = std::fma(forget, c, write * std::tanh(raw[2]));
   n = std::fma(forget, n, write);
   if (x.n_floor > 0) n = at_least(n, x.n_floor);
-  T y = c / (n * (T(1) + std::exp(-raw[3])));
+  T y = c / n / (T(1) + std::exp(-raw[3]));  // the product of both may overflow
   if (x.rounds) {
     y = round_to_bfloat16(y);
     c = round_to_bfloat16(c);

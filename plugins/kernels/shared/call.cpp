@@ -31,7 +31,10 @@ int64_t checked_count(const TensorSchema& tensor, const int64_t* sizes, size_t e
 struct Range {
   uintptr_t begin;
   uintptr_t end;
-  bool overlaps(const Range& other) const { return begin < other.end && other.begin < end; }
+  bool overlaps(const Range& other) const {
+    const bool both = begin < end && other.begin < other.end;  // what is empty overlaps nothing
+    return both && begin < other.end && other.begin < end;
+  }
 };
 
 Range range_of(const void* data, const TensorSchema& tensor, const Call& call) {

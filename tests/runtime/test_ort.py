@@ -1,0 +1,53 @@
+"""A bundle in ONNX Runtime: what it refuses, and what it leaves on the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.terminal import succeed
+from tests.families.large_checkpoints import make_hf
+from xlstm_export.errors import BundleError
+from xlstm_export.runtime.ort import OrtSession
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders plain and ragged."""
+    folder = tmp_path_factory.mktemp("ort-bundles")
+    make_hf(folder / "source", vocab_size=64)
+    succeed("export", folder / "source", "-o", folder / "plain")
+    succeed("export", folder / "source", "-o", folder / "ragged", "--ragged")
+    return folder
+
+
+def test_lengths_are_for_ragged_bundles(bundles: Path) -> None:
+    """A padded batch must not run through the padding in silence."""
+    ids = np.zeros((2, 3), np.int64)
+    with pytest.raises(BundleError, match="lengths are for bundles of export --ragged"):
+        OrtSession(bundles / "plain").run(ids, lengths=np.array([1, 3], np.int32))
+
+
+def test_lengths_of_another_type(bundles: Path) -> None:
+    session, ids = OrtSession(bundles / "ragged"), np.zeros((2, 3), np.int64)
+    lengths = np.array([1, 3])
+    expected, _ = session.run(ids, lengths=lengths.astype(np.int32))
+    got, _ = session.run(ids, lengths=lengths)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_no_telemetry(bundles: Path, tmp_path: Path) -> None:
+    """ONNX Runtime keeps an identifier of the device in the user's cache, unless told not to."""
+    variables = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY",)}
+    variables |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "xlstm_export.cli.main", "run", bundles / "plain"]
+    done = subprocess.run(
+        [*command, "--ids", "1", "-n", "1"], env=variables, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()]
