@@ -1,7 +1,7 @@
 // libxlstm_trt_register.so: the plugins for programs that only open a plugin library, as
 // polygraphy --plugins and trtexec --staticPlugins do. To open it is to have TensorRT load
-// libxlstm_trt.so, which lies beside it. That one does not register itself: a registry refuses to
-// load a library whose plugins it has, so engines that carry it would no longer start.
+// libxlstm_trt.so, which lies beside it. That one does not register itself: a registry refuses a
+// library whose plugins it has, so programs that load it by name would be told that it is bad.
 #include <dlfcn.h>
 
 #include <cstdio>
