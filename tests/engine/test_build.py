@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.cli.terminal import assert_short_error, run_cli, succeed_json
+from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
 from tests.engine.conftest import DTYPES, SOURCES
 from tests.plugins.trt_library import plugin_library
 from xlstm_export import __version__
@@ -221,11 +221,42 @@ def test_the_path_of_tensorrt(
     bundle: Path, tensorrt: Callable[[str], None], version: str, tmp_path: Path
 ) -> None:
     tensorrt(version)
-    made = succeed_json("build", bundle, "--timing-cache", tmp_path / "timing.cache")
+    cache = tmp_path / "timing.cache"
+    made = succeed_json("build", bundle, "--timing-cache", cache)
+    assert made["notice"] == ""
+    assert cache.stat().st_size
     assert Path(made["engine"]).name == "tensorrt-sm90.engine"
     assert (made["backend"], made["builder_version"]) == ("tensorrt", version)
     assert made["compute_capability"] == ["9.0"]
     assert [(p["node"], p["op_type"]) for p in made["plugins"]] == recurrences(bundle)
+
+
+def test_a_timing_cache_that_cannot_be_saved(
+    bundle: Path,
+    tensorrt: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its folder is a file when the builder is done: that costs no engine, and is told."""
+    tensorrt("10.10.0.31")
+    folder = tmp_path / "caches"
+    program = f"""
+import pathlib, shutil
+from xlstm_export.engine import worker as w
+make, folder = w._make_config, pathlib.Path({str(folder)!r})
+w._make_config = lambda *a: lambda *b: (make(*a)(*b), shutil.rmtree(folder), folder.touch())[0]
+w.main()
+"""
+    monkeypatch.setattr(process, "WORKER", ("-c", program))
+    folder.mkdir()
+    words = ("build", bundle, "--timing-cache", folder / "x.cache")
+    made = succeed_json(*words)
+    assert made["engine_sha256"] == sha256(Path(made["engine"]))
+    told = f"--timing-cache {folder / 'x.cache'}: was not saved"
+    assert made["notice"].startswith(told)
+    folder.unlink()
+    folder.mkdir()
+    assert told in succeed(*words)
 
 
 def test_a_tensorrt_that_is_too_old(bundle: Path, tensorrt: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +77,32 @@ def test_without_polygraphy(
 @pytest.mark.usefixtures("installed", "builder")
 def test_options_that_do_not_go_together(bundle: Path, words: str, message: str) -> None:
     assert_short_error(run_cli("build", bundle, *words.split()), message)
+
+
+@pytest.mark.usefixtures("installed", "builder")
+def test_a_timing_cache_that_cannot_be_used(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before the builder starts: it would fail when the engine is built."""
+    sealed = tmp_path / "sealed.cache"
+    sealed.touch()
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **others: Any) -> Any:
+        if path == sealed:  # root may read what nobody else may
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments, **others)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for cache, told in (
+        (tmp_path / "none" / "x.cache", "No such file or directory"),
+        (Path("/proc/x.cache"), ""),  # nobody can write there
+        (tmp_path, "is no file"),
+        (sealed, "Permission denied"),
+    ):
+        outcome = run_cli("build", bundle, "--backend", "tensorrt", "--timing-cache", cache)
+        assert_short_error(outcome, f"--timing-cache {cache}: {told}", "; name a file in a folder")
+    assert not (bundle / "engines").exists()
 
 
 @pytest.mark.parametrize("words", ["--backend onnx", "--compute-capability ada"])
@@ -175,7 +203,8 @@ def test_the_command_of_nvidias_tools(
     """Printed whether or not the backend is here."""
     monkeypatch.setattr("xlstm_export.engine.build.trt_library_path", lambda: Path("/lib/x.so"))
     text = succeed("build", bundle, "--backend", name, "--max-input-len", "64", "--print-trtexec")
-    words = text.replace("\\\n", " ").split()
+    make_folder, words = (part.split() for part in text.replace("\\\n", " ").split(" && "))
+    assert make_folder == ["mkdir", "-p", str(bundle / "engines")]  # the tools make none
     program = "trtexec" if name == "tensorrt" else "tensorrt_rtx"
     assert words[0] == program
     assert f"--onnx={bundle}/model.onnx" in words
@@ -186,3 +215,20 @@ def test_the_command_of_nvidias_tools(
     assert first < second
     assert [parse_shapes([text])["input_ids"] for text in largest] == [(8, 1), (8, 64)]
     assert not (bundle / "engines").exists()
+
+
+def test_a_shell_runs_the_command(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fresh bundle, which has no folder of engines, at a path with a space."""
+    monkeypatch.setattr("xlstm_export.engine.build.trt_library_path", lambda: Path("/lib/x.so"))
+    bundle = bundle.rename(tmp_path / "a bundle")
+    tool = tmp_path / "bin" / "trtexec"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho engine > "${2#--saveEngine=}"\n')
+    tool.chmod(0o755)
+    text = succeed("build", bundle, "--backend", "tensorrt", "--print-trtexec")
+    path = f"{tool.parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", text], check=True, env={**os.environ, "PATH": path})
+    (engine,) = (bundle / "engines").iterdir()
+    assert engine.read_text() == "engine\n"

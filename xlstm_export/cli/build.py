@@ -92,7 +92,8 @@ def _print(made: Built, seconds: float, json: bool) -> None:
     size = made.engine.stat().st_size
     if json:
         record = dataclasses.asdict(made.record)
-        print_json({"engine": str(made.engine), "seconds": seconds, "bytes": size, **record})
+        about = {"engine": str(made.engine), "seconds": seconds, "bytes": size}
+        print_json({**about, "notice": made.notice, **record})
         return
     out = console()
     out.print(f"{made.engine}: {decimal(size)}, {seconds:.1f} s")
@@ -102,6 +103,8 @@ def _print(made: Built, seconds: float, json: bool) -> None:
     for line in facts["profiles"]:
         out.print(f"  profile {line}")
     out.print(f"  {len(made.record.plugins)} operators of ai.xlstm, each a plugin")
+    if made.notice:
+        out.print(f"  {'note':16} {made.notice}")
 
 
 def _capability(word: str) -> tuple[int, int]:

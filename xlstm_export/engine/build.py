@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,6 +54,8 @@ class Built:
 
     engine: Path
     record: EngineRecord
+    notice: str = ""
+    """What went wrong beside the engine, which is whole."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def build_engine(bundle: Path, options: BuildOptions, progress: Progress | None 
         record = _record(plan, found, sha256([work]))
         record_path(path).unlink(missing_ok=True)  # never an engine beside another one's record
     write_text(record_path(path), to_json(record))
-    return Built(path, record)
+    return Built(path, record, found["notice"])
 
 
 def make_plan(bundle: Path, options: BuildOptions, backend: BackendName) -> Plan:
@@ -104,6 +107,8 @@ def make_plan(bundle: Path, options: BuildOptions, backend: BackendName) -> Plan
         )
     if backend == "tensorrt_rtx" and options.timing_cache is not None:
         raise EngineError("--timing-cache is for --backend tensorrt: TensorRT-RTX keeps none")
+    if options.timing_cache is not None:
+        _check_timing_cache(options.timing_cache)
     library = trt_library_path()
     if library is None:
         raise BackendUnavailableError(
@@ -123,6 +128,20 @@ def sha256(paths: list[Path]) -> str:
             while block := file.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _check_timing_cache(path: Path) -> None:
+    """It can be read and replaced, which is known before hours of building. Raises EngineError."""
+    cure = "name a file in a folder that is there and yours"
+    if path.exists() and not path.is_file():
+        raise EngineError(f"--timing-cache {path}: is no file; {cure}")
+    try:
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+        if path.exists():
+            path.open("rb").close()
+    except OSError as error:
+        raise EngineError(f"--timing-cache {path}: {error.strerror or error}; {cure}") from error
 
 
 def _read_nodes(bundle: Path) -> list[tuple[str, str]]:

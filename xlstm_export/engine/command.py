@@ -12,7 +12,7 @@ _PROGRAMS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}
 
 
 def trtexec_command(plan: Plan) -> str:
-    """One shell command, an option a line."""
+    """One shell command, an option a line; the tools do not make the engine's folder."""
     words = [
         _PROGRAMS[plan.backend],
         f"--onnx={plan.bundle / MODEL_FILE}",
@@ -31,4 +31,5 @@ def trtexec_command(plan: Plan) -> str:
         words += [f"--profile={index}"] if len(plan.profiles) > 1 else []
         words += [f"{option}={shapes}" for option, shapes in trtexec_shapes(profile).items()]
     words.append("--skipInference")
-    return " \\\n  ".join(shlex.quote(word) for word in words)
+    folder = f"mkdir -p {shlex.quote(str(plan.engine.parent))} && \\\n"
+    return folder + " \\\n  ".join(shlex.quote(word) for word in words)

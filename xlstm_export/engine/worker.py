@@ -26,6 +26,7 @@ from xlstm_export.engine.backend import OLDEST, TITLES, BackendName
 from xlstm_export.errors import EngineError
 from xlstm_export.model.manifest import DATA_FILE
 from xlstm_export.ops.catalog import DOMAIN
+from xlstm_export.target import new_file
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,11 @@ def build(request: Request, scratch: Path, events: Events) -> dict[str, Any]:
     _check_plugins(trt, network, request.nodes)
     config = _make_config(trt, request, events)(builder, network)
     config.plugins_to_serialize = [request.plugin_library]
-    content = engine_bytes_from_network(
-        (builder, network, parser), lambda *_: config, save_timing_cache=request.timing_cache
-    )
+    content = engine_bytes_from_network((builder, network, parser), lambda *_: config)
     Path(request.engine).write_bytes(content)
+    notice = _save_timing_cache(config, Path(request.timing_cache)) if request.timing_cache else ""
     embedded = _holds(Path(request.engine), Path(request.plugin_library))
-    return {"builder_version": trt.__version__, "embedded": embedded}
+    return {"builder_version": trt.__version__, "embedded": embedded, "notice": notice}
 
 
 def _check_version(backend: BackendName, trt: Any) -> None:
@@ -143,6 +143,20 @@ def _check_plugins(trt: Any, network: Any, nodes: list[tuple[str, str]]) -> None
         raise EngineError(
             f"not computed by a plugin: {', '.join(lost)}; export again with this version"
         )
+
+
+def _save_timing_cache(config: Any, path: Path) -> str:
+    """Write what was read and what was measured; why it failed, which costs no engine, or empty.
+
+    Polygraphy would do it before it gives the engine away.
+    """
+    try:
+        content = config.get_timing_cache().serialize()
+        with new_file(path) as work:
+            work.write_bytes(content)
+    except Exception as error:
+        return f"--timing-cache {path}: was not saved ({error}); the engine is not affected"
+    return ""
 
 
 def _holds(engine: Path, library: Path) -> bool:
