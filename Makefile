@@ -17,7 +17,7 @@ OUT := out
 ORT_HEADERS := $(CURDIR)/build/onnxruntime-headers
 TRT_HEADERS := $(CURDIR)/build/tensorrt-headers
 NVCC := $(or $(CUDACXX),$(shell command -v nvcc))
-# cu12 or cu13, in the wheel's version
+# cu12 or cu13; the wheel's version has it, or cpu: pip keeps a pure 0.1.0 where it is given a 0.1.0
 CUDA_TAG := $(if $(NVCC),cu$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p'))
 define := --config-settings=cmake.define.
 CUDA_SETTINGS := $(if $(NVCC),$(define)XLSTM_CUDA=ON $(define)XLSTM_TRT=ON \
@@ -51,7 +51,7 @@ wheel: | $(BIN)/python
 	$(if $(NVCC),$(if $(XLSTM_TRT_INCLUDE),,PYTHON=$(BIN)/python sh \
 	  plugins/fetch_tensorrt_headers.sh $(TRT_HEADERS)),@echo "No nvcc: without CUDA and TensorRT")
 	rm -rf build/unpacked dist/xlstm_export-*.whl
-	XLSTM_CUDA_TAG=$(CUDA_TAG) $(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
+	XLSTM_WHEEL_TAG=$(or $(CUDA_TAG),cpu) $(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
 	  --config-settings=wheel.cmake=true $(define)XLSTM_ORT=ON \
 	  $(define)XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(ORT_HEADERS))) $(CUDA_SETTINGS)
 	$(BIN)/python -m zipfile -e dist/xlstm_export-*.whl build/unpacked

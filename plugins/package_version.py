@@ -1,7 +1,7 @@
-"""Version of the package: that of ``xlstm_export``, and which CUDA the libraries inside are for.
+"""Version of the package: that of ``xlstm_export``, and what native libraries are inside.
 
-scikit-build-core asks for it. ``make wheel`` sets XLSTM_CUDA_TAG (cu12, cu13) where it builds the
-CUDA part; the version is then 0.1.0+cu13. Without it, no CUDA is inside.
+scikit-build-core asks for it. ``make wheel`` sets XLSTM_WHEEL_TAG: cpu, or cu12 or cu13 with the
+CUDA part. The version is then 0.1.0+cpu, which pip does not take for the pure 0.1.0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-_TAGS = re.compile(r"cu\d+")
+_TAGS = re.compile(r"cpu|cu\d+")
 
 
 def dynamic_metadata(field: str, settings: dict[str, Any] | None = None) -> str:
@@ -22,7 +22,7 @@ def dynamic_metadata(field: str, settings: dict[str, Any] | None = None) -> str:
     found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
     if found is None:
         raise ValueError("xlstm_export/__init__.py has no __version__")
-    tag = os.environ.get("XLSTM_CUDA_TAG", "")
+    tag = os.environ.get("XLSTM_WHEEL_TAG", "")
     if tag and not _TAGS.fullmatch(tag):
-        raise ValueError(f"XLSTM_CUDA_TAG={tag}: expected cu12, cu13 or the like")
+        raise ValueError(f"XLSTM_WHEEL_TAG={tag}: expected cpu, cu12, cu13 or the like")
     return f"{found[1]}+{tag}" if tag else found[1]

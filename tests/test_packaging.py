@@ -98,14 +98,28 @@ def test_the_libraries_are_stripped_and_need_no_framework() -> None:
         assert b"libonnxruntime" not in content
 
 
-def test_the_version_names_the_cuda_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_names_the_libraries_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip replaces a version by another one: the pure wheel by a native one, and cpu by CUDA."""
     monkeypatch.syspath_prepend(str(ROOT / "plugins"))
     from package_version import dynamic_metadata
 
-    monkeypatch.delenv("XLSTM_CUDA_TAG", raising=False)
+    monkeypatch.delenv("XLSTM_WHEEL_TAG", raising=False)
     assert dynamic_metadata("version") == __version__
-    monkeypatch.setenv("XLSTM_CUDA_TAG", "cu13")
-    assert dynamic_metadata("version") == f"{__version__}+cu13"
-    monkeypatch.setenv("XLSTM_CUDA_TAG", "cuda")
-    with pytest.raises(ValueError, match="cu12, cu13"):
+    for tag in ("cpu", "cu13"):
+        monkeypatch.setenv("XLSTM_WHEEL_TAG", tag)
+        assert dynamic_metadata("version") == f"{__version__}+{tag}"
+    monkeypatch.setenv("XLSTM_WHEEL_TAG", "cuda")
+    with pytest.raises(ValueError, match="cpu, cu12, cu13"):
         dynamic_metadata("version")
+
+
+@pytest.mark.parametrize(("nvcc", "tag"), [("", "cpu"), ("13.1", "cu13"), ("12.4", "cu12")])
+def test_make_wheel_names_what_it_builds(tmp_path: Path, nvcc: str, tag: str) -> None:
+    compiler = tmp_path / "nvcc"
+    compiler.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {nvcc}, V{nvcc}.9'\n")
+    compiler.chmod(0o755)
+    shown = subprocess.run(
+        ["make", "--dry-run", "wheel", f"NVCC={compiler if nvcc else ''}"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"XLSTM_WHEEL_TAG={tag} " in shown

@@ -13,6 +13,9 @@ from xlstm_export import __version__
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.native import load_ort_library, trt_library_path
 
+_INSTALL = "pip install --force-reinstall --no-deps dist/*.whl"
+"""Replaces what is installed, also by a wheel of the same version."""
+
 _REPORTED = (
     "numpy", "onnx", "onnx-ir", "onnxruntime", "torch", "xlstm", "mlstm_kernels", "transformers",
 )  # fmt: skip
@@ -94,7 +97,7 @@ def _plugins() -> Finding:
     if path is not None:
         return Finding(what, True, str(path))
     nvcc = "" if shutil.which("nvcc") else "install CUDA 12.4 or later (nvcc), then "
-    return Finding(what, False, "not built", f"{nvcc}make wheel in a checkout")
+    return Finding(what, False, "not built", f"{nvcc}make wheel in a checkout, then {_INSTALL}")
 
 
 def _how_to_build() -> str:
@@ -104,7 +107,7 @@ def _how_to_build() -> str:
         before.append("install a C++17 compiler (g++ 12 or later, or clang++)")
     if not shutil.which("apt-get"):
         before.append("set XLSTM_ORT_INCLUDE to the folder of onnxruntime_c_api.h")
-    steps = [*before, "make wheel in a checkout", "pip install dist/*.whl"]
+    steps = [*before, "make wheel in a checkout", _INSTALL]
     return ", then ".join(steps)
 
 
