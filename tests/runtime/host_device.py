@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from xlstm_export.engine.profiles import Profile, Shape, ShapeOptions, make_profiles
 from xlstm_export.engine.record import EngineRecord, PluginInfo, PluginLibrary
@@ -232,16 +231,6 @@ def stand_in(
 def ids(batch: int, steps: int, seed: int = 0) -> Array:
     """Token ids."""
     return np.random.default_rng(seed).integers(0, 199, (batch, steps))
-
-
-def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """The same at an address that is a multiple of 256."""
-    memory = torch.zeros(tensor.numel() * tensor.element_size() + 256, dtype=torch.uint8)
-    skip = -memory.data_ptr() % 256
-    size = tensor.numel() * tensor.element_size()
-    made = memory[skip : skip + size].view(tensor.dtype).view(tensor.shape)
-    made.copy_(tensor)
-    return made
 
 
 def assert_same_states(got: Any, expected: Any) -> None:

@@ -17,7 +17,6 @@ import torch
 from tests.model_cases import BY_ID, Library
 from tests.runtime.host_device import (
     HostDevice,
-    aligned,
     assert_same_states,
     ids,
     reference_session,
@@ -53,6 +52,16 @@ def test_tensors_of_torch_are_read_in_place(bundle: Path) -> None:
     assert_same_states(new, expected_new)
 
 
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """The same at an address that is a multiple of 256."""
+    memory = torch.zeros(tensor.numel() * tensor.element_size() + 256, dtype=torch.uint8)
+    skip = -memory.data_ptr() % 256
+    size = tensor.numel() * tensor.element_size()
+    made = memory[skip : skip + size].view(tensor.dtype).view(tensor.shape)
+    made.copy_(tensor)
+    return made
+
+
 def test_lent_memory_lives_until_it_is_read(bundle: Path) -> None:
     session, _, device = stand_in(bundle)
     whole = aligned(torch.from_numpy(ids(2, 3)))
@@ -68,6 +77,28 @@ def test_lent_memory_lives_until_it_is_read(bundle: Path) -> None:
     gc.collect()
     assert alive() is None
     assert device.blocks
+
+
+@pytest.mark.parametrize("held_by_lender", [False, True])
+def test_lent_memory_outlives_a_dropped_session(bundle: Path, held_by_lender: bool) -> None:
+    """It goes when the work is done, also where the session is part of a cycle."""
+    session, engine, device = stand_in(bundle)
+    tokens = Counted(aligned(torch.from_numpy(ids(2, 3))))
+    storage = tokens.storage
+    lent = OnGpu(device, ids(2, 3))
+    lent.user = session if held_by_lender else None
+    left: list[int] = []
+    weakref.finalize(storage, lambda: left.append(device.waiting))
+    weakref.finalize(lent, lambda: left.append(device.waiting))
+    output, states = session.run_on_device(tokens)
+    output, _ = session.run_on_device(lent, states)
+    assert device.waiting
+    del session, engine, tokens, storage, lent
+    gc.collect()
+    assert left == [0, 0]
+    _, expected_states = reference_session(bundle).run(ids(2, 3))
+    expected, _ = reference_session(bundle).run(ids(2, 3), expected_states)
+    np.testing.assert_array_equal(output.numpy(), expected)
 
 
 class Counted:
@@ -149,6 +180,8 @@ def test_all_memory_comes_back(bundle: Path) -> None:
 
 class OnGpu:
     """Looks like an array of PyCUDA or CuPy that lies in the stand-in's memory."""
+
+    user: object = None
 
     def __init__(self, device: HostDevice, array: Array, **changes: object) -> None:
         self.address = device.allocate(array.nbytes)

@@ -95,7 +95,7 @@ class TrtSession:
         self._borrowed: list[DeviceArray] = []
         self._closed = False
         _check_tensors(manifest, engine)
-        weakref.finalize(self, _finish, device, engine, self._borrowed).atexit = False
+        weakref.finalize(self, _finish, device, engine).atexit = False
         first = manifest.inputs[0].name
         self.longest_piece = min(
             PIECE, max(profile[first].max[_TIME] for profile in engine.profiles)
@@ -253,8 +253,11 @@ class TrtSession:
             self.synchronize()
 
 
-def _finish(device: Device, engine: Engine, borrowed: list[DeviceArray]) -> None:
-    """A session was dropped: what its work needs, here as arguments, outlives the work."""
+def _finish(device: Device, engine: Engine) -> None:
+    """A session is dropped: before it gives up anything, its work is done; ``engine`` lives on.
+
+    What it borrowed is no argument: that may hold the session, which would never die then.
+    """
     device.synchronize()
 
 
