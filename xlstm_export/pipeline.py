@@ -28,8 +28,8 @@ Progress = Callable[[str, int, int], None]
 
 __all__ = [
     "Exported", "Generation", "build", "build_command", "export", "inspect_bundle",
-    "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint", "report_name",
-    "validate",
+    "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint", "validate",
+    "write_report",
 ]  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def validate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
-    """Compare ``bundle`` with the upstream module of ``source``; write the report.
+    """Compare ``bundle`` with the upstream module of ``source``.
 
     The bundle runs in ONNX Runtime, or in TensorRT by ``engine``: a target's name or a file.
     Without the upstream package, or with ``upstream`` False, the reference is our own float64
@@ -155,16 +155,19 @@ def validate(
             f"validate computes references with {error.name}, which is not installed: "
             "pip install 'xlstm-export[validate]'"
         ) from error
-    report = validate_bundle(
+    return validate_bundle(
         bundle, source, find_family(source, family),
         upstream=upstream, native=native, engine=engine, batch=batch, seed=seed, progress=progress,
     )  # fmt: skip
-    name = report_name(engine)
-    write_text(bundle / "reports" / f"{name}.json", to_json(report))
-    write_text(bundle / "reports" / f"{name}.md", to_markdown(report))
-    return report
 
 
-def report_name(engine: str | None) -> str:
-    """Name of the report's files, without ending: an engine has one of its own."""
-    return f"validation-{Path(engine).name.removesuffix(ENGINE_SUFFIX)}" if engine else "validation"
+def write_report(report: Report, folder: Path, engine: str | None = None) -> Path:
+    """Write ``report`` into ``folder`` as JSON and Markdown; returns the latter's path.
+
+    That of an engine has a name of its own. Raises TargetError.
+    """
+    name = f"validation-{Path(engine).name.removesuffix(ENGINE_SUFFIX)}" if engine else "validation"
+    write_text(folder / f"{name}.json", to_json(report))
+    path = folder / f"{name}.md"
+    write_text(path, to_markdown(report))
+    return path

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from xlstm_export.validation.compare import TensorResult
-from xlstm_export.validation.report import Report, Verdict, decide, to_json, to_markdown
+from xlstm_export.validation.report import (
+    Report,
+    Verdict,
+    decide,
+    explain,
+    to_json,
+    to_markdown,
+)
 from xlstm_export.validation.tolerance import Judgement
 
 GOOD = TensorResult("logits", "output", Judgement(1e-6, 2e-6, 1e-7, 2e-7), 3.0, (1e-6, 1e-7))
@@ -18,6 +26,7 @@ def _report(verdict: Verdict, *results: TensorResult) -> Report:
     return Report(
         verdict=verdict,
         bundle="out",
+        bundle_sha256="ab" * 32,
         source="checkpoint",
         source_matches_bundle=True,
         subject="ONNX Runtime",
@@ -56,6 +65,10 @@ def test_json_holds_every_number_and_verdict() -> None:
     assert content["results"][1]["judgement"]["max_error"] == 1e-3
     assert content["results"][1]["errors_by_call"] == [1e-3, 1e-7]
     assert content["reference"] == "upstream 1.0, kernels native"
+    assert content["bundle_sha256"] == "ab" * 32
+    assert "report_error" not in content
+    unwritten = json.loads(to_json(_report("failed", GOOD, BAD), "no space"))
+    assert unwritten == {**content, "report_error": "no space"}
 
 
 def test_markdown_leads_with_the_verdict_and_the_worst_tensor() -> None:
@@ -64,6 +77,19 @@ def test_markdown_leads_with_the_verdict_and_the_worst_tensor() -> None:
     assert text.index("0.mlstm.C") < text.index("`logits`")
     assert "✗" in text
     assert "upstream 1.0, kernels native" in text
+    assert f"`out`, sha256 {'ab' * 32}" in text
+
+
+def test_a_failure_is_counted() -> None:
+    nan = TensorResult("x", "state", Judgement(math.inf, 1, math.inf, 1), 3.0, (math.inf,), False)
+    assert explain(_report("failed", GOOD, BAD)).startswith("1 of 2 tensors are outside")
+    assert "NaN" not in explain(_report("failed", GOOD, BAD))
+    counted = explain(_report("failed", GOOD, BAD, nan, nan))
+    assert counted == (
+        "3 of 4 tensors are outside the tolerance rule; the bundle computed NaN or infinity in 2."
+    )
+    assert counted in to_markdown(_report("failed", GOOD, BAD, nan, nan))
+    assert "outside" not in explain(_report("validated", GOOD))
 
 
 def test_self_consistent_says_what_it_cannot_see() -> None:

@@ -39,6 +39,13 @@ def test_a_value_that_is_not_finite_is_never_within_the_rule(bad: float) -> None
     assert not judge(np.array([1.0, bad, 1.0]), exact, exact + 1, exact + 1, "float32").ok
 
 
+def test_a_yardstick_that_overflows_allows_nothing() -> None:
+    exact, overflown = np.ones(3), np.array([1.0, np.inf, 1.0])
+    assert not judge(exact, exact, overflown, overflown, "float16").ok
+    assert not judge(overflown, exact, overflown, overflown, "float16").ok
+    assert judge(exact, exact, exact, overflown, "float16").ok
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="shapes"):
         errors(np.ones(3), np.ones((3, 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,10 +17,11 @@ from xlstm_export.cli.arguments import (
     NativeOption,
 )
 from xlstm_export.cli.choices import parse_family
-from xlstm_export.cli.console import console, progress_bar
+from xlstm_export.cli.console import console, print_error, progress_bar
+from xlstm_export.errors import TargetError
 from xlstm_export.families.hub import resolve_source
 from xlstm_export.validation.compare import share
-from xlstm_export.validation.report import Report, to_json
+from xlstm_export.validation.report import Report, explain, to_json
 
 _SHOWN = 5
 
@@ -38,15 +40,22 @@ def validate(
     engine: EngineOption = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)] = 2,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)] = 0,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="DIR", help="Folder of the report.", show_default="OUT/reports"
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare OUT with SOURCE; exit code 0 says they agree.
 
-    Every output and every state is compared, over a rollout with carried states.
+    Every output and every state is compared, over a rollout with carried states. Where the report
+    cannot be written, the exit code is still that of the verdict.
     """
     family = parse_family(family)
     with progress_bar("validate") as progress:
-        report = pipeline.validate(
+        found = pipeline.validate(
             bundle,
             resolve_source(reference, config),
             family=family,
@@ -57,18 +66,33 @@ def validate(
             seed=seed,
             progress=progress,
         )
+    if not json:
+        _print(found)
+    path, failure = _write(found, report or bundle / "reports", engine)
     if json:
-        typer.echo(to_json(report))
-    else:
-        _print(report, pipeline.report_name(engine))
-    if not report.ok:
+        typer.echo(to_json(found, failure))
+    elif path:
+        console().print(f"  report     {path}")
+    if failure:
+        print_error(f"the report is not written: {failure}; name another folder with --report DIR")
+    if not found.ok:
         raise typer.Exit(1)
 
 
-def _print(report: Report, name: str) -> None:
+def _write(report: Report, folder: Path, engine: str | None) -> tuple[Path | None, str]:
+    """Path of the report, or why it could not be written."""
+    try:
+        return pipeline.write_report(report, folder, engine), ""
+    except TargetError as error:
+        return None, str(error)
+
+
+def _print(report: Report) -> None:
     out = console()
     colour = {"validated": "green", "self-consistent": "yellow", "failed": "red"}[report.verdict]
     out.print(f"verdict: {report.verdict}", style=colour)
+    if not report.ok:
+        out.print(f"  failed     {explain(report)}")
     out.print(f"  subject    {report.subject}")
     for domain, implementation in report.subject_ops.items():
         out.print(f"  operators  {domain}: {implementation}")
@@ -81,10 +105,11 @@ def _print(report: Report, name: str) -> None:
     for result in results[:_SHOWN]:
         j = result.judgement
         mark = "✓" if j.ok else "✗"
-        out.print(
-            f"  [{mark}] {result.name:24} max {j.max_error:.1e} of {j.max_allowed:.1e}, "
+        numbers = (
+            f"max {j.max_error:.1e} of {j.max_allowed:.1e}, "
             f"rms {j.rms_error:.1e} of {j.rms_allowed:.1e}"
         )
+        shown = numbers if result.finite else "NaN or infinity"
+        out.print(f"  [{mark}] {result.name:24} {shown}")
     if len(results) > _SHOWN:
-        out.print(f"  … and {len(results) - _SHOWN} more tensors, each closer")
-    out.print(f"  report     {report.bundle}/reports/{name}.md")
+        out.print(f"  … and {len(results) - _SHOWN} more tensors, none worse")

@@ -30,7 +30,8 @@ RunRagged = Callable[[Array, None, Array], tuple[Array, Mapping[str, Array]]]
 class TensorResult:
     """The judgement of one output or state over a rollout.
 
-    ``errors_by_call`` is the largest error of each call: where a drift would show.
+    ``errors_by_call`` is the largest error of each call: where a drift would show. ``finite`` is
+    False where the subject computed NaN or infinity.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TensorResult:
     judgement: Judgement
     magnitude: float
     errors_by_call: tuple[float, ...]
+    finite: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ class Tally:
     totals: list[Errors] = field(default_factory=list)
     by_call: list[float] = field(default_factory=list)
     largest: float = 0.0
+    finite: bool = True
 
     def add(self, tensors: Sequence[Array]) -> None:
         """Got, exact, own, yardsticks: got is held to exact, each yardstick to own."""
         got, exact, own, *yardsticks = tensors
+        self.finite &= bool(np.isfinite(got).all())
         new = [errors(got, exact), *(errors(tensor, own) for tensor in yardsticks)]
         old = self.totals or [Errors()] * len(new)
         self.totals = [before + more for before, more in zip(old, new, strict=True)]
@@ -76,7 +80,7 @@ class Tally:
     def result(self, name: str, kind: str, dtype: str) -> TensorResult:
         """The judgement; ``dtype`` is the precision the tensor carries."""
         judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype)
-        return TensorResult(name, kind, judgement, self.largest, tuple(self.by_call))
+        return TensorResult(name, kind, judgement, self.largest, tuple(self.by_call), self.finite)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from xlstm_export.validation.tolerance import FACTOR, ULPS
 
 Verdict = Literal["validated", "self-consistent", "failed"]
 
-_EXPLANATION: dict[Verdict, str] = {
+_EXPLANATION = {
     "validated": (
         "Every output and every state is within the tolerance rule of the upstream module."
     ),
@@ -24,7 +24,6 @@ _EXPLANATION: dict[Verdict, str] = {
         "checkpoint cannot be seen this way. For a validation install it: "
         "pip install 'xlstm-export[validate]'."
     ),
-    "failed": "At least one output or state is outside the tolerance rule.",
 }
 
 
@@ -34,6 +33,8 @@ class Report:
 
     verdict: Verdict
     bundle: str
+    bundle_sha256: str
+    """Of the graph and its data, as in the records of engines."""
     source: str
     source_matches_bundle: bool
     subject: str
@@ -62,10 +63,26 @@ def decide(results: Iterable[TensorResult], against_upstream: bool) -> Verdict:
     return "validated" if against_upstream else "self-consistent"
 
 
-def to_json(report: Report) -> str:
-    """The report as JSON; every result with its errors, allowances, and ``ok``."""
+def explain(report: Report) -> str:
+    """What the verdict says; of a failure, how many tensors are outside the rule."""
+    if report.ok:
+        return _EXPLANATION[report.verdict]
+    count = len(report.results)
+    outside = sum(not result.judgement.ok for result in report.results)
+    unbounded = sum(not result.finite for result in report.results)
+    nan = f"; the bundle computed NaN or infinity in {unbounded}" if unbounded else ""
+    return f"{outside} of {count} tensors are outside the tolerance rule{nan}."
+
+
+def to_json(report: Report, report_error: str = "") -> str:
+    """The report as JSON; every result with its errors, allowances, and ``ok``.
+
+    ``report_error``: why it could not be written to a file.
+    """
     content: dict[str, Any] = dataclasses.asdict(report)
-    content["explanation"] = _EXPLANATION[report.verdict]
+    content["explanation"] = explain(report)
+    if report_error:
+        content["report_error"] = report_error
     content["rule"] = {"factor": FACTOR, "ulps": ULPS}
     for entry, result in zip(content["results"], report.results, strict=True):
         entry["ok"] = result.judgement.ok
@@ -88,9 +105,9 @@ def to_markdown(report: Report) -> str:
     lines = [
         f"# Validation: {report.verdict}",
         "",
-        _EXPLANATION[report.verdict],
+        explain(report),
         "",
-        f"- bundle: `{report.bundle}`, run by {report.subject}",
+        f"- bundle: `{report.bundle}`, sha256 {report.bundle_sha256}, run by {report.subject}",
         *(f"- operators `{op}`: {by}" for op, by in report.subject_ops.items()),
         f"- source: `{report.source}`"
         + ("" if report.source_matches_bundle else " (NOT the weights this bundle was made from)"),

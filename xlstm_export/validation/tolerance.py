@@ -62,8 +62,11 @@ class Judgement:
 
     @property
     def ok(self) -> bool:
-        """True when both errors are within the rule (a NaN is not)."""
-        return self.max_error <= self.max_allowed and self.rms_error <= self.rms_allowed
+        """True when both errors are within the rule; nothing is within an infinite allowance."""
+        return (
+            self.max_error <= self.max_allowed < math.inf
+            and self.rms_error <= self.rms_allowed < math.inf
+        )
 
 
 def errors(got: Array, exact: Array) -> Errors:

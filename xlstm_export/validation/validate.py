@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from xlstm_export.engine.build import sha256
 from xlstm_export.environment import versions
 from xlstm_export.errors import BackendUnavailableError, BundleError
 from xlstm_export.families.registry import Family
 from xlstm_export.families.source import Checkpoint, Source, fingerprint
-from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
+from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE, Manifest, read_manifest
 from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
@@ -66,8 +67,10 @@ def validate_bundle(
 ) -> Report:
     """Run ``bundle`` or ``engine`` beside the upstream module of ``source``; judge every tensor.
 
-    Raises BundleError when the two have different states or vocabularies.
+    Raises BundleError when the two have different states or vocabularies, and when the bundle
+    was replaced meanwhile.
     """
+    digest = bundle_sha256(bundle)
     manifest = read_manifest(bundle)
     checkpoint = module.read(source)
     _check_same_model(bundle, manifest, source, checkpoint.spec)
@@ -87,9 +90,12 @@ def validate_bundle(
 
     results = middle_of_samples(sample, seed, notes)
     probe = rollout_inputs(checkpoint.spec, batch, _READER_STEPS, seed)
+    if bundle_sha256(bundle) != digest:
+        raise BundleError(f"{bundle}: was replaced while it was compared; validate it again")
     return Report(
         verdict=decide(results, oracle is not None),
         bundle=str(bundle),
+        bundle_sha256=digest,
         source=str(source.path),
         source_matches_bundle=fingerprint(checkpoint) == manifest.source.sha256,
         subject=subject.name,
@@ -104,6 +110,12 @@ def validate_bundle(
         versions=versions(),
         results=tuple(results),
     )
+
+
+def bundle_sha256(bundle: Path) -> str:
+    """Digest of the graph and its data, one after the other, as the records of engines have it."""
+    files = (bundle / MODEL_FILE, bundle / DATA_FILE)
+    return sha256([path for path in files if path.is_file()])
 
 
 def middle_of_samples(

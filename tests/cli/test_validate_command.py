@@ -1,0 +1,96 @@
+"""``validate``: what is said of a failure, and that neither verdict nor report can mislead."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Made
+from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
+from xlstm_export.validation import validate as validation
+
+
+@pytest.fixture
+def bundle(made: Made, tmp_path: Path) -> Path:
+    """A copy of the bundle ``stack``."""
+    return Path(shutil.copytree(made.bundles / "stack", tmp_path / "bundle"))
+
+
+def garble(bundle: Path) -> None:
+    """Random bytes in place of all weights."""
+    data = bundle / "model.onnx.data"
+    size = data.stat().st_size
+    data.write_bytes(np.random.default_rng(0).bytes(size))
+
+
+def test_the_report_names_the_bundle_it_is_about(made: Made, bundle: Path) -> None:
+    report = succeed_json("validate", bundle, "--reference", made.checkpoints / "stack")
+    content = b"".join((bundle / n).read_bytes() for n in ("model.onnx", "model.onnx.data"))
+    assert report["bundle_sha256"] == hashlib.sha256(content).hexdigest()
+    assert report["bundle_sha256"] in (bundle / "reports" / "validation.md").read_text()
+
+
+def test_a_bundle_that_is_replaced_meanwhile_has_no_verdict(
+    made: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = validation.compare_rollout
+
+    def replaced(*given: object) -> object:
+        results = compare(*given)  # type: ignore[arg-type]
+        succeed("export", made.checkpoints / "hf", "-o", bundle, "--overwrite")
+        return results
+
+    monkeypatch.setattr(validation, "compare_rollout", replaced)
+    outcome = run_cli("validate", bundle, "--reference", made.checkpoints / "stack")
+    assert_short_error(outcome, str(bundle), "was replaced while it was compared")
+    assert not (bundle / "reports").exists()
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_report_that_cannot_be_written_hides_no_verdict(
+    made: Made, bundle: Path, tmp_path: Path, is_right: bool
+) -> None:
+    """Not even root writes into a folder that is a file."""
+    (bundle / "reports").touch()
+    if not is_right:
+        garble(bundle)
+    verdict, code = ("validated", 0) if is_right else ("failed", 1)
+    words = ["validate", bundle, "--reference", made.checkpoints / "stack"]
+    outcome = run_cli(*words)
+    assert outcome.code == code
+    assert outcome.out.startswith(f"verdict: {verdict}\n")
+    assert outcome.err.startswith("error: the report is not written: ")
+    assert "name another folder with --report DIR" in outcome.err
+    outcome = run_cli(*words, "--json")
+    assert outcome.code == code
+    content = json.loads(outcome.out)
+    assert content["verdict"] == verdict
+    assert str(bundle / "reports") in content["report_error"]
+    assert content["report_error"] in outcome.err
+    outcome = run_cli(*words, "--report", tmp_path / "elsewhere")
+    assert (outcome.code, outcome.err) == (code, "")
+    assert outcome.out.endswith(f"  report     {tmp_path}/elsewhere/validation.md\n")
+    written = json.loads((tmp_path / "elsewhere" / "validation.json").read_text())
+    assert written["verdict"] == verdict
+    assert "report_error" not in written
+
+
+def test_a_failure_says_how_much_of_the_bundle_is_wrong(made: Made, bundle: Path) -> None:
+    garble(bundle)
+    words = ["validate", bundle, "--reference", made.checkpoints / "stack"]
+    results = json.loads(run_cli(*words, "--json").out)["results"]
+    outside = sum(not result["ok"] for result in results)
+    unbounded = sum(not result["finite"] for result in results)
+    assert outside >= unbounded > 0
+    text = run_cli(*words).out
+    assert (
+        f"  failed     {outside} of {len(results)} tensors are outside the tolerance rule; "
+        f"the bundle computed NaN or infinity in {unbounded}.\n"
+    ) in text
+    assert "[✗] logits                   NaN or infinity\n" in text
+    assert " inf " not in text
