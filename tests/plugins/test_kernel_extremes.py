@@ -48,6 +48,17 @@ def test_a_gate_that_is_no_number_shows_in_the_mlstm_state(run: Run, steps: int,
 
 
 @both
+def test_products_that_overflow_later_change_nothing_before(run: Run) -> None:
+    """All inputs are finite; q k of one step is not, for the queries before it either."""
+    case = mlstm(20)
+    inputs = make_inputs(case)
+    inputs["q"] *= 1e15
+    before = run(case, inputs, "float32")["h"]
+    inputs["k"][:, 10] = 1e25
+    assert (run(case, inputs, "float32")["h"][:, :10] == before[:, :10]).all()
+
+
+@both
 @pytest.mark.parametrize("steps", STEPS)
 def test_gates_at_both_ends_of_the_type_are_no_nan_in_m(run: Run, steps: int) -> None:
     """i = inf beside log f = -inf: m is their maximum, not their sum."""

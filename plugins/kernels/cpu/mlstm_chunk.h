@@ -133,6 +133,7 @@ XLSTM_INLINE void mlstm_pack_k(const MlstmOperands<TX>& x, const TX* k, int64_t 
 // weights *= q k^T, and the denominator of every step.
 template <class T>
 XLSTM_INLINE void mlstm_scores(int64_t length, int64_t qk_dim, T eps, MlstmScratch<T>& s) {
+  const IntVec<T> lanes = LaneIndices<T>().values;
   for (int64_t t = 0; t < length; t += kTileRows) {
     const int64_t rows = min_of(kTileRows, length - t);
     for (int64_t c = 0; c < t + rows; c += kTileColumns<T>) {
@@ -140,10 +141,13 @@ XLSTM_INLINE void mlstm_scores(int64_t length, int64_t qk_dim, T eps, MlstmScrat
       multiply_add(tile, qk_dim, s.q + t * s.qk_stride, s.qk_stride, 1, s.k_panels + c * qk_dim);
       for (int64_t r = 0; r < kTileRows; ++r) {
         if (r >= rows) break;
-        T* weights = s.weights + (t + r) * s.row_stride + c;
+        const auto now = static_cast<typename Simd<T>::Integer>(t + r);
         for (int v = 0; v < kTileVectors; ++v) {
-          T* place = weights + v * kLanes<T>;
-          store(place, load(place) * tile.at[r][v]);
+          const int64_t first = c + v * kLanes<T>;
+          const IntVec<T> column = lanes + static_cast<typename Simd<T>::Integer>(first);
+          T* place = s.weights + (t + r) * s.row_stride + first;
+          // chosen, not multiplied by 0: q k of a later step may be infinite
+          store(place, column <= now ? load(place) * tile.at[r][v] : zero<T>());
         }
       }
     }
