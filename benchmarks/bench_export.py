@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write everything to")
     parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
     arguments = parser.parse_args()
+    if arguments.quick and arguments.check:
+        parser.error("--check judges full sizes: leave out --quick")
     facts = machine_facts(cpu_threads())
     with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as name:
         folder = Path(name)
@@ -53,6 +55,8 @@ def main() -> None:
         Bar("export, from Python's start to exit", seconds, 20, "s", at_least=False),
         Bar("export, peak VmHWM", peak / GIB, 1.2, "GiB", at_least=False),
     ]
+    if arguments.quick:
+        bars.clear()
     _print(runs, size, bars, Console())
     if arguments.json:
         write_json(arguments.json, _content(facts, size, runs, bars))

@@ -220,7 +220,10 @@ def _cells(comparison: Comparison, index: int, timing: Timing) -> list[str]:
 
 
 def print_bars(bars: Sequence[Bar], console: Console) -> None:
-    """Every promise with what was measured."""
+    """Every promise with what was measured; a word where a try-out promises nothing."""
+    if not bars:
+        console.print("No bars: they are for full sizes.")
+        return
     table = Table(title="Bars")
     for name in ("promise", "measured", "limit", ""):
         table.add_column(name, justify="left" if name == "promise" else "right")

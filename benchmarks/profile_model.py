@@ -130,7 +130,7 @@ def _feeds(
         feeds[state.input] = np.zeros((batch, *(int(d) for d in state.shape[1:])), state.dtype)
     first = manifest.inputs[0]
     if first.dtype == "int64":
-        feeds[first.name] = random.integers(0, 256, (batch, steps))
+        feeds[first.name] = random.integers(0, int(manifest.outputs[0].shape[-1]), (batch, steps))
     else:
         width = int(first.shape[-1])
         feeds[first.name] = random.standard_normal((batch, steps, width)).astype(first.dtype)

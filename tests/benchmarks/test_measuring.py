@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ from benchmarks.limits import COPIES, ThreadedCopy, copy_contenders, ort_matmul
 from benchmarks.model_matmuls import MatMuls, all_alone, one_step, read_matmuls
 from benchmarks.op_contenders import Maker, Side, contenders, ort_side
 from benchmarks.op_peers import torch_makers
-from benchmarks.profile_model import node_times
+from benchmarks.profile_model import node_times, profile
 from tests.cases import OpCase
 from tests.families.large_checkpoints import make_hf
 from xlstm_export import pipeline
 from xlstm_export.families.source import Source
 from xlstm_export.lowering.lower import LoweringOptions
 
+ROOT = Path(__file__).resolve().parents[2]
 CASES = [
     OpCase("XlstmMLSTM", (("B", 1), ("T", 64), ("N", 2), ("K", 8), ("V", 16))),
     OpCase("XlstmMLSTM", (("B", 1), ("T", 1), ("N", 2), ("K", 8), ("V", 16))),
@@ -130,6 +133,34 @@ def test_recurrences_of_a_profile() -> None:
     assert [n.recurrence for n in native] == [False, True, False]
     assert [n.seconds for n in native] == pytest.approx([10e-6, 5e-6, 3e-6])
     assert [n.recurrence for n in node_times(events, 2, bodies=True)] == [False, True, True]
+
+
+def test_a_profile_feeds_ids_of_the_vocabulary(tmp_path: Path) -> None:
+    make_hf(tmp_path / "source", num_blocks=1, vocab_size=11)
+    pipeline.export(Source(tmp_path / "source"), tmp_path / "bundle", LoweringOptions())
+    measured = profile(tmp_path / "bundle", 70, threads=1, runs=2)
+    assert 0 < measured.recurrent_share < 1
+
+
+@pytest.mark.parametrize("bench", ["bench_export", "bench_models", "bench_ops"])
+def test_a_tryout_is_not_judged(bench: str) -> None:
+    done = _run(bench, "--quick", "--check")
+    assert done.returncode == 2
+    assert "--check judges full sizes" in done.stderr
+
+
+def test_a_tryout_shows_no_bars() -> None:
+    done = _run("bench_export", "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "peak VmHWM" in done.stdout
+    assert "No bars" in done.stdout
+    assert "pass" not in done.stdout
+    assert "fail" not in done.stdout
+
+
+def _run(bench: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"benchmarks.{bench}", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def _weight(dims: tuple[int, int]) -> Any:
