@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.families.block_stack_checkpoints import edit_config, edit_tensors, make_block_stack
 from xlstm_export.errors import (
@@ -101,6 +103,30 @@ def test_wrong_configuration_is_named(
 
 
 @pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("embedding_dim", "embedding_dim is 128 (upstream's default, the file does not say), but"),
+        ("num_blocks", "num_blocks is 1 (upstream's default, the file does not say), but"),
+        ("slstm_block__slstm__num_heads", "num_heads is 4 (upstream's default, the file does"),
+    ],
+)
+def test_a_default_that_does_not_fit_is_called_one(tmp_path: Path, field: str, words: str) -> None:
+    source, _ = make_block_stack(tmp_path)
+    edit_config(source, slstm_at=[] if field == "num_blocks" else [1], **{field: ""})
+    with pytest.raises(CheckpointError, match=re.escape(words)) as caught:
+        block_stack.read(source)
+    assert str(tmp_path / "config.yaml") in str(caught.value)
+
+
+def test_a_prefix_before_every_name_is_named(tmp_path: Path) -> None:
+    source, _ = make_block_stack(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({f"student.{name}": tensor for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(CheckpointError, match=r"is missing, but student\.xlstm_.*'student\.' bef"):
+        block_stack.read(source)
+
+
+@pytest.mark.parametrize(
     ("key", "value", "words"),
     [
         ("blocks.0.xlstm.learnable_skip", None, "learnable_skip is missing"),
@@ -184,7 +210,7 @@ def test_missing_files(tmp_path: Path) -> None:
     assert block_stack.detect(alone)
     with pytest.raises(CheckpointError, match="--config"):
         block_stack.read(alone)
-    with pytest.raises(CheckpointError, match=r"none\.yaml: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"none\.yaml: no such file"):
         block_stack.read(Source(weights, config=tmp_path / "none.yaml"))
     with pytest.raises(CheckpointError, match=r"none\.pt: no such file"):
         block_stack.read(Source(tmp_path / "none.pt", config=tmp_path / "a" / "config.yaml"))
@@ -197,7 +223,13 @@ def test_other_things_are_not_detected(tmp_path: Path) -> None:
     assert not block_stack.detect(Source(tmp_path))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"no")
-    assert not block_stack.detect(Source(tmp_path / "broken" / "model.safetensors"))
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        block_stack.detect(Source(tmp_path / "broken" / "model.safetensors"))
+    (tmp_path / "broken" / "notes.md").write_text("no weights")
+    assert not block_stack.detect(Source(tmp_path / "broken" / "notes.md"))
+    (tmp_path / "config.yaml").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match="not a readable YAML file"):
+        block_stack.detect(Source(tmp_path))
 
 
 def test_oracle_without_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

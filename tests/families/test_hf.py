@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -254,6 +255,9 @@ def test_torch_files_and_their_index(tmp_path: Path) -> None:
         ({"vocab_size": 50304}, CheckpointError, "vocab_size is 50304"),
         ({"use_bias": True}, CheckpointError, "q.bias is missing"),
         ({"eps": "x"}, CheckpointError, "config.json"),
+        ({"eps": 10**400}, CheckpointError, "config.json"),
+        ({"num_heads": [2]}, CheckpointError, 'field "num_heads"'),
+        ({"tie_word_embeddings": "yes"}, CheckpointError, 'field "tie_word_embeddings"'),
         ({"output_logit_soft_cap": -1}, CheckpointError, "output_logit_soft_cap is -1.0"),
     ],
 )
@@ -271,6 +275,7 @@ def test_configurations_refused(
     ("changes", "words"),
     [
         ({"backbone__embeddings__weight": None}, "backbone.embeddings.weight is missing"),
+        ({"lm_head__weight": None}, "lm_head.weight is missing, and the configuration does not"),
         ({"backbone__out_norm__weight": torch.ones(63)}, "out_norm.weight has shape [63]"),
         ({"backbone__out_norm__bias": torch.ones(64)}, "unknown tensors: backbone.out_norm.bias"),
         ({"backbone__blocks__0__ffn__proj_up__weight": None}, "0.ffn.proj_up.weight is missing"),
@@ -294,9 +299,10 @@ def test_missing_shards_and_files_are_named(tmp_path: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"x": "../away"}}))
     with pytest.raises(CheckpointError, match=r"lists \.\./away, which is not in its folder"):
         hf.read(source)
-    index.write_text(json.dumps({"tensors": {}}))
-    with pytest.raises(CheckpointError, match=r"index\.json: no weight_map"):
-        hf.read(source)
+    for content in ({"tensors": {}}, {"weight_map": {}}, {"weight_map": {"x": 5}}):
+        index.write_text(json.dumps(content))
+        with pytest.raises(CheckpointError, match=r"index\.json: no weight_map"):
+            hf.read(source)
     index.unlink()
     with pytest.raises(CheckpointError, match=r"no model\.safetensors, model\.safetensors\.index"):
         hf.read(source)
@@ -310,12 +316,51 @@ def test_missing_shards_and_files_are_named(tmp_path: Path) -> None:
         hf.read(source)
 
 
+def test_a_shard_alone_asks_for_its_folder(tmp_path: Path) -> None:
+    make_hf(tmp_path, shards=3)
+    shard = tmp_path / "model-00001-of-00003.safetensors"
+    with pytest.raises(CheckpointError, match=f"{shard.name}: is one of 3 shards; give their fold"):
+        hf.read(Source(shard))
+
+
+def test_names_behind_a_prefix(tmp_path: Path) -> None:
+    """Lightning's is taken off, one of the user's own is named."""
+    made = make_hf(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    plain, _ = hf.oracle(made.source, {"lm_head.weight": "float16"}).run(IDS, None)
+    save_file({f"model.{name}": tensor for name, tensor in tensors.items()}, path)
+    checkpoint = hf.read(made.source)
+    rounding = dict.fromkeys(checkpoint.weights["head.weight"].sources, "float16")
+    logits, _ = hf.oracle(made.source, rounding).run(IDS, None)
+    np.testing.assert_array_equal(logits, plain)
+    save_file({f"student.{name}": tensor for name, tensor in tensors.items()}, path)
+    with pytest.raises(CheckpointError, match=rf"student\.{EMBEDDING} is there: .*'student\.'"):
+        hf.read(made.source)
+
+
+def test_a_configuration_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_text(path: Path, encoding: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    source = make_hf(tmp_path).source
+    monkeypatch.setattr(Path, "read_text", read_text)
+    for use in (hf.detect, hf.read):
+        with pytest.raises(CheckpointError, match=r"json: cannot be read \(Permission denied\)"):
+            use(source)
+
+
 def test_detect(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     for text, expected in (
         ('{"model_type": "xlstm"}', True),
         ('{"architectures": ["xLSTMForCausalLM"]}', True),
         ('{"model_type": "llama", "architectures": null}', False),
+        ('{"architectures": 5}', False),
+        ('{"architectures": {"xLSTMForCausalLM": 1}}', False),
+        ('{"model_type": ["xlstm"], "architectures": [null, ["a"], 5]}', False),
     ):
         config.write_text(text)
         assert hf.detect(Source(tmp_path)) is expected

@@ -58,7 +58,17 @@ def test_paths_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "text", ["nothing", "/no/where", "./org/name", "a/b/c", "org/model.safetensors", "../x", "org/"]
+    "text",
+    [
+        "nothing",
+        "~nobody-of-this-name/x",
+        "/no/where",
+        "./org/name",
+        "a/b/c",
+        "org/model.safetensors",
+        "../x",
+        "org/",
+    ],
 )
 def test_missing_path(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import struct
 import sys
@@ -93,6 +94,10 @@ def test_state_dicts_inside_training_checkpoints(tmp_path: Path, key: str) -> No
         (("module._orig_mod.a", "module._orig_mod.b.c"), ("a", "b.c")),
         (("_orig_mod.module.a", "_orig_mod.module.b.c"), ("a", "b.c")),
         (("a", "b._orig_mod.c"), ("a", "b.c")),  # one block was compiled
+        (("model.a", "model.b.c"), ("a", "b.c")),  # Lightning
+        (("net.module.a", "net.module.b.c"), ("a", "b.c")),
+        (("model._orig_mod.a", "model._orig_mod.b.c"), ("a", "b.c")),
+        (("model.a", "ema.a"), ("model.a", "ema.a")),
         (("module.a", "b.c"), ("module.a", "b.c")),  # a module that is called so
         (("a", "_orig_mod.a"), ("a", "_orig_mod.a")),  # bare names must not collide
     ],
@@ -100,12 +105,14 @@ def test_state_dicts_inside_training_checkpoints(tmp_path: Path, key: str) -> No
 def test_names_are_those_of_the_bare_model(
     tmp_path: Path, stored: tuple[str, ...], bare: tuple[str, ...]
 ) -> None:
-    """As saved from DistributedDataParallel and torch.compile, or both."""
+    """As saved from DistributedDataParallel, Lightning and torch.compile, or several of them."""
     path = save({name: torch.full((2,), float(i)) for i, name in enumerate(stored)},
                 tmp_path / "model.safetensors")  # fmt: skip
     weights = read_weight_files([path])
     numbers = {name: weight.load()[0] for name, weight in weights.items()}
     assert numbers == dict(zip(bare, range(2), strict=True))
+    # keys for rounding upstream, which is loaded by these names
+    assert {name: weight.sources for name, weight in weights.items()} == {n: (n,) for n in bare}
 
 
 def test_torch_files_of_the_old_format(tmp_path: Path) -> None:
@@ -171,6 +178,16 @@ def test_damaged_files(tmp_path: Path, content: bytes, suffix: str) -> None:
         read_weight_files([path])
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_files_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = save({"a": torch.ones(2)}, tmp_path / f"model{suffix}")
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Permission denied\)"):
+        read_weight_files([path])
+
+
 @pytest.mark.parametrize("cut", [0.02, 0.3, 0.7, 0.98])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_files_cut_anywhere(tmp_path: Path, cut: float, suffix: str) -> None:
@@ -219,9 +236,24 @@ def test_tables_account_for_every_tensor() -> None:
     table.ignore("b")
     with pytest.raises(CheckpointError, match="here: unknown tensors: c, d, e, f, g and 1 more"):
         table.finish()
-    with pytest.raises(CheckpointError, match="here: tensor absent is missing"):
+    with pytest.raises(CheckpointError, match=r"here: tensor absent is missing$"):
         table.take("absent", 2)
     with pytest.raises(CheckpointError, match=r"a has shape \[2, 3\], expected \[3, any\]"):
         table.take("a", 3, None)
     with pytest.raises(CheckpointError, match=r"expected \[2\]"):
         table.take("a", 2)
+
+
+def test_a_prefix_of_its_own_is_named() -> None:
+    weight = Weight((2,), "float32", ("a",), lambda: np.zeros(2, np.float32))
+    table = TensorTable({"student.encoder.weight": weight}, "here")
+    with pytest.raises(CheckpointError) as caught:
+        table.take("encoder.weight", 2)
+    assert str(caught.value) == (
+        "here: tensor encoder.weight is missing, but student.encoder.weight is there: "
+        "save the model without 'student.' before its names"
+    )
+
+
+def forbidden(path: Path, *_: object, **__: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))

@@ -266,6 +266,14 @@ def test_integer_weights_refused(tmp_path: Path) -> None:
         xlstm_large.read(source)
 
 
+def test_a_shard_alone_asks_for_its_folder(tmp_path: Path) -> None:
+    make_xlstm_large(tmp_path, shards=3)
+    with pytest.raises(
+        CheckpointError, match=r"model_1\.safetensors: is one of 3 shards; give the"
+    ):
+        xlstm_large.read(Source(tmp_path / "model_1.safetensors"))
+
+
 def test_broken_files_are_named(tmp_path: Path) -> None:
     source = make_xlstm_large(tmp_path, shards=3).source
     (tmp_path / "model_1.safetensors").rename(tmp_path / "away")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def test_a_bomb_of_references_is_refused_at_once(tmp_path: Path) -> None:
         ("- 1\n- 2\n", "holds no fields"),
         ("", "holds no fields"),
         ("a: !!python/object/apply:os.getcwd []\n", "not a readable YAML file"),
+        ("a: 2020-13-45\n", "not a readable YAML file .*month"),
+        ("a: !!int x\n", "not a readable YAML file"),
+        ("a: !!bool x\n", "not a readable YAML file"),
+        ("a: !!timestamp x\n", "not a readable YAML file"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
@@ -44,5 +49,15 @@ def test_other_files_are_refused_by_name(tmp_path: Path, text: str, words: str) 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="no such file"):
         load_yaml(tmp_path / "config.yaml")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_text(path: Path, encoding: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    path = write(tmp_path, "a: 1\n")
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(CheckpointError, match=r"config.yaml: cannot be read \(Permission denied\)"):
+        load_yaml(path)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from xlstm_export.errors import BackendUnavailableError, CheckpointError, XlstmExportError
+from xlstm_export.errors import BackendUnavailableError, CheckpointError
 from xlstm_export.families.block_stack_config import (
     MLSTMBlockConfig,
     SLSTMBlockConfig,
     read_config,
+    stated_fields,
 )
 from xlstm_export.families.block_stack_layers import (
     Reading,
@@ -27,8 +28,8 @@ from xlstm_export.families.block_stack_layers import (
     plain_norm,
     slstm_mixer,
 )
-from xlstm_export.families.source import Checkpoint, Oracle, Source
-from xlstm_export.families.storage import read_weight_files
+from xlstm_export.families.source import Checkpoint, Oracle, Source, read_text
+from xlstm_export.families.storage import WEIGHT_SUFFIXES, read_weight_files
 from xlstm_export.families.tensor_table import TensorTable
 from xlstm_export.model.spec import Block, ModelSpec, Norm
 from xlstm_export.model.weights import Array, Weight
@@ -43,19 +44,16 @@ _CONFIG_FIELD = re.compile(r"""\b(mlstm_block|slstm_block)["']?\s*:""")
 
 
 def detect(source: Source) -> bool:
-    """Whether ``source`` has a block stack's configuration, or a weight file with its keys."""
+    """Whether ``source`` has a block stack's configuration, or a weight file with its keys.
+
+    Raises CheckpointError where the file that tells cannot be read.
+    """
     config = _find_config(source)
     if config is not None:
-        try:
-            return bool(_CONFIG_FIELD.search(config.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError):
-            return False
-    if not source.path.is_file():
+        return bool(_CONFIG_FIELD.search(read_text(config, "YAML")))
+    if source.path.suffix not in WEIGHT_SUFFIXES or not source.path.is_file():
         return False
-    try:
-        names = read_weight_files([source.path])
-    except XlstmExportError:
-        return False
+    names = read_weight_files([source.path])
     return any(name.removeprefix(_STACK_PREFIX) == "blocks.0.xlstm_norm.weight" for name in names)
 
 
@@ -66,12 +64,12 @@ def read(source: Source) -> Checkpoint:
     for an option that is not lowered; both name the file and the key.
     """
     config_path, weight_path = _locate(source)
-    config = read_config(config_path)
+    config, stated = read_config(config_path), stated_fields(config_path)
     table = TensorTable(read_weight_files([weight_path]), str(weight_path))
-    is_lm = any(name.startswith(_STACK_PREFIX) for name in table.names())
+    is_lm = any(_STACK_PREFIX in name for name in table.names())
     root = _STACK_PREFIX if is_lm else ""
     model_size = table.take(f"{root}blocks.0.xlstm_norm.weight", None).shape[0]
-    reading = Reading(config, config_path, table, root, model_size)
+    reading = Reading(config, config_path, stated, table, root, model_size)
     _check_stack(reading)
     blocks, weights = _blocks(reading)
     vocab_size, ends = _vocabulary(reading)
@@ -143,7 +141,8 @@ def _check_stack(reading: Reading) -> None:
     count = 1 + max(int(match[1]) for name in names if (match := pattern.match(name)))
     if config.num_blocks != count:
         raise reading.contradiction(
-            f"num_blocks is {config.num_blocks}, but the tensors {root}blocks.* are {count} blocks"
+            f"{reading.says('num_blocks', config.num_blocks)}, "
+            f"but the tensors {root}blocks.* are {count} blocks"
         )
     for index, kind in enumerate(config.block_kinds):
         cell = {"mlstm": "mlstm_cell.igate.weight", "slstm": "slstm_cell._recurrent_kernel_"}[kind]

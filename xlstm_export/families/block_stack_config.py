@@ -6,16 +6,21 @@ training only. A field that changes the computation and is not lowered is refuse
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from xlstm_export.errors import CheckpointError, UnsupportedModelError
 from xlstm_export.families.block_stack_yaml import read_yaml
+from xlstm_export.families.yaml_file import load_yaml
 from xlstm_export.model.spec import Activation
 
 StoredType = Literal["bfloat16", "float16", "float32"]
 BlockKind = Literal["mlstm", "slstm"]
+
+_SECTION = "model"
+"""Where the fields stand in a training configuration."""
 
 _MOST_BLOCKS = 10_000
 """A number beyond it is a slip, and as many names would not fit in memory."""
@@ -144,7 +149,7 @@ def read_config(path: Path) -> StackConfig:
     Raises CheckpointError naming the field that is unknown, of the wrong type, or impossible;
     UnsupportedModelError naming the option that is not lowered.
     """
-    config = read_yaml(path, StackConfig, "model", _COMPUTED)
+    config = read_yaml(path, StackConfig, _SECTION, _COMPUTED)
     try:
         _check_structure(config)
         if "mlstm" in config.block_kinds and config.mlstm_block is not None:
@@ -155,6 +160,19 @@ def read_config(path: Path) -> StackConfig:
     except (CheckpointError, UnsupportedModelError) as error:
         raise type(error)(f"{path}: {error}") from None
     return config
+
+
+def stated_fields(path: Path) -> frozenset[str]:
+    """Dotted names of the fields that stand in ``path``, which ``read_config`` has read."""
+    document = load_yaml(path)
+    return frozenset(_names(document.get(_SECTION, document)))
+
+
+def _names(fields: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    for name, value in fields.items():
+        yield f"{at}{name}"
+        if isinstance(value, dict):
+            yield from _names(value, f"{at}{name}.")
 
 
 def _check_structure(config: StackConfig) -> None:

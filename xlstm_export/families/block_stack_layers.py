@@ -36,6 +36,8 @@ class Reading:
 
     config: StackConfig
     config_path: Path
+    stated: frozenset[str]
+    """Names of the fields that stand in the file; the others have upstream's defaults."""
     table: TensorTable
     root: str
     model_size: int
@@ -43,20 +45,25 @@ class Reading:
     def agree(self, field: str, value: int, key: str, found: int) -> None:
         """Raise CheckpointError unless ``field`` of the configuration says what ``key`` shows."""
         if value != found:
-            raise self.contradiction(f"{field} is {value}, but tensor {key} says {found}")
+            raise self.contradiction(f"{self.says(field, value)}, but tensor {key} says {found}")
 
     def expect(self, field: str, value: object, key: str, wanted: bool) -> bool:
         """``wanted``; raise CheckpointError unless ``key`` is there exactly where it is."""
         if (key in self.table) != wanted:
             state = "missing" if wanted else "there"
-            raise self.contradiction(f"{field} is {value}, but tensor {key} is {state}")
+            raise self.contradiction(f"{self.says(field, value)}, but tensor {key} is {state}")
         return wanted
 
     def head_size(self, field: str, heads: int, size: int) -> int:
         """``size`` / ``heads``; raise CheckpointError where it is not whole."""
         if size % heads:
-            raise self.contradiction(f"{field} is {heads}, which does not divide {size}")
+            raise self.contradiction(f"{self.says(field, heads)}, which does not divide {size}")
         return size // heads
+
+    def says(self, field: str, value: object) -> str:
+        """That ``field`` is ``value``, and by whose word."""
+        source = "" if field in self.stated else " (upstream's default, the file does not say)"
+        return f"{field} is {value}{source}"
 
     def contradiction(self, what: str) -> CheckpointError:
         """The error that configuration and weights do not fit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ from xlstm_export.families.large_fields import (
     refuse_contradiction,
     refuse_qk_norm,
 )
-from xlstm_export.families.source import Checkpoint, Oracle, Source
+from xlstm_export.families.source import Checkpoint, Oracle, Source, read_text
 from xlstm_export.families.storage import read_weight_files
 from xlstm_export.families.tensor_table import TensorTable
-from xlstm_export.model.weights import Weight
 
 # in the order in which transformers looks for them
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_SHARD = re.compile(r"-\d{5}-of-(\d{5})\.\w+$")
+
+_EMBEDDING = "backbone.embeddings.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +51,9 @@ def detect(source: Source) -> bool:
     if path.suffix != ".json" or not path.is_file():
         return False
     values = _read_json(path)
-    return values.get("model_type") == "xlstm" or "xLSTMForCausalLM" in (
-        values.get("architectures") or ()
-    )
+    classes = values.get("architectures")
+    is_named = isinstance(classes, list) and "xLSTMForCausalLM" in classes
+    return is_named or values.get("model_type") == "xlstm"
 
 
 def read(source: Source) -> Checkpoint:
@@ -62,13 +65,12 @@ def read(source: Source) -> Checkpoint:
     config = config_file(source, "config.json")
     fields = _read_fields(config)
     files = _weight_files(source.path)
-    tensors = read_weight_files(files)
-    _require_language_model(source.path, tensors, fields.tie_word_embeddings)
-    table = TensorTable(tensors, str(source.path))
+    table = TensorTable(read_weight_files(files), str(source.path))
+    _require_language_model(source.path, table, fields.tie_word_embeddings)
     # transformers ignores add_out_norm, and use_bias for this norm
     layout = LargeLayout(
         family="hf",
-        embedding="backbone.embeddings.weight",
+        embedding=_EMBEDDING,
         has_out_norm=True,
         out_norm_bias=False,
         tied_without_head=fields.tie_word_embeddings,
@@ -101,11 +103,10 @@ def oracle(source: Source, rounding: Mapping[str, str]) -> Oracle:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    text = read_text(path, "JSON")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too deep
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:  # not JSON, or too deep
         raise CheckpointError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds no fields")
@@ -124,6 +125,11 @@ def _read_fields(path: Path) -> _JsonFields:
 def _weight_files(path: Path) -> tuple[Path, ...]:
     """One file, or the shards an index lists; or the file itself."""
     if not path.is_dir():
+        shard = _SHARD.search(path.name)
+        if shard and int(shard[1]) > 1:
+            raise CheckpointError(
+                f"{path}: is one of {int(shard[1])} shards; give their folder instead"
+            )
         return (path,)
     for name in _WEIGHT_FILES:
         whole, index = path / name, path / f"{name}.index.json"
@@ -138,7 +144,9 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     places = _read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
+    if not (
+        isinstance(places, dict) and places and all(isinstance(p, str) for p in places.values())
+    ):
         raise CheckpointError(f"{index}: no weight_map of tensor to file")
     files = []
     for name in sorted(set(places.values())):
@@ -148,13 +156,14 @@ def _shards(index: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _require_language_model(path: Path, tensors: Mapping[str, Weight], tied: bool) -> None:
-    if "embeddings.weight" in tensors and "backbone.embeddings.weight" not in tensors:
+def _require_language_model(path: Path, table: TensorTable, tied: bool) -> None:
+    if "embeddings.weight" in table and _EMBEDDING not in table:
         raise UnsupportedModelError(
             f"{path}: holds an xLSTMModel without a language-model head; "
             "save the whole xLSTMForCausalLM"
         )
-    if "lm_head.weight" not in tensors and not tied:
+    table.shape(_EMBEDDING)  # raises where all names are wrapped, which says more than a lost head
+    if "lm_head.weight" not in table and not tied:
         raise CheckpointError(
             f"{path}: tensor lm_head.weight is missing, and the configuration does not say "
             "tie_word_embeddings: true"

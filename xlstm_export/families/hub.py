@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def resolve_source(text: str, config: Path | None) -> Source:
     """
     if config is not None and not config.is_file():
         raise CheckpointError(f"{config}: no such file")
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # Path's own raises where there is no such user
     if path.exists():
         return Source(path, config)
     if not _REPOSITORY.fullmatch(text) or path.suffix in _FILE_SUFFIXES:

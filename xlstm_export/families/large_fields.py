@@ -53,7 +53,7 @@ def parse_fields(kind: type[Fields], values: Mapping[str, Any], path: Path, stri
     except dacite.UnexpectedDataError as error:
         names = ", ".join(sorted(error.keys))
         raise CheckpointError(f"{path}: unknown fields: {names}; remove or correct them") from error
-    except (dacite.DaciteError, TypeError, ValueError) as error:
+    except (dacite.DaciteError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     _refuse_other_maths(fields, path)
     for name in ("norm_eps", "eps", "gate_soft_cap", "output_logit_soft_cap"):

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from xlstm_export.errors import CheckpointError
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.weights import Weights
 
@@ -51,6 +52,18 @@ class Oracle(Protocol):
         ``StateSpec.key`` in the shapes of ``model.state``. ``states`` is left untouched.
         """
         ...
+
+
+def read_text(path: Path, kind: str) -> str:
+    """The text of ``path``, a file of ``kind``. Raises CheckpointError with the true reason."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: not a readable {kind} file ({error})") from error
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

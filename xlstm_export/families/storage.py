@@ -6,7 +6,8 @@ import json
 import math
 import pickle
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ _SAFETENSORS_TYPES = {
 }  # fmt: skip
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".th")
+WEIGHT_SUFFIXES = (".safetensors", *_TORCH_SUFFIXES)
 
-_WRAPPER = "module."
-"""Before every name in what DataParallel and DistributedDataParallel save."""
+_WRAPPERS = ("module.", "model.", "net.")
+"""Before every name in what data parallelism and Lightning modules save; no model has them."""
 _COMPILED = "_orig_mod."
 """Where a module went through torch.compile: the whole model, or a part of it."""
 
@@ -35,14 +37,15 @@ _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 def read_weight_files(paths: Iterable[Path]) -> dict[str, Weight]:
     """All tensors of ``paths`` (.safetensors, .pt, .pth, .ckpt, .bin, .th) by name.
 
-    Names are those of the bare model: what torch.compile and data parallelism add is taken off.
-    Raises CheckpointError for a missing or damaged file, and for a name found twice; a tensor's
-    ``load`` raises it for numbers that are not finite.
+    Names are those of the bare model: what torch.compile, data parallelism and Lightning add is
+    taken off. Raises CheckpointError for a missing or damaged file, and for a name found twice; a
+    tensor's ``load`` raises it for numbers that are not finite.
     """
     tensors: dict[str, Weight] = {}
     for path in paths:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file")
+        _require_readable(path)
         for name, weight in _reader(path)(path).items():
             if name in tensors:
                 raise CheckpointError(f"{path}: tensor {name} is in another file as well")
@@ -52,9 +55,25 @@ def read_weight_files(paths: Iterable[Path]) -> dict[str, Weight]:
 
 def _unwrapped(tensors: dict[str, Weight]) -> dict[str, Weight]:
     bare = {name.replace(_COMPILED, ""): weight for name, weight in tensors.items()}
-    if bare and all(name.startswith(_WRAPPER) for name in bare):
-        bare = {name.removeprefix(_WRAPPER): weight for name, weight in bare.items()}
-    return bare if len(bare) == len(tensors) else tensors
+    while wrapper := _shared_wrapper(bare):
+        bare = {name.removeprefix(wrapper): weight for name, weight in bare.items()}
+    if len(bare) < len(tensors):
+        return tensors
+    return {name: replace(weight, sources=(name,)) for name, weight in bare.items()}
+
+
+def _shared_wrapper(names: Collection[str]) -> str | None:
+    """The wrapper that every one of ``names`` starts with."""
+    shared = (w for w in _WRAPPERS if names and all(name.startswith(w) for name in names))
+    return next(shared, None)
+
+
+def _require_readable(path: Path) -> None:
+    """Raise CheckpointError with the system's reason: the libraries call any failure damage."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _reader(path: Path) -> Callable[[Path], dict[str, Weight]]:
@@ -62,7 +81,7 @@ def _reader(path: Path) -> Callable[[Path], dict[str, Weight]]:
         return _read_safetensors
     if path.suffix in _TORCH_SUFFIXES:
         return _read_torch
-    known = ", ".join((".safetensors", *_TORCH_SUFFIXES))
+    known = ", ".join(WEIGHT_SUFFIXES)
     raise CheckpointError(f"{path}: not a weights file by its name; known endings: {known}")
 
 

@@ -69,7 +69,15 @@ class TensorTable:
             shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
             raise CheckpointError(f"{self._origin}: unknown tensors: {shown}")
 
+    def _prefixed(self, key: str) -> str:
+        """For the message: the name that ends in ``key``, where what saved the model wrapped it."""
+        found = next((name for name in self._tensors if name.endswith(f".{key}")), None)
+        if found is None:
+            return ""
+        prefix = found.removesuffix(key)
+        return f", but {found} is there: save the model without {prefix!r} before its names"
+
     def _find(self, key: str) -> Weight:
         if key not in self._tensors:
-            raise CheckpointError(f"{self._origin}: tensor {key} is missing")
+            raise CheckpointError(f"{self._origin}: tensor {key} is missing{self._prefixed(key)}")
         return self._tensors[key]

@@ -110,11 +110,20 @@ def _read_fields(path: Path) -> _YamlFields:
 def _weight_files(path: Path) -> tuple[Path, ...]:
     """model.safetensors, else model_0.safetensors and so on without a gap; or the file itself."""
     if not path.is_dir():
+        shards = _shards(path.parent)
+        if path in shards and len(shards) > 1:
+            raise CheckpointError(
+                f"{path}: is one of {len(shards)} shards; give their folder instead"
+            )
         return (path,)
     whole = path / "model.safetensors"
     if whole.exists():
         return (whole,)
-    count = len([p for p in path.glob("model_*.safetensors") if p.stem[6:].isdecimal()])
+    count = len(_shards(path))
     if count == 0:
         raise CheckpointError(f"{path}: no model.safetensors and no model_0.safetensors")
     return tuple(path / f"model_{number}.safetensors" for number in range(count))
+
+
+def _shards(folder: Path) -> list[Path]:
+    return [p for p in folder.glob("model_*.safetensors") if p.stem[6:].isdecimal()]

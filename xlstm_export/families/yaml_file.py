@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from xlstm_export.errors import CheckpointError
+from xlstm_export.families.source import read_text
 
 _MOST_ALIASES = 16
 """A configuration has hardly one; a few dozen that name each other stand for 10^9 entries."""
@@ -28,11 +29,12 @@ class _Loader(yaml.SafeLoader):
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The fields of ``path``. Raises CheckpointError where there is no such file of fields."""
+    text = read_text(path, "YAML")
     try:
-        fields = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        fields = yaml.load(text, _Loader)
+    except MemoryError:
+        raise
+    except Exception as error:  # beside its own errors, whatever "!!int x" or 2020-13-45 raise
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: not a readable YAML file ({reason})") from error
     if not isinstance(fields, dict):
