@@ -26,7 +26,10 @@ MANIFEST = Manifest(
     dtype="float16",
     opset=18,
     ops=OpsInfo("ai.xlstm", 1),
-    inputs=(TensorInfo("input_ids", "int64", ("batch", "sequence")),),
+    inputs=(
+        TensorInfo("input_ids", "int64", ("batch", "sequence")),
+        TensorInfo("sequence_lengths", "int32", ("batch",)),
+    ),
     outputs=(TensorInfo("logits", "float32", ("batch", "sequence", 61)),),
     states=(
         StateInfo(
@@ -76,7 +79,8 @@ def test_unknown_keys_are_ignored_at_every_level(tmp_path: Path) -> None:
 
 
 def test_later_keys_have_defaults(tmp_path: Path) -> None:
-    manifest = read_manifest(edited(tmp_path, logits=..., ragged=...))
+    inputs = [vars(MANIFEST.inputs[0])]
+    manifest = read_manifest(edited(tmp_path, logits=..., ragged=..., inputs=inputs))
     assert (manifest.logits, manifest.ragged) == ("all", False)
 
 
@@ -99,6 +103,12 @@ def test_newer_formats_are_refused(tmp_path: Path) -> None:
         ({"inputs": [{"name": "input_ids"}]}, "damaged"),
         ({"states": [{"key": "x"}]}, "damaged"),
         ({"versions": [1]}, "versions"),
+        ({"dtype": "float99"}, "dtype 'float99'"),
+        ({"runs_on": "onnxruntime-cpu"}, "'onnxruntime-cpu' is no list"),
+        ({"ragged": False}, "sequence_lengths"),
+        ({"inputs": [{"name": "x", "dtype": "float99", "shape": ["batch"]}]}, "float99"),
+        ({"outputs": [{"name": "x", "dtype": "float32", "shape": []}]}, "x: dtype 'float32'"),
+        ({"outputs": [{"name": "x", "dtype": "float32", "shape": "ab"}]}, "'ab' is no list"),
     ],
 )
 def test_damaged_fields(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -106,6 +116,20 @@ def test_damaged_fields(tmp_path: Path, changes: dict[str, Any], words: str) -> 
         read_manifest(edited(tmp_path, **changes))
     assert words in str(caught.value)
     assert "export again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dtype", "float99"),
+        *(("shape", v) for v in ("batch", 5, None, [], ["batch"], [2, 2], ["batch", "x"],
+                                 ["batch", 0], ["batch", 1.5], ["batch", 10**30])),
+    ],
+)  # fmt: skip
+def test_states_that_cannot_be(tmp_path: Path, field: str, value: Any) -> None:
+    states = [{**vars(MANIFEST.states[0]), field: value}]
+    with pytest.raises(BundleError, match=rf"{MANIFEST_FILE}: damaged manifest.*export again"):
+        read_manifest(edited(tmp_path, states=states))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000])

@@ -11,11 +11,15 @@ from typing import Any
 import dacite
 
 from xlstm_export.errors import BundleError
+from xlstm_export.model.precision import BUNDLE_DTYPES
 
 MANIFEST_FILE = "xlstm_export.json"
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 FORMAT_VERSION = 1
+Dims = tuple[int | str, ...]
+_TYPES = {*BUNDLE_DTYPES, "int32", "int64"}
+"""Element types of a bundle's inputs and outputs."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class TensorInfo:
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]
+    shape: Dims
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class StateInfo:
     key: str
     input: str
     output: str
-    shape: tuple[int | str, ...]
+    shape: Dims
     dtype: str
     init: str
 
@@ -106,11 +110,37 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest this "
                 "version reads; upgrade xlstm-export"
             )
-        manifest = dacite.from_dict(Manifest, content, dacite.Config(cast=[tuple]))
-        if not manifest.inputs or not manifest.outputs:
-            raise ValueError("no inputs or no outputs")
+        hooks: dict[Any, Any] = {Dims: _as_tuple, tuple[str, ...]: _as_tuple}
+        config = dacite.Config(cast=[tuple], type_hooks=hooks)
+        manifest = dacite.from_dict(Manifest, content, config)
+        _check(manifest)
         return manifest
     except (
         ValueError, KeyError, TypeError, AttributeError, RecursionError, dacite.DaciteError
     ) as error:  # fmt: skip
         raise BundleError(f"{path}: damaged manifest ({error}); export again") from error
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    """A JSON list; text is one thing, not a list of letters."""
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return tuple(value)
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for what types alone let through and no runtime can use."""
+    if not manifest.inputs or not manifest.outputs:
+        raise ValueError("no inputs or no outputs")
+    if manifest.dtype not in BUNDLE_DTYPES:
+        raise ValueError(f"dtype {manifest.dtype!r}")
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        if tensor.dtype not in _TYPES or not tensor.shape:
+            raise ValueError(f"{tensor.name}: dtype {tensor.dtype!r}, shape {list(tensor.shape)}")
+    if manifest.ragged != any(tensor.name == "sequence_lengths" for tensor in manifest.inputs):
+        raise ValueError("ragged and the input sequence_lengths do not go together")
+    for state in manifest.states:
+        batch, *sizes = state.shape or (0,)
+        is_sized = bool(sizes) and all(isinstance(s, int) and 0 < s < 2**31 for s in sizes)
+        if state.dtype not in _TYPES or not isinstance(batch, str) or not is_sized:
+            raise ValueError(f"{state.key}: dtype {state.dtype!r}, shape {list(state.shape)}")
