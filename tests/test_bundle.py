@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from tests.families.block_stack_checkpoints import edit_config, edit_tensors, make_block_stack
 from tests.families.large_checkpoints import make_hf
 from xlstm_export.bundle import copy_companions, fingerprint
+from xlstm_export.errors import CheckpointError
 from xlstm_export.families.source import Source
 from xlstm_export.lowering.lower import LoweringOptions
 from xlstm_export.model.manifest import read_manifest
@@ -51,6 +53,21 @@ def test_a_configuration_from_elsewhere_is_the_one_kept(source: Source, tmp_path
     copy_companions(Source(source.path / "model.safetensors", config), tmp_path / "out")
     assert (tmp_path / "out" / "config.yml").read_bytes() == config.read_bytes()
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_a_companion_that_may_not_be_read_is_named(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the target, as if that could not be written."""
+
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (source.path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(CheckpointError, match=r": cannot be read \(Permission denied\)"):
+        export(source, tmp_path / "bundle", LoweringOptions())
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_the_fingerprint_is_that_of_the_bytes(source: Source, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import onnx_ir as ir
 
 from xlstm_export.environment import versions
+from xlstm_export.errors import CheckpointError
 from xlstm_export.families.source import Checkpoint, Source, fingerprint
 from xlstm_export.lowering.lower import LoweringOptions
 from xlstm_export.model.manifest import (
@@ -66,9 +66,18 @@ def copy_companions(source: Source, folder: Path) -> None:
     beside = source.path if source.path.is_dir() else source.path.parent
     for name in _COMPANIONS:
         if (beside / name).is_file():
-            shutil.copyfile(beside / name, folder / name)
+            _copy(beside / name, folder / name)
     if source.config is not None:
-        shutil.copyfile(source.config, folder / f"config{source.config.suffix}")
+        _copy(source.config, folder / f"config{source.config.suffix}")
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a small file; raises CheckpointError where it is the source that fails."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    target.write_bytes(content)
 
 
 def _info(value: ir.Value) -> TensorInfo:

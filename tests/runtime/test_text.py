@@ -140,6 +140,11 @@ def test_first_token_where_the_model_wants_one(
     assert codec.encode("") == first
 
 
+def test_half_characters_are_no_text(bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"the prompt is not text: .* at character 1"):
+        byte_codec(bundle).encode("a\udcff")
+
+
 def test_first_token_is_not_doubled(bundle: Path) -> None:
     bos = byte_codec(bundle).encode("a")[0]
     fields = {"bos_token_id": bos, "force_bos_token_insert": True}
@@ -166,6 +171,7 @@ def test_stop_ids(tmp_path: Path, generation: object, config: object, stop: tupl
 
 
 def test_damaged_configuration(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(BundleError, match=r"config\.json: not readable as JSON"):
-        stop_ids(tmp_path)
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(BundleError, match=r"config\.json: not readable as JSON"):
+            stop_ids(tmp_path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import onnx_ir as ir
@@ -55,4 +57,19 @@ def _root(error: BaseException) -> BaseException:
 
 def check_model(path: Path) -> None:
     """ONNX checker with shape inference, by path, so that size is no limit."""
-    onnx.checker.check_model(str(path), full_check=True)
+    with _named_in_text(path.parent) as folder:
+        onnx.checker.check_model(str(folder / path.name), full_check=True)
+
+
+@contextmanager
+def _named_in_text(folder: Path) -> Iterator[Path]:
+    """``folder``, by a link to it where its name is bytes that are no text: ONNX takes text."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        with TemporaryDirectory() as place:
+            link = Path(place) / "bundle"
+            link.symlink_to(folder.resolve(), target_is_directory=True)
+            yield link
+    else:
+        yield folder

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from xlstm_export.errors import BundleError
 from xlstm_export.ops.catalog import DOMAIN
 
 _MOVING = {"Cast", "Concat", "Gather", "GatherND", "Identity", "Reshape", "Split", "Transpose"}
@@ -18,8 +19,24 @@ _MEASURING = {"Shape"}
 
 
 def emulated_graph(model: Path) -> bytes:
-    """The widened copy of the graph file ``model``, serialised; it keeps the external data."""
-    emulated = ir.load(model)
+    """The widened copy of the graph file ``model``, serialised; it keeps the external data.
+
+    Raises BundleError where the file is missing or damaged.
+    """
+    if not model.is_file():
+        raise BundleError(f"{model}: missing; export again")
+    try:
+        return _widened(ir.load(model))
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged graph fails in many ways and places
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BundleError(f"{model}: not a readable graph; export again ({reason})") from error
+
+
+def _widened(emulated: ir.Model) -> bytes:
+    if not len(emulated.graph):
+        raise ValueError("it holds no nodes")
     bf16 = _bf16_values(emulated.graph)
     for node in list(emulated.graph):
         if node.domain != DOMAIN and node.op_type not in _MOVING | _MEASURING:

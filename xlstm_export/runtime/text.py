@@ -24,7 +24,13 @@ class TextCodec:
     first: tuple[int, ...]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ``text``."""
+        """Ids of ``text``. Raises BundleError where it holds what is no character."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BundleError(
+                f"the prompt is not text: {error.reason} at character {error.start}"
+            ) from error
         ids: list[int] = self.tokenizer.encode(text).ids
         return [*self.first, *ids] if tuple(ids[: len(self.first)]) != self.first else ids
 
@@ -101,7 +107,9 @@ def open_codec(bundle: Path) -> TextCodec | None:
             "or give ids with --ids"
         ) from error
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # the library raises plain Exception
         raise BundleError(f"{path}: not a readable tokenizer ({error})") from error
     config = _config(bundle, "config.json")
@@ -126,6 +134,6 @@ def _config(bundle: Path, name: str) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not readable as JSON ({error})") from error
     return content if isinstance(content, dict) else {}
