@@ -30,7 +30,7 @@ def snippets() -> list[str]:
 
 @pytest.mark.parametrize("native", [False, True])
 def test_the_example_runs_as_written(library: Library, tmp_path: Path, native: bool) -> None:
-    """The last step's logits are ours, by the kernels or the bodies; ONNX Runtime warns of nothing."""
+    """The last step's logits are ours, by kernels or bodies; ONNX Runtime prints nothing."""
     example, addition = snippets()
     bundle = library.bundle(BY_ID["hf-plain"])
     (tmp_path / "out").mkdir()
@@ -40,7 +40,8 @@ def test_the_example_runs_as_written(library: Library, tmp_path: Path, native: b
     program = [start, addition, loop + end] if native else [example]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join([*program, AT_THE_END])],
-        cwd=tmp_path, env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{native}\n", "")
     session, state = OrtSession(bundle, threads=1, native=native), None
