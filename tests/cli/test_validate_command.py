@@ -64,7 +64,7 @@ def test_a_report_that_cannot_be_written_hides_no_verdict(
     outcome = run_cli(*words)
     assert outcome.code == code
     assert outcome.out.startswith(f"verdict: {verdict}\n")
-    assert outcome.err.startswith("error: the report is not written: ")
+    assert outcome.err.startswith("warning: the report is not written: ")
     assert "name another folder with --report DIR" in outcome.err
     outcome = run_cli(*words, "--json")
     assert outcome.code == code

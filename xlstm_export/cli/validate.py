@@ -17,7 +17,7 @@ from xlstm_export.cli.arguments import (
     NativeOption,
 )
 from xlstm_export.cli.choices import parse_family
-from xlstm_export.cli.console import console, print_error, progress_bar
+from xlstm_export.cli.console import console, error_console, progress_bar
 from xlstm_export.errors import TargetError
 from xlstm_export.families.hub import resolve_source
 from xlstm_export.validation.compare import share
@@ -74,7 +74,8 @@ def validate(
     elif path:
         console().print(f"  report     {path}")
     if failure:
-        print_error(f"the report is not written: {failure}; name another folder with --report DIR")
+        warning = f"the report is not written: {failure}; name another folder with --report DIR"
+        error_console().print(f"warning: {warning}", style="yellow")
     if not found.ok:
         raise typer.Exit(1)
 
