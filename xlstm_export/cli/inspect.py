@@ -10,8 +10,11 @@ from xlstm_export.cli.arguments import ConfigOption, FamilyOption, JsonOption, S
 from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, print_json
 from xlstm_export.engine.record import ENGINE_SUFFIX, RECORD_SUFFIX
+from xlstm_export.errors import BundleError, CheckpointError
 from xlstm_export.families.hub import resolve_source
-from xlstm_export.model.manifest import MANIFEST_FILE
+from xlstm_export.model.manifest import DATA_FILE, MANIFEST_FILE, MODEL_FILE
+
+_FOR_THEIR_FOLDER = (MANIFEST_FILE, "config.json", "config.yaml", "config.yml")
 
 
 def inspect(
@@ -21,17 +24,38 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Describe SOURCE: a checkpoint, a bundle, or an engine file."""
-    family = parse_family(family)
-    if Path(source).suffix in (ENGINE_SUFFIX, RECORD_SUFFIX):
-        facts = pipeline.inspect_engine(Path(source))
-    elif (Path(source) / MANIFEST_FILE).is_file():
-        facts = pipeline.inspect_bundle(Path(source))
-    else:
-        facts = pipeline.inspect_checkpoint(resolve_source(source, config), family)
+    facts = _facts(source, parse_family(family), config)
     if json:
         print_json(facts)
         return
     _print(facts)
+
+
+def _facts(source: str, family: str, config: Path | None) -> dict[str, Any]:
+    """What SOURCE holds, which its name, its place or its content tells the kind of."""
+    path = Path(source)
+    if path.name in _FOR_THEIR_FOLDER and path.is_file():
+        path = path.parent
+    if (path / MANIFEST_FILE).is_file():
+        return pipeline.inspect_bundle(path)
+    if path.name in (MODEL_FILE, DATA_FILE) and (path.parent / MANIFEST_FILE).is_file():
+        raise BundleError(f"{path}: is a part of a bundle; give its folder, {path.parent}")
+    if path.suffix == ENGINE_SUFFIX or _is_record(path):
+        return pipeline.inspect_engine(path)
+    if path.suffix == RECORD_SUFFIX and path.is_file():
+        raise CheckpointError(
+            f"{path}: no record of an engine; give the folder of a checkpoint or bundle instead"
+        )
+    here = source if path == Path(source) else str(path)  # "org/name" stays as it was typed
+    return pipeline.inspect_checkpoint(resolve_source(here, config), family)
+
+
+def _is_record(path: Path) -> bool:
+    """Whether the .json file ``path`` lies where engines do, or says what their records say."""
+    if path.suffix != RECORD_SUFFIX or not path.is_file():
+        return False
+    lies_there = path.parent.name == "engines" or path.with_suffix(ENGINE_SUFFIX).is_file()
+    return lies_there or b'"engine_sha256"' in path.read_bytes()
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -1,46 +1,25 @@
-"""Entry point: the commands, and errors as a few lines instead of a traceback."""
+"""Entry point: the command line, and errors as a few lines instead of a traceback.
+
+Only what Python brings is imported here: the rest comes inside the guard, where Ctrl-C is answered.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
 
-import typer
-
-from xlstm_export.cli import build, doctor, export, inspect, run, validate
-from xlstm_export.cli.console import print_error
 from xlstm_export.errors import XlstmExportError
 from xlstm_export.target import on_stop
 
 FAILED = 1
 BUG = 70
 """EX_SOFTWARE of sysexits.h: nothing the user did."""
-
-
-def _with_dashes(name: str) -> str:
-    """--max_new_tokens is --max-new-tokens: people's fingers know either."""
-    return name.replace("_", "-")
-
-
-app = typer.Typer(
-    name="xlstm-export",
-    context_settings={"token_normalize_func": _with_dashes},
-    help="Trained xLSTM checkpoints to ONNX, and proof that the numbers are PyTorch's.",
-    epilog="Exit codes: 0 done and true, 1 error or failed validation, 2 wrong usage.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("inspect")(inspect.inspect)
-app.command("export")(export.export)
-app.command("build")(build.build)
-app.command("validate")(validate.validate)
-app.command("run")(run.run)
-app.command("doctor")(doctor.doctor)
+PIPE_CLOSED = 128 + 13
+"""SIGPIPE: what other programs end with when the reader of their output is gone."""
 
 
 class _Stopped(BaseException):
@@ -51,26 +30,21 @@ class _Stopped(BaseException):
         self.number = number
 
 
-@app.callback()
-def options(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(
-        False, "--version", help="Print the version.", is_eager=True, callback=doctor.print_version
-    ),
-) -> None:
-    """Options of every command."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 means that what was printed is true."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words  # before or after the command
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no ✓
     try:
         with on_stop(_stop):
+            _prepare_streams()
+            from xlstm_export.cli.app import app
+
             app([word for word in words if word != "--debug"], prog_name="xlstm-export")
+    except SystemExit as stop:
+        # typer and rich answer a closed pipe with the code of an error
+        if isinstance(stop.__context__, BrokenPipeError):
+            sys.exit(PIPE_CLOSED)
+        raise
     except _Stopped as stopped:
         _fail(stopped, f"interrupted ({stopped})", 128 + stopped.number, debug)
     except XlstmExportError as error:
@@ -86,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error, f"unexpected {what}\n{advice}", BUG, debug)
 
 
+def _prepare_streams() -> None:
+    """One that the caller closed (``>&-``) leads nowhere; a terminal without ✓ shows a ?."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped(number)
 
@@ -93,7 +77,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _fail(error: BaseException, message: str, code: int, debug: bool) -> None:
     if debug:
         raise error
-    print_error(message)
+    with on_stop(lambda *_: None):  # it ends anyway: a second Ctrl-C must not cut the message
+        from xlstm_export.cli.console import print_error
+
+        print_error(message)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -77,7 +78,9 @@ def run(
         made = run_embeddings(bundle, inputs_embeds, output, threads, native=native, engine=engine)
         _print_stack(made, time.perf_counter() - start, json)
         return
-    text = prompt if prompt_file is None else _read_prompt(prompt_file)
+    # what the shell gave, as bytes: Python spells those that are no text as half characters
+    text = None if prompt is None else _as_text(os.fsencode(prompt), "--prompt")
+    text = text if prompt_file is None else _read_prompt(prompt_file)
     generation = pipeline.open_generation(bundle, text, ids, threads, native=native, engine=engine)
     _generate(generation, max_new_tokens, Sampling(temperature, top_k, top_p, seed), json)
 
@@ -146,11 +149,15 @@ def _show(text: str, json: bool) -> str:
 def _read_prompt(path: Path) -> str:
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return content.decode("utf-8")
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--prompt-file") from error
+    return _as_text(content, "--prompt-file", f"{path}: ")
+
+
+def _as_text(content: bytes, option: str, name: str = "") -> str:
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise typer.BadParameter(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start})",
-            param_hint="--prompt-file",
+            f"{name}not UTF-8 text ({error.reason} at byte {error.start})", param_hint=option
         ) from error

@@ -1,0 +1,88 @@
+"""How the command line starts and ends: help, early signals, closed pipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Made
+from tests.cli.terminal import OWN_PROCESS, succeed
+
+COMMANDS = ("inspect", "export", "build", "validate", "run", "doctor")
+INTERRUPTED_IMPORT = """
+import builtins, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background
+find = builtins.__import__
+def load(name, *rest, **options):
+    if name == {name!r}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return find(name, *rest, **options)
+builtins.__import__ = load
+"""
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_h_is_help(command: tuple[str, ...]) -> None:
+    assert succeed(*command, "-h") == succeed(*command, "--help")
+
+
+@pytest.mark.parametrize("name", ["typer", "numpy", "onnx", "rich.console"])
+def test_interrupted_while_it_starts(name: str) -> None:
+    program = INTERRUPTED_IMPORT.format(name=name) + OWN_PROCESS
+    done = subprocess.run(
+        [sys.executable, "-c", program, "doctor"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.strip() == "error: interrupted (SIGINT)"
+
+
+def test_the_commands_are_imported_inside_the_guard() -> None:
+    """And come without frameworks, whose start takes seconds."""
+    code = "import sys, xlstm_export.cli.main\nprint(*sys.modules)\n"
+    code += "import xlstm_export.cli.app\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    before, after = ({name.partition(".")[0] for name in line.split()} for line in done)
+    assert not before & {"typer", "rich", "numpy", "onnx"}
+    heavy = {"torch", "onnxruntime", "xlstm", "transformers", "tokenizers", "huggingface_hub"}
+    assert "typer" in after
+    assert not after & heavy
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGPIPE is a signal of POSIX systems")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "inspect {stack}",
+        "inspect {stack} --json",
+        "--help",
+        "run {bundle} --ids 65 -n 3",
+        "validate {bundle} --reference {hf}",
+        "validate {bundle} --reference {hf} --json",
+        "export {stack} -o {out}",
+    ],
+)
+def test_a_reader_that_is_gone(made: Made, tmp_path: Path, words: str) -> None:
+    """The work is done, and the code is that of SIGPIPE, not that of an error or a verdict."""
+    out = tmp_path / "out"
+    places = {
+        "stack": made.checkpoints / "stack", "hf": made.checkpoints / "hf",
+        "bundle": made.bundles / "hf", "out": out,
+    }  # fmt: skip
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", OWN_PROCESS, *words.format(**places).split()],
+            stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+    assert (out / "xlstm_export.json").is_file() == words.startswith("export")
