@@ -1,7 +1,7 @@
 // Where a runtime's classes have the few virtual functions that this library calls.
 //
-// What a runtime calls of a plugin lies in the same places in all of them; these do not. In TensorRT
-// 11, and in TensorRT-RTX from 1.7 on, a logger and its finder derive from IVersionedInterface, and
+// What a runtime calls of a plugin lies in the same places in all of them; these do not. From
+// TensorRT 11 and TensorRT-RTX 1.7 on, a logger and its finder derive from IVersionedInterface, and
 // the registry has lost what it deprecated. The library is built from one version's headers and
 // meets the others when it runs, so it calls these functions by their place.
 #pragma once

@@ -29,7 +29,8 @@ std::string timing_cache_id(const OpSchema& schema, const Attributes& attributes
   return id;
 }
 
-// The largest sizes of a profile or, where TensorRT asks during execution and names none, the call's.
+// The largest sizes of a profile; those of the call where TensorRT names none, as it may during
+// execution.
 const nvinfer1::Dims& most_dims(const DynamicPluginTensorDesc& operand) {
   const nvinfer1::Dims& most = operand.max;
   const bool is_set = most.nbDims > 0 && *std::min_element(most.d, most.d + most.nbDims) > 0;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from tests.cli.terminal import succeed
 from tests.families.large_checkpoints import make_hf
 from xlstm_export.errors import BundleError
+from xlstm_export.model.manifest import MANIFEST_FILE
 from xlstm_export.runtime.ort import OrtSession
 
 
@@ -51,3 +54,27 @@ def test_no_telemetry(bundles: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()]
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("states", "dtype", "float16"), ("states", "shape", ["batch", 4, 9, 9]),
+     ("inputs", "dtype", "int32"), ("outputs", "shape", ["batch", "sequence", 65])],
+)  # fmt: skip
+def test_a_manifest_that_is_not_the_graphs(
+    bundles: Path, tmp_path: Path, part: str, key: str, value: object
+) -> None:
+    bundle = shutil.copytree(bundles / "plain", tmp_path / "bundle")
+    manifest = json.loads((bundle / MANIFEST_FILE).read_text())
+    manifest[part][0][key] = value
+    (bundle / MANIFEST_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="does not belong to the manifest beside it"):
+        OrtSession(bundle)
+
+
+def test_a_folder_whose_name_is_no_text(bundles: Path, tmp_path: Path) -> None:
+    """Names are bytes: the weights are found in one that UTF-8 cannot spell."""
+    bundle = shutil.copytree(bundles / "plain", tmp_path / os.fsdecode(b"odd\xff"))
+    ids = np.zeros((1, 3), np.int64)
+    expected, _ = OrtSession(bundles / "plain").run(ids)
+    np.testing.assert_array_equal(OrtSession(bundle).run(ids)[0], expected)

@@ -27,9 +27,9 @@ from tests.runtime.host_device import (
     reference_session,
     some_record,
 )
-from xlstm_export.engine.build import sha256
 from xlstm_export.engine.record import PluginLibrary, to_json
 from xlstm_export.errors import EngineError
+from xlstm_export.model.checksum import bundle_sha256, sha256
 from xlstm_export.runtime import trt as engine_sessions
 from xlstm_export.runtime.trt import TrtSession, open_engine
 from xlstm_export.runtime.trt_engine import TensorRTEngine
@@ -176,8 +176,8 @@ class Opened:
         engine.parent.mkdir()
         engine.write_bytes(b"an engine")
         sums = {
-            "engine_sha256": sha256([engine]),
-            "bundle_sha256": sha256([bundle / "model.onnx", bundle / "model.onnx.data"]),
+            "engine_sha256": sha256(engine),
+            "bundle_sha256": bundle_sha256(bundle),
         }
         engine.with_suffix(".json").write_text(to_json(some_record(**(sums | record))))
         monkeypatch.setattr(engine_sessions, "import_tensorrt", lambda _: (self.trt, "Fake"))

@@ -25,9 +25,9 @@ from tests.plugins.trt_library import missing_for_engines, plugin_library
 from tests.runtime.host_device import some_record, stand_in
 from xlstm_export import __version__
 from xlstm_export.engine.backend import device_capability
-from xlstm_export.engine.build import sha256
 from xlstm_export.engine.record import EngineRecord, PluginLibrary, to_json
 from xlstm_export.errors import BackendUnavailableError, EngineError
+from xlstm_export.model.checksum import bundle_sha256, sha256
 from xlstm_export.native import FOLDER_VARIABLE
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.runtime import trt as engine_sessions
@@ -60,8 +60,8 @@ def bundle(library: Library, tmp_path: Path) -> Path:
 def write_record(bundle: Path, **changes: object) -> EngineRecord:
     engine = bundle / "engines" / f"{NAME}.engine"
     sums = {
-        "engine_sha256": sha256([engine]),
-        "bundle_sha256": sha256([bundle / "model.onnx", bundle / "model.onnx.data"]),
+        "engine_sha256": sha256(engine),
+        "bundle_sha256": bundle_sha256(bundle),
     }
     record = some_record(**(sums | changes))
     engine.with_suffix(".json").write_text(to_json(record))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -27,6 +26,7 @@ from xlstm_export.engine.record import (
 )
 from xlstm_export.engine.worker import Request
 from xlstm_export.errors import BackendUnavailableError, BundleError, EngineError
+from xlstm_export.model.checksum import bundle_sha256, sha256
 from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE, read_manifest
 from xlstm_export.native import trt_library_path
 from xlstm_export.ops.catalog import DOMAIN
@@ -91,7 +91,7 @@ def build_engine(bundle: Path, options: BuildOptions, progress: Progress | None 
         found = run_worker(_request(plan, work), progress)
         if progress is not None:
             progress("checksums", 0, 0)
-        record = _record(plan, found, sha256([work]))
+        record = _record(plan, found, sha256(work))
         record_path(path).unlink(missing_ok=True)  # never an engine beside another one's record
     write_text(record_path(path), to_json(record))
     return Built(path, record, found["notice"])
@@ -118,16 +118,6 @@ def make_plan(bundle: Path, options: BuildOptions, backend: BackendName) -> Plan
     nodes = _read_nodes(bundle)
     profiles = make_profiles(manifest, options.shapes)
     return Plan(bundle, backend, library, profiles, nodes, options)
-
-
-def sha256(paths: list[Path]) -> str:
-    """Digest of the contents of ``paths``, one after another."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_timing_cache(path: Path) -> None:
@@ -194,7 +184,6 @@ def _record(plan: Plan, found: dict[str, Any], engine_sha256: str) -> EngineReco
     capabilities = [f"{major}.{minor}" for major, minor in plan.options.compute_capabilities]
     if plan.backend == "tensorrt":
         capabilities = [device_capability() or "unknown"]
-    files = [plan.bundle / MODEL_FILE, plan.bundle / DATA_FILE]
     implementation = f"{plan.library.stem} {__version__}"
     return EngineRecord(
         format_version=FORMAT_VERSION,
@@ -204,8 +193,8 @@ def _record(plan: Plan, found: dict[str, Any], engine_sha256: str) -> EngineReco
         profiles=plan.profiles,
         plugins=[PluginInfo(name, op_type, implementation) for name, op_type in plan.nodes],
         plugin_library=PluginLibrary(
-            plan.library.name, __version__, sha256([plan.library]), found["embedded"]
+            plan.library.name, __version__, sha256(plan.library), found["embedded"]
         ),
-        bundle_sha256=sha256([path for path in files if path.is_file()]),
+        bundle_sha256=bundle_sha256(plan.bundle),
         engine_sha256=engine_sha256,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlstm_export.errors import CheckpointError
+from xlstm_export.model.checksum import sha256
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.weights import Weights
 
@@ -70,13 +71,5 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     """SHA-256 over the source's files in order, each by its own hash."""
     total = hashlib.sha256()
     for path in checkpoint.files:
-        total.update(_file_hash(path))
+        total.update(bytes.fromhex(sha256(path)))
     return total.hexdigest()
-
-
-def _file_hash(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ _NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
 """The library cannot ask a session for its threads: it is told, before it is registered."""
 _MOST_THREADS = 1024
 """What the library takes; more parts than threads would be of no use."""
+_NUMPY_NAMES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16",
+    "tensor(int32)": "int32", "tensor(int64)": "int64",
+}  # fmt: skip
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -71,6 +75,13 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
     return options, str(library)
 
 
+def _agree(found: Sequence[object], expected: Sequence[int | str]) -> bool:
+    """Equal sizes, where both are numbers: ONNX Runtime may know one that the manifest names."""
+    return len(found) == len(expected) and all(
+        a == b for a, b in zip(found, expected, strict=True) if {type(a), type(b)} == {int}
+    )
+
+
 def _last_words(error: Exception) -> str:
     return "... " + (str(error).strip().splitlines() or [""])[0][-160:]
 
@@ -102,26 +113,37 @@ class OrtSession:
                 "Export with --dtype fp32 or fp16 to run here"
             )
         path = bundle / MODEL_FILE
-        if not path.is_file():
-            raise BundleError(f"{path}: missing; export again")
+        try:
+            model = path.read_bytes() if graph is None else graph
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
         options, self._operators = cpu_options(ort, threads, native)
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         options.enable_mem_pattern = False
-        options.add_session_config_entry(_DATA_FOLDER, str(bundle.resolve()))
+        options.add_session_config_entry(_DATA_FOLDER, os.fsencode(bundle.resolve()))
         try:
-            self._session = ort.InferenceSession(
-                graph or str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise BundleError(
                 f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
             ) from error
         self.name = f"ONNX Runtime {ort.__version__}, CPU, {self.manifest.dtype}"
         self._outputs = [o.name for o in self._session.get_outputs()]
-        described = {t.name for t in (*self.manifest.inputs, *self.manifest.outputs)}
-        described |= {name for s in self.manifest.states for name in (s.input, s.output)}
-        if described != {*self._outputs, *(i.name for i in self._session.get_inputs())}:
+        if not self._is_described():
             raise BundleError(f"{path}: does not belong to the manifest beside it; export again")
+
+    def _is_described(self) -> bool:
+        """Names and sizes of the graph's tensors are the manifest's; so are their types."""
+        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
+        found = {t.name: (_NUMPY_NAMES.get(t.type), t.shape) for t in tensors}
+        expected = {t.name: (t.dtype, t.shape) for t in self.manifest.inputs}
+        expected |= {t.name: (t.dtype, t.shape) for t in self.manifest.outputs}
+        for s in self.manifest.states:
+            expected |= {s.input: (s.dtype, s.shape), s.output: (s.dtype, s.shape)}
+        return found.keys() == expected.keys() and all(
+            dtype == expected[name][0] and _agree(shape, expected[name][1])
+            for name, (dtype, shape) in found.items()
+        )
 
     def describe(self) -> dict[str, str]:
         """Operator -> implementation that computes it in this session."""

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from xlstm_export import __version__
 from xlstm_export.engine.backend import BACKENDS, EXTRAS, TITLES
-from xlstm_export.engine.build import ENGINE_FOLDER, sha256
+from xlstm_export.engine.build import ENGINE_FOLDER
 from xlstm_export.engine.profiles import Profile, Shape, ShapeRange
 from xlstm_export.engine.record import ENGINE_SUFFIX, EngineRecord, read_record, record_path
 from xlstm_export.errors import BackendUnavailableError, EngineError
-from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE
+from xlstm_export.model.checksum import bundle_sha256, sha256
 from xlstm_export.native import FOLDER_VARIABLE, trt_library_path
 
 _DTYPES = {
@@ -87,10 +87,9 @@ def check_files(bundle: Path, path: Path, record: EngineRecord) -> None:
     Raises EngineError.
     """
     again = f"build again: xlstm-export build {bundle} --backend {record.backend}"
-    if sha256([path]) != record.engine_sha256:
+    if sha256(path) != record.engine_sha256:
         raise EngineError(f"{path}: not the engine that {record_path(path).name} is about; {again}")
-    files = [bundle / MODEL_FILE, bundle / DATA_FILE]
-    if sha256([file for file in files if file.is_file()]) != record.bundle_sha256:
+    if bundle_sha256(bundle) != record.bundle_sha256:
         raise EngineError(
             f"{path}: was built from another graph or other weights than those in {bundle}; {again}"
         )

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from xlstm_export.engine.build import sha256
 from xlstm_export.environment import versions
 from xlstm_export.errors import BackendUnavailableError, BundleError
 from xlstm_export.families.registry import Family
 from xlstm_export.families.source import Checkpoint, Source, fingerprint
-from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE, Manifest, read_manifest
+from xlstm_export.model.checksum import bundle_sha256
+from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
@@ -110,12 +110,6 @@ def validate_bundle(
         versions=versions(),
         results=tuple(results),
     )
-
-
-def bundle_sha256(bundle: Path) -> str:
-    """Digest of the graph and its data, one after the other, as the records of engines have it."""
-    files = (bundle / MODEL_FILE, bundle / DATA_FILE)
-    return sha256([path for path in files if path.is_file()])
 
 
 def middle_of_samples(

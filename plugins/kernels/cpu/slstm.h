@@ -118,8 +118,8 @@ XLSTM_INLINE void slstm_mix_rows(const T* y, int64_t y_stride, int64_t size, con
   }
 }
 
-// The same of `rows` rows, at most kMixRows: they share the reading of R. A row's bits do not depend
-// on the others. Of three rows a fourth is computed, which no one reads.
+// The same of `rows` rows, at most kMixRows: they share the reading of R, and none changes the bits
+// of another. Beside three rows a fourth is computed, which no one reads.
 template <class T>
 XLSTM_INLINE void slstm_mix(const T* y, int64_t y_stride, int64_t rows, int64_t size, const T* R,
                             int64_t columns, T* raw) {
