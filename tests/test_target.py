@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import stat
 from collections.abc import Iterator
@@ -282,3 +283,9 @@ def test_folders_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "mkdir", refuse)  # the tests may run as root, who may do anything
     with pytest.raises(TargetError, match=r"out: cannot be written \(Permission denied\)"):
         write_in_vain(tmp_path / "out", ValueError())
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """A report names its bundle, whose name may be any bytes."""
+    write_text(tmp_path / "report.md", os.fsdecode(b"bundle odd\xff"))
+    assert (tmp_path / "report.md").read_bytes() == b"bundle odd\xff"

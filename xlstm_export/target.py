@@ -63,9 +63,12 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``path`` under a temporary name, then rename it. Raises TargetError."""
+    """Write ``path`` under a temporary name, then rename it. Raises TargetError.
+
+    Bytes of a file's name that are no UTF-8 are written as they are.
+    """
     with new_file(path) as work:
-        work.write_text(text, encoding="utf-8")
+        work.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def check_target(out: Path, overwrite: bool = False, source: Path | None = None) -> None:
