@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from xlstm_export.bundle import copy_companions, describe_graph
 from xlstm_export.engine.build import BuildOptions, Built, build_engine, make_plan
 from xlstm_export.engine.command import trtexec_command
-from xlstm_export.engine.record import ENGINE_SUFFIX, describe, read_record
+from xlstm_export.engine.record import ENGINE_SUFFIX, describe_engine, read_record
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import find_family
 from xlstm_export.families.source import Checkpoint, Source
 from xlstm_export.lowering.lower import LoweringOptions, lower_model
 from xlstm_export.lowering.write import check_model, write_model
 from xlstm_export.model.manifest import Manifest, TensorInfo, read_manifest, write_manifest
-from xlstm_export.model.summary import summarise
+from xlstm_export.model.summary import describe, summarise
 from xlstm_export.runtime.generate import Generation, open_generation
 from xlstm_export.target import check_target, new_folder, write_text
 from xlstm_export.validation.report import Report, to_json, to_markdown
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 
 __all__ = [
-    "Exported", "Generation", "build", "build_command", "export", "inspect_bundle",
+    "Exported", "Facts", "Generation", "build", "build_command", "export", "inspect_bundle",
     "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint", "validate",
     "write_report",
 ]  # fmt: skip
@@ -48,24 +48,35 @@ def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
     return find_family(source, family).read(source)
 
 
-def inspect_checkpoint(source: Source, family: str = "auto") -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    """What something holds."""
+
+    data: dict[str, Any]
+    """For programs: numbers, whole hashes, the keys of the files they come from."""
+    words: Mapping[str, str | list[str]]
+    """For people."""
+
+
+def inspect_checkpoint(source: Source, family: str = "auto") -> Facts:
     """Facts about a checkpoint; its numbers are not read."""
     checkpoint = read_checkpoint(source, family)
-    return {
-        "source": str(source.path),
-        **summarise(checkpoint.spec, checkpoint.weights),
-        "files": [str(path) for path in checkpoint.files],
-    }
+    where, files = str(source.path), [str(path) for path in checkpoint.files]
+    data = summarise(checkpoint.spec, checkpoint.weights)
+    words = describe(checkpoint.spec, checkpoint.weights)
+    return Facts(
+        {"source": where, **data, "files": files}, {"source": where, **words, "files": files}
+    )
 
 
-def inspect_bundle(bundle: Path) -> dict[str, Any]:
+def inspect_bundle(bundle: Path) -> Facts:
     """Facts about a bundle, from its manifest."""
     manifest = read_manifest(bundle)
-    return {
+    words: dict[str, str | list[str]] = {
         "bundle": str(bundle),
         "family": manifest.family,
         "dtype": manifest.dtype,
-        "opset": manifest.opset,
+        "opset": str(manifest.opset),
         "operators": f"{manifest.ops.domain} {manifest.ops.version}",
         "runs on": ", ".join(manifest.runs_on),
         "source": f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]}…)",
@@ -75,11 +86,14 @@ def inspect_bundle(bundle: Path) -> dict[str, Any]:
             f"{s.input} -> {s.output}  {s.dtype} {_sizes(s.shape)}" for s in manifest.states
         ],
     }
+    return Facts({"bundle": str(bundle), **asdict(manifest)}, words)
 
 
-def inspect_engine(path: Path) -> dict[str, Any]:
+def inspect_engine(path: Path) -> Facts:
     """Facts about an engine, from its record. Raises EngineError."""
-    return {"engine": str(path), **describe(read_record(path))}
+    record = read_record(path)
+    words = {"engine": str(path), **describe_engine(record)}
+    return Facts({"engine": str(path), **asdict(record)}, words)
 
 
 def _tensor_line(tensor: TensorInfo) -> str:

@@ -21,6 +21,7 @@ from tests.cli.terminal import (
     succeed_json,
 )
 from xlstm_export import __version__
+from xlstm_export.model.manifest import MANIFEST_FILE
 
 COMMANDS = ("inspect", "export", "validate", "run", "doctor")
 
@@ -97,8 +98,13 @@ def test_inspect_a_checkpoint(made: Made) -> None:
     assert facts["family"] == "block_stack"
     assert facts["source"] == str(source)
     assert [Path(f).name for f in facts["files"]] == ["config.yaml", "model.safetensors"]
+    assert (facts["parameters"], facts["vocab_size"], facts["tied_head"]) == (8608, 11, False)
+    assert [block["kind"] for block in facts["blocks"]] == ["mlstm", "slstm", "mlstm"]
+    assert facts["blocks"][1]["mixer"]["heads"] == 2
+    assert facts["state_bytes"] % 4 == 0
+    assert sum(facts["tensors"].values()) > 20
     alone = source / "model.safetensors"
-    assert succeed_json("inspect", alone, "--config", source / "config.yaml")["blocks"] == 3
+    assert succeed_json("inspect", alone, "--config", source / "config.yaml")["parameters"] == 8608
 
 
 def test_inspect_a_bundle(made: Made) -> None:
@@ -106,7 +112,8 @@ def test_inspect_a_bundle(made: Made) -> None:
     assert "input_ids" in text
     assert "past.0.mlstm.C -> present.0.mlstm.C" in text
     facts = succeed_json("inspect", made.bundles / "hf")
-    assert (facts["family"], facts["dtype"], facts["opset"]) == ("hf", "float32", 18)
+    manifest = json.loads((made.bundles / "hf" / MANIFEST_FILE).read_text())
+    assert facts == {"bundle": str(made.bundles / "hf"), **manifest}
 
 
 def test_export_says_what_it_made_and_what_comes_next(made: Made, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 def test_records_of_engines_by_content_and_by_place(tmp_path: Path) -> None:
     record = tmp_path / "mine.json"
     record.write_text(json.dumps(RECORD))
-    assert succeed_json("inspect", record)["backend"] == "tensorrt 11.0"
+    assert succeed_json("inspect", record)["builder_version"] == "11.0"
     engines = tmp_path / "engines"
     engines.mkdir()
     (engines / "sm89.json").write_text("{")

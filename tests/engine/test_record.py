@@ -56,7 +56,8 @@ def test_inspect(tmp_path: Path) -> None:
     for word in ("tensorrt_rtx 1.7.1.116", "8.9, 12.0", "1x1 to 4x8, tuned for 1x8",
                  "/layers.0/XlstmMLSTM", "libxlstm_trt.so 0.1.0, embedded"):  # fmt: skip
         assert word in text
-    assert json.loads(succeed("inspect", path, "--json"))["backend"] == "tensorrt_rtx 1.7.1.116"
+    facts = json.loads(succeed("inspect", path, "--json"))
+    assert facts == {"engine": str(path), **json.loads(path.with_suffix(".json").read_text())}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from xlstm_export.cli.choices import parse_backend
 from xlstm_export.cli.console import console, print_json, progress_bar
 from xlstm_export.engine.build import BuildOptions, Built
 from xlstm_export.engine.profiles import ShapeOptions, parse_shapes
-from xlstm_export.engine.record import describe
+from xlstm_export.engine.record import describe_engine
 
 PRECISION = (
     "precision is chosen at export and written into the graph: xlstm-export export SOURCE -o OUT "
@@ -97,7 +97,7 @@ def _print(made: Built, seconds: float, json: bool) -> None:
         return
     out = console()
     out.print(f"{made.engine}: {decimal(size)}, {seconds:.1f} s")
-    facts = describe(made.record)
+    facts = describe_engine(made.record)
     for key in ("backend", "GPUs", "plugin library"):
         out.print(f"  {key:16} {facts[key]}")
     for line in facts["profiles"]:

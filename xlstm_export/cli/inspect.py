@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from xlstm_export import pipeline
 from xlstm_export.cli.arguments import ConfigOption, FamilyOption, JsonOption, SourceArgument
@@ -26,12 +26,12 @@ def inspect(
     """Describe SOURCE: a checkpoint, a bundle, or an engine file."""
     facts = _facts(source, parse_family(family), config)
     if json:
-        print_json(facts)
-        return
-    _print(facts)
+        print_json(facts.data)
+    else:
+        _print(facts.words)
 
 
-def _facts(source: str, family: str, config: Path | None) -> dict[str, Any]:
+def _facts(source: str, family: str, config: Path | None) -> pipeline.Facts:
     """What SOURCE holds, which its name, its place or its content tells the kind of."""
     path = Path(source)
     if path.name in _FOR_THEIR_FOLDER and path.is_file():
@@ -58,9 +58,9 @@ def _is_record(path: Path) -> bool:
     return lies_there or b'"engine_sha256"' in path.read_bytes()
 
 
-def _print(facts: dict[str, Any]) -> None:
+def _print(words: Mapping[str, str | list[str]]) -> None:
     out = console()
-    for key, value in facts.items():
+    for key, value in words.items():
         if isinstance(value, list):
             out.print(f"{key}:")
             for line in value:

@@ -85,7 +85,7 @@ def read_record(path: Path) -> EngineRecord:
         raise EngineError(f"{path}: damaged engine record ({error}); build again") from error
 
 
-def describe(record: EngineRecord) -> dict[str, Any]:
+def describe_engine(record: EngineRecord) -> dict[str, str | list[str]]:
     """Facts about an engine, for people."""
     library = record.plugin_library
     kept = "embedded in the engine" if library.embedded else "must be loaded beside the engine"

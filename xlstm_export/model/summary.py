@@ -1,7 +1,8 @@
-"""A model in a few facts, for people."""
+"""A model in a few facts: for programs, and for people."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from typing import Any
@@ -18,20 +19,40 @@ from xlstm_export.model.weights import Weights
 
 
 def summarise(spec: ModelSpec, weights: Weights) -> dict[str, Any]:
-    """Family, sizes, parameters, stored types, state size, and one line per run of blocks."""
-    state_bytes = sum(4 * math.prod(int(d) for d in s.shape[1:]) for s in state_specs(spec))
-    stored = Counter(weight.dtype for weight in weights.values())
+    """Sizes, parameters, tensors by stored type, bytes of one sequence's state, and every block."""
     return {
         "family": spec.family,
-        "model size": spec.model_size,
-        "blocks": len(spec.blocks),
-        "vocabulary": spec.vocab_size or "none: a bare stack, takes embeddings",
+        "model_size": spec.model_size,
+        "vocab_size": spec.vocab_size,
+        "tied_head": spec.tied_head,
+        "parameters": sum(math.prod(weight.shape) for weight in weights.values()),
+        "tensors": dict(Counter(weight.dtype for weight in weights.values())),
+        "state_bytes": sum(4 * math.prod(int(d) for d in s.shape[1:]) for s in state_specs(spec)),
+        "blocks": [_block(block) for block in spec.blocks],
+    }
+
+
+def describe(spec: ModelSpec, weights: Weights) -> dict[str, str | list[str]]:
+    """The same in words, equal blocks in one line."""
+    facts = summarise(spec, weights)
+    stored = (f"{name} ({count} tensors)" for name, count in facts["tensors"].items())
+    return {
+        "family": spec.family,
+        "model size": str(spec.model_size),
+        "blocks": str(len(spec.blocks)),
+        "vocabulary": str(spec.vocab_size or "none: a bare stack, takes embeddings"),
         "head": "tied to the embedding" if spec.tied_head else "own weights",
-        "parameters": f"{sum(math.prod(w.shape) for w in weights.values()):,}",
-        "stored as": ", ".join(f"{name} ({count} tensors)" for name, count in stored.items()),
-        "state": f"{state_bytes / 1e3:,.1f} kB a sequence, whatever its length",
+        "parameters": f"{facts['parameters']:,}",
+        "stored as": ", ".join(stored),
+        "state": f"{facts['state_bytes'] / 1e3:,.1f} kB a sequence, whatever its length",
         "layers": _layers(spec),
     }
+
+
+def _block(block: Block) -> dict[str, Any]:
+    kind = "slstm" if isinstance(block.mixer, SLSTMMixer) else "mlstm"
+    ffn = dataclasses.asdict(block.ffn) if block.ffn else None
+    return {"kind": kind, "mixer": dataclasses.asdict(block.mixer), "feed_forward": ffn}
 
 
 def _layers(spec: ModelSpec) -> list[str]:

@@ -115,6 +115,8 @@ class OrtSession:
         path = bundle / MODEL_FILE
         try:
             model = path.read_bytes() if graph is None else graph
+        except FileNotFoundError as error:
+            raise BundleError(f"{path}: missing; export again") from error
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
         options, self._operators = cpu_options(ort, threads, native)
