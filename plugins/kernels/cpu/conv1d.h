@@ -187,8 +187,8 @@ Status conv1d_run(const Call& call, const Parallel& parallel) {
   const double cost = static_cast<double>(length * o.size * (o.width + (o.is_silu ? 16 : 1)));
   const int64_t parts = count_parts(units, cost / 4, parallel.threads);
   auto part = [&](int64_t index) {
-    const Share share = share_of(units, parts, index);
-    for (int64_t u = share.begin; u < share.end; ++u) {
+    const Units mine = units_of(units, parts, index, o.lengths_size > 1);
+    for (int64_t u = mine.begin; u < mine.end; u += mine.step) {
       const int64_t row = u / stretches, begin = u % stretches * kConvStretch;
       const int64_t end = min_of(begin + kConvStretch, o.time);
       o.is_silu ? conv1d_stretch<TX, true>(o, row, begin, end)

@@ -155,7 +155,8 @@ Status mlstm_run(const Call& call, const Parallel& parallel) {
   auto part = [&](int64_t index) {
     Arena own(scratch + index * counter.used());
     MlstmScratch<T> s(own, x.qk_dim, x.v_dim);
-    for (int64_t u = index; u < units; u += parts) {  // in turns: rows may differ in length
+    const Units mine = units_of(units, parts, index, x.lengths_size > 1);
+    for (int64_t u = mine.begin; u < mine.end; u += mine.step) {
       const int64_t head = u / blocks;
       const Share columns = share_of(panels, blocks, u % blocks);
       const int64_t begin = columns.begin * kTileColumns<T>;

@@ -36,6 +36,19 @@ XLSTM_INLINE Share share_of(int64_t units, int64_t parts, int64_t index) {
   return {units * index / parts, units * (index + 1) / parts};
 }
 
+// Units of part `index`: side by side, which is easier on the caches; or every `parts`-th where rows
+// differ in length, since neighbours may be alike.
+struct Units {
+  int64_t begin;
+  int64_t end;
+  int64_t step;
+};
+XLSTM_INLINE Units units_of(int64_t units, int64_t parts, int64_t index, bool are_ragged) {
+  if (are_ragged) return {index, units, parts};
+  const Share share = share_of(units, parts, index);
+  return {share.begin, share.end, 1};
+}
+
 // Hands out consecutive aligned arrays; with a null base it only counts their bytes.
 class Arena {
  public:

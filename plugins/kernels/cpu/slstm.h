@@ -253,7 +253,8 @@ Status slstm_run(const Call& call, const Parallel& parallel) {
   const int64_t parts = count_parts(units, cost, parallel.threads);
   auto part = [&](int64_t index) {
     T* scratch = workspace + index * slstm_scratch<T>(x.size);
-    for (int64_t u = index; u < units; u += parts) {  // in turns: rows may differ in length
+    const Units mine = units_of(units, parts, index, x.lengths_size > 1);
+    for (int64_t u = mine.begin; u < mine.end; u += mine.step) {
       const int64_t first = u % groups * rows;
       slstm_rows(x, u / groups, first, min_of(rows, x.batch - first), scratch);
     }
