@@ -8,8 +8,8 @@ namespace {
 // A worker looks for the next call this often before it sleeps: a decode loop calls again within
 // microseconds, and waking a sleeping thread costs more than a small call.
 constexpr unsigned kSpins = 20000;
-// How often it lets others run meanwhile, some 50 us: there may be more threads than processors that
-// are free. More often slows the calls of those who have them.
+// How often it lets others run meanwhile, some 50 us: there may be more threads than free
+// processors. More often slows the calls of those who have them.
 constexpr unsigned kYield = 1024;
 
 void pause(unsigned spin) {

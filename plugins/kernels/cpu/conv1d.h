@@ -60,8 +60,9 @@ XLSTM_INLINE Vec<T> conv1d_activate(Vec<T> sum) {
 // Steps computed at once, each input read once for all the outputs it meets; and channels carried
 // through a stretch of time together, so that their inputs stay in the first cache. As measured.
 template <bool kSilu>
-inline constexpr int kConvSteps = kSilu ? 6 : 5;
-inline constexpr int64_t kConvChannels = 512;
+inline constexpr int kConvSteps = kSilu ? 6 : 3;
+template <bool kSilu>
+inline constexpr int64_t kConvChannels = kSilu ? 512 : 128;
 
 // `kSteps` steps of kWidth taps, one vector of channels. `x` points at the oldest input, `w` and
 // `bias` at the channels; all loads stand before the stores.
@@ -127,8 +128,8 @@ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin, int64
   const int64_t computed = max_of(begin, min_of(end, steps));
   const TX* x = o.x + row * o.time * o.size;
   TX* y = o.y + row * o.time * o.size;
-  for (int64_t channel = 0; channel < o.size; channel += kConvChannels) {
-    const int64_t last = min_of(channel + kConvChannels, o.size);
+  for (int64_t channel = 0; channel < o.size; channel += kConvChannels<kSilu>) {
+    const int64_t last = min_of(channel + kConvChannels<kSilu>, o.size);
     for (int64_t t = begin; t < computed;) {
       const bool is_usual = o.width == kUsualWidth && t >= kUsualWidth - 1;
       if (is_usual && t + kConvSteps<kSilu> <= computed) {

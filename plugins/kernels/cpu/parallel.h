@@ -36,7 +36,7 @@ XLSTM_INLINE Share share_of(int64_t units, int64_t parts, int64_t index) {
   return {units * index / parts, units * (index + 1) / parts};
 }
 
-// Units of part `index`: side by side, which is easier on the caches; or every `parts`-th where rows
+// Units of part `index`: side by side, which is easier on caches; or every `parts`-th where rows
 // differ in length, since neighbours may be alike.
 struct Units {
   int64_t begin;
