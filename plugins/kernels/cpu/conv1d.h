@@ -9,7 +9,7 @@
 
 namespace xlstm::cpu::XLSTM_ISA {
 
-inline constexpr int64_t kConvStretch = 120;  // steps of a unit of work, in whole blocks
+inline constexpr int64_t kConvStretch = 60;  // steps of a unit of work, in whole blocks
 
 template <class TX>
 struct ConvOperands {
