@@ -9,7 +9,7 @@ a quotient of two roundings, and no two correct implementations agree there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -117,6 +117,22 @@ def row_alone(case: OpCase, inputs: Inputs, row: int) -> tuple[OpCase, Inputs]:
         alone[spec.name] = array[:, :steps] if "T" in spec.dims else array
     alone["lengths"] = np.array([-1], np.int32)
     return replace(case, sizes=sizes, lengths=(-1,)), alone
+
+
+def rows_of(
+    case: OpCase, inputs: Inputs, batch: Mapping[str, Array]
+) -> Iterator[tuple[OpCase, Inputs, Inputs]]:
+    """Each row that has steps: its case and inputs alone, and what ``batch`` gave for it.
+
+    Raises AssertionError where ``batch`` is not 0 past a row's length.
+    """
+    over_time = CATALOG[case.op].outputs[0].name
+    for row, steps in enumerate(valid_steps(case)):
+        assert not batch[over_time][row, steps:].any()
+        if steps:
+            got = {name: a[row : row + 1] for name, a in batch.items()}
+            got[over_time] = got[over_time][:, :steps]
+            yield *row_alone(case, inputs, row), got
 
 
 def valid_steps(case: OpCase) -> Array:

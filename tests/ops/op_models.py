@@ -23,7 +23,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from tests.cases import NUMPY_DTYPES, Array, Inputs, OpCase, row_alone, valid_steps
+from tests.cases import NUMPY_DTYPES, Array, Inputs, OpCase, rows_of, valid_steps
 from xlstm_export.lowering.functions import function_body
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, PLUGIN_ATTRIBUTES, VERSION
 from xlstm_export.ops.schema import TensorSpec, state_dtype
@@ -213,13 +213,8 @@ def assert_within_rule(case: OpCase, inputs: Inputs, tx: str, got: Mapping[str, 
 
 def assert_rows_alone(case: OpCase, inputs: Inputs, batch: Mapping[str, Array]) -> None:
     """Each row of float32 ``batch`` obeys the rule as that row alone; past its length it is 0."""
-    over_time = CATALOG[case.op].outputs[0].name
-    for row, steps in enumerate(valid_steps(case)):
-        assert not batch[over_time][row, steps:].any()
-        if steps:
-            got = {name: a[row : row + 1] for name, a in batch.items()}
-            got[over_time] = got[over_time][:, :steps]
-            assert_within_rule(*row_alone(case, inputs, row), "float32", got)
+    for alone, own, got in rows_of(case, inputs, batch):
+        assert_within_rule(alone, own, "float32", got)
 
 
 def judgements(

@@ -17,9 +17,8 @@ from tests.cases import (
     make_inputs,
     odd_states,
     poisoned,
-    row_alone,
+    rows_of,
     run_in_pieces,
-    valid_steps,
 )
 from tests.ops.op_models import run_exact, run_reference
 from xlstm_export.ops import reference
@@ -86,14 +85,8 @@ def test_carried_states_join_any_split(case: OpCase, form: str) -> None:
 @pytest.mark.parametrize(("case", "form"), RAGGED_FORMS, ids=ids(RAGGED_FORMS))
 def test_a_ragged_row_is_that_row_alone(case: OpCase, form: str) -> None:
     inputs = make_inputs(case, "float64")
-    batch = run(form, case, inputs)
-    over_time = CATALOG[case.op].outputs[0].name
-    for row, steps in enumerate(valid_steps(case)):
-        assert not batch[over_time][row, steps:].any()
-        if steps:
-            got = {name: a[row : row + 1] for name, a in batch.items()}
-            got[over_time] = got[over_time][:, :steps]
-            assert_equal(got, run(form, *row_alone(case, inputs, row)))
+    for alone, own, got in rows_of(case, inputs, run(form, case, inputs)):
+        assert_equal(got, run(form, alone, own))
 
 
 @pytest.mark.parametrize(("case", "form"), RAGGED_FORMS, ids=ids(RAGGED_FORMS))

@@ -18,7 +18,7 @@ from tests.cases import (
     odd_states,
     poisoned,
     rounded,
-    row_alone,
+    rows_of,
     run_in_pieces,
     valid_steps,
 )
@@ -185,13 +185,8 @@ def test_slstm_rows_in_company_have_the_bits_they_have_alone(
     case = OpCase("XlstmSLSTM", sizes, lengths=lengths)
     inputs = make_inputs(case)
     batch = run_kernel(case, inputs, "float32", threads=threads)
-    for row, steps in enumerate(lengths):
-        if steps == 0:
-            continue
-        alone = run_kernel(*row_alone(case, inputs, row), "float32")
-        got = {name: value[row : row + 1] for name, value in batch.items()}
-        got["y_all"] = got["y_all"][:, :steps]
-        assert_same_bits(got, alone)
+    for alone, own, got in rows_of(case, inputs, batch):
+        assert_same_bits(got, run_kernel(alone, own, "float32"))
 
 
 # --- lengths -----------------------------------------------------------------------------------
