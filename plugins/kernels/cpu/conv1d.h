@@ -9,7 +9,7 @@
 
 namespace xlstm::cpu::XLSTM_ISA {
 
-inline constexpr int64_t kConvStretch = 60;  // steps of a unit of work, in whole blocks
+inline constexpr int64_t kConvStretch = 64;  // steps of a unit of work, in whole blocks
 
 template <class TX>
 struct ConvOperands {
@@ -24,30 +24,24 @@ struct ConvOperands {
   bool is_silu;
 };
 
-// Distance of the packed taps: whole vectors, and one more so that taps of a size that is a
-// multiple of 4 KiB do not compete for one cache set.
-template <class T>
-XLSTM_INLINE int64_t conv1d_stride(int64_t size) {
-  return round_up(size, kLanes<T>) + kLanes<T>;
-}
-
 template <class T>
 size_t conv1d_packed_size(const Problem& problem) {
-  const int64_t stride = conv1d_stride<T>(problem.sizes[causalconv1d::size_D]);
-  return static_cast<size_t>(problem.sizes[causalconv1d::size_W] * stride) * sizeof(T);
+  const int64_t size = round_up(problem.sizes[causalconv1d::size_D], kLanes<T>);
+  return static_cast<size_t>(problem.sizes[causalconv1d::size_W] * size) * sizeof(T);
 }
 
-// w [D,W] -> [W][stride]
+// w [D,W] -> [D / lanes][W][lanes]: the taps of a vector side by side, since rows of taps of a
+// multiple of 4 KiB would compete with the inputs for the same sets of the first cache.
 template <class TX>
 void conv1d_pack(const Problem& problem, const void* constant, void* packed) {
   using T = Arithmetic<TX>;
   const int64_t D = problem.sizes[causalconv1d::size_D], W = problem.sizes[causalconv1d::size_W];
-  const int64_t stride = conv1d_stride<T>(D);
   const TX* w = static_cast<const TX*>(constant);
   T* out = static_cast<T*>(packed);
   std::memset(out, 0, conv1d_packed_size<T>(problem));
   for (int64_t d = 0; d < D; ++d) {
-    for (int64_t j = 0; j < W; ++j) out[j * stride + d] = load_wide_first(w + d * W + j, 1)[0];
+    T* taps = out + d / kLanes<T> * kLanes<T> * W + d % kLanes<T>;
+    for (int64_t j = 0; j < W; ++j) taps[j * kLanes<T>] = load_wide_first(w + d * W + j, 1)[0];
   }
 }
 
@@ -58,19 +52,18 @@ XLSTM_INLINE Vec<T> conv1d_activate(Vec<T> sum) {
 }
 
 // Steps computed at once, each input read once for all the outputs it meets; and channels carried
-// through a stretch of time together, so that their inputs stay in the first cache. As measured.
-template <bool kSilu>
-inline constexpr int kConvSteps = kSilu ? 6 : 3;
-template <bool kSilu>
-inline constexpr int64_t kConvChannels = kSilu ? 512 : 128;
+// through a stretch of time together, so that their inputs stay in the first cache, yet enough
+// that loads do not meet the low address bits of stores still under way. As measured.
+inline constexpr int kConvSteps = 4;
+inline constexpr int64_t kConvChannels = 256;
 
 // `kSteps` steps of kWidth taps, one vector of channels. `x` points at the oldest input, `w` and
 // `bias` at the channels; all loads stand before the stores.
 template <int kSteps, int kWidth, bool kSilu, class TX, class T = Arithmetic<TX>>
-XLSTM_INLINE void conv1d_block(const TX* x, TX* y, int64_t size, const T* w, int64_t stride,
-                               const T* bias, int64_t left) {
+XLSTM_INLINE void conv1d_block(const TX* x, TX* y, int64_t size, const T* w, const T* bias,
+                               int64_t left) {
   Vec<T> weights[kWidth], inputs[kSteps + kWidth - 1], sums[kSteps];
-  for (int j = 0; j < kWidth; ++j) weights[j] = load(w + j * stride);
+  for (int j = 0; j < kWidth; ++j) weights[j] = load(w + j * kLanes<T>);
   const Vec<T> offset = load_first(bias, left);
 #pragma GCC unroll 16
   for (int t = 0; t < kSteps + kWidth - 1; ++t) inputs[t] = load_wide_first(x + t * size, left);
@@ -89,15 +82,15 @@ XLSTM_INLINE void conv1d_block(const TX* x, TX* y, int64_t size, const T* w, int
 template <int kSteps, int kWidth, bool kSilu, class TX, class T = Arithmetic<TX>>
 XLSTM_INLINE void conv1d_rows(const ConvOperands<TX>& o, const TX* x, TX* y, int64_t begin,
                               int64_t end) {
-  const int64_t size = o.size, stride = conv1d_stride<T>(size);
+  const int64_t size = o.size;
   const T *w = o.w, *b = o.b;
   int64_t d = begin;
   for (; d + kLanes<T> <= end; d += kLanes<T>) {
-    conv1d_block<kSteps, kWidth, kSilu, TX>(x + d, y + d, size, w + d, stride, b + d,
+    conv1d_block<kSteps, kWidth, kSilu, TX>(x + d, y + d, size, w + d * kWidth, b + d,
                                             int64_t{kLanes<T>});
   }
   if (d < end) {
-    conv1d_block<kSteps, kWidth, kSilu, TX>(x + d, y + d, size, w + d, stride, b + d, end - d);
+    conv1d_block<kSteps, kWidth, kSilu, TX>(x + d, y + d, size, w + d * kWidth, b + d, end - d);
   }
 }
 
@@ -105,7 +98,7 @@ XLSTM_INLINE void conv1d_rows(const ConvOperands<TX>& o, const TX* x, TX* y, int
 template <class TX, bool kSilu, class T = Arithmetic<TX>>
 XLSTM_INLINE void conv1d_any_step(const ConvOperands<TX>& o, int64_t row, int64_t t, TX* y,
                                   int64_t begin, int64_t end) {
-  const int64_t stride = conv1d_stride<T>(o.size), kept = o.width - 1;
+  const int64_t kept = o.width - 1;
   for (int64_t d = begin; d < end; d += kLanes<T>) {
     const int64_t left = end - d;
     Vec<T> sum = load_first(o.b + d, left);
@@ -114,7 +107,7 @@ XLSTM_INLINE void conv1d_any_step(const ConvOperands<TX>& o, int64_t row, int64_
       const Vec<T> input =
           step < 0 ? load_first(o.state + (row * kept + kept + step) * o.size + d, left)
                    : load_wide_first(o.x + (row * o.time + step) * o.size + d, left);
-      sum = fma(input, load(o.w + j * stride + d), sum);
+      sum = fma(input, load(o.w + d * o.width + j * kLanes<T>), sum);
     }
     store_narrow_first(y + d, conv1d_activate<kSilu, T>(sum), left);
   }
@@ -128,15 +121,14 @@ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin, int64
   const int64_t computed = max_of(begin, min_of(end, steps));
   const TX* x = o.x + row * o.time * o.size;
   TX* y = o.y + row * o.time * o.size;
-  for (int64_t channel = 0; channel < o.size; channel += kConvChannels<kSilu>) {
-    const int64_t last = min_of(channel + kConvChannels<kSilu>, o.size);
+  for (int64_t channel = 0; channel < o.size; channel += kConvChannels) {
+    const int64_t last = min_of(channel + kConvChannels, o.size);
     for (int64_t t = begin; t < computed;) {
       const bool is_usual = o.width == kUsualWidth && t >= kUsualWidth - 1;
-      if (is_usual && t + kConvSteps<kSilu> <= computed) {
+      if (is_usual && t + kConvSteps <= computed) {
         const TX* oldest = x + (t - kUsualWidth + 1) * o.size;
-        conv1d_rows<kConvSteps<kSilu>, kUsualWidth, kSilu>(o, oldest, y + t * o.size, channel,
-                                                           last);
-        t += kConvSteps<kSilu>;
+        conv1d_rows<kConvSteps, kUsualWidth, kSilu>(o, oldest, y + t * o.size, channel, last);
+        t += kConvSteps;
       } else {
         conv1d_any_step<TX, kSilu>(o, row, t, y + t * o.size, channel, last);
         ++t;
