@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.child import ChildRun, run_cli
+from benchmarks.command import check, judged, read_arguments
 from benchmarks.harness import Bar, machine_facts, print_bars, write_json
 from xlstm_export.runtime.ort import cpu_threads
 
@@ -34,12 +34,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, help="a checkpoint, instead of a random 125M one")
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="a small checkpoint, once")
-    parser.add_argument("--json", type=Path, help="file to write everything to")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
-    arguments = parser.parse_args()
-    if arguments.quick and arguments.check:
-        parser.error("--check judges full sizes: leave out --quick")
+    arguments = read_arguments(parser, quick="a small checkpoint, once")
     facts = machine_facts(cpu_threads())
     with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as name:
         folder = Path(name)
@@ -55,13 +50,11 @@ def main() -> None:
         Bar("export, from Python's start to exit", seconds, 20, "s", at_least=False),
         Bar("export, peak VmHWM", peak / GIB, 1.2, "GiB", at_least=False),
     ]
-    if arguments.quick:
-        bars.clear()
+    bars = judged(bars, arguments)
     _print(runs, size, bars, Console())
     if arguments.json:
         write_json(arguments.json, _content(facts, size, runs, bars))
-    if arguments.check and not all(bar.passed for bar in bars):
-        sys.exit(1)
+    check(bars, arguments)
 
 
 def _content(

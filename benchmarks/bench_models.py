@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +23,7 @@ import torch
 from benchmarks import model_matmuls
 from benchmarks.checkpoints import HF_VOCABULARY, block_stack, hf_125m
 from benchmarks.child import run_cli
+from benchmarks.command import check, judged, read_arguments
 from benchmarks.harness import Bar, Comparison, Contender, compare, machine_facts
 from benchmarks.model_matmuls import MatMuls, read_matmuls
 from benchmarks.model_run import Plan, Result, export, open_bodies, open_native
@@ -210,29 +210,19 @@ def _decoder(run: Run, token: Array, state: Any) -> Callable[[], None]:
 def main() -> None:
     """Measure the chosen parts, print, and say whether the bars hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default all")
-    parser.add_argument("--quick", action="store_true", help="small models, few turns: a try-out")
     parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
     parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
-    parser.add_argument("--json", type=Path, help="file to write everything to")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
-    arguments = parser.parse_args()
-    unknown = set(arguments.parts) - set(PARTS)
-    if arguments.quick and arguments.check:
-        parser.error("--check judges full sizes: leave out --quick")
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    quick = "small models, few turns: a try-out"
+    arguments = read_arguments(parser, quick=quick, parts=PARTS)
     torch.set_num_threads(arguments.threads)
     facts, result = machine_facts(arguments.threads), Result()
     with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
         plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
-        for part in arguments.parts or PARTS:
+        for part in arguments.parts:
             PARTS[part](plan, result)
-    if arguments.quick:
-        result.bars.clear()
+    result.bars = judged(result.bars, arguments)
     result.report(facts, arguments.json)
-    if arguments.check and not all(bar.passed for bar in result.bars):
-        sys.exit(1)
+    check(result.bars, arguments)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ inputs, and their outputs and states are compared before anything is timed.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from benchmarks.command import check, judged, read_arguments
 from benchmarks.harness import (
     Bar,
     Comparison,
@@ -194,35 +193,23 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 def main() -> None:
     """Measure the chosen operators, print, and say whether the bars hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default all")
-    parser.add_argument(
-        "--quick", action="store_true", help="short sequences, few turns, no torch.compile"
-    )
     parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all contenders")
-    parser.add_argument("--json", type=Path, help="file to write everything to")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
-    arguments = parser.parse_args()
-    unknown = set(arguments.parts) - set(PARTS)
-    if arguments.quick and arguments.check:
-        parser.error("--check judges full sizes: leave out --quick")
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    quick = "short sequences, few turns, no torch.compile"
+    arguments = read_arguments(parser, quick=quick, parts=PARTS)
     torch.set_num_threads(arguments.threads)
     facts = machine_facts(arguments.threads)
     bench = Bench(Pool(arguments.threads), arguments.quick)
-    for part in arguments.parts or PARTS:
+    for part in arguments.parts:
         PARTS[part](bench)
-    if arguments.quick:
-        bench.bars.clear()
+    bars = judged(bench.bars, arguments)
     console = Console()
     print_facts(facts, console)
     print_comparisons(bench.comparisons, console)
-    print_bars(bench.bars, console)
+    print_bars(bars, console)
     if arguments.json:
-        found = {"comparisons": bench.comparisons, "bars": bench.bars}
+        found = {"comparisons": bench.comparisons, "bars": bars}
         write_json(arguments.json, {"machine": facts, **found})
-    if arguments.check and not all(bar.passed for bar in bench.bars):
-        sys.exit(1)
+    check(bars, arguments)
 
 
 if __name__ == "__main__":
