@@ -295,6 +295,8 @@ def _conv_cases() -> Iterator[OpCase]:
     yield _case(op, "B2 T64 D5 W5", activation=1, lengths=(3,))
     yield _case(op, "B5 T130 D7 W4", activation=1, lengths=(-1, 0, 1, 64, 200))
     yield _case(op, "B1 T1000 D31 W4")
+    yield _case(op, "B1 T70 D300 W4", activation=1)
+    yield _case(op, "B2 T131 D525 W4", lengths=(-1, 129))
 
 
 OP_CASES = (*_mlstm_cases(), *_slstm_cases(), *_conv_cases())
