@@ -14,7 +14,7 @@ from tests.families.large_checkpoints import make_hf
 from xlstm_export.bundle import copy_companions, fingerprint
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families.source import Source
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.manifest import read_manifest
 from xlstm_export.pipeline import export, read_checkpoint
 

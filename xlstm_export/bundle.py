@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
 from xlstm_export.environment import versions
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families.source import Checkpoint, Source, fingerprint
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -20,6 +19,9 @@ from xlstm_export.model.manifest import (
 )
 from xlstm_export.model.state import state_specs
 from xlstm_export.ops.catalog import DOMAIN, VERSION
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 _COMPANIONS = (
     "config.json", "config.yaml", "config.yml", "generation_config.json", "tokenizer.json",

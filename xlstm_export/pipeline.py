@@ -14,8 +14,7 @@ from xlstm_export.engine.record import ENGINE_SUFFIX, describe_engine, read_reco
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import find_family
 from xlstm_export.families.source import Checkpoint, Source
-from xlstm_export.lowering.lower import LoweringOptions, lower_model
-from xlstm_export.lowering.write import check_model, write_model
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.manifest import Manifest, TensorInfo, read_manifest, write_manifest
 from xlstm_export.model.summary import describe, summarise
 from xlstm_export.runtime.generate import Generation, open_generation
@@ -117,6 +116,9 @@ def export(
 
     Raises CheckpointError, UnsupportedModelError, TargetError.
     """
+    from xlstm_export.lowering.lower import lower_model
+    from xlstm_export.lowering.write import check_model, write_model
+
     check_target(out, overwrite, source.path)
     checkpoint = read_checkpoint(source, family)
     model = lower_model(checkpoint.spec, checkpoint.weights, options)

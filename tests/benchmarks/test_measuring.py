@@ -20,7 +20,7 @@ from tests.cases import OpCase
 from tests.families.large_checkpoints import make_hf
 from xlstm_export import pipeline
 from xlstm_export.families.source import Source
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [

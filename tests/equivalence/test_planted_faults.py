@@ -19,7 +19,7 @@ from tests.model_cases import BY_ID, Library, ModelCase
 from xlstm_export import pipeline
 from xlstm_export.cli.main import main
 from xlstm_export.families import block_stack_layers
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.weights import Weight
 from xlstm_export.validation.report import Report, to_markdown
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.model_cases import Library, ModelCase
 from xlstm_export.families.registry import find_family
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.ort import MODEL_FILE, OrtSession

@@ -10,7 +10,8 @@ import pytest
 
 from tests.families.block_stack_checkpoints import make_block_stack
 from xlstm_export.families import block_stack
-from xlstm_export.lowering.lower import LoweringOptions, lower_model
+from xlstm_export.lowering.lower import lower_model
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.lowering.write import check_model, write_model
 
 

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from xlstm_export.families.source import Source
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.precision import BundleDtype
 from xlstm_export.pipeline import export, validate
 from xlstm_export.runtime.ort import OrtSession

@@ -10,7 +10,7 @@ import pytest
 from tests.families.block_stack_checkpoints import make_block_stack
 from xlstm_export import pipeline
 from xlstm_export.errors import BundleError
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.families.block_stack_checkpoints import make_block_stack
 from xlstm_export.errors import BundleError, TargetError
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.pipeline import export
 from xlstm_export.runtime.embeddings import run_embeddings
 from xlstm_export.runtime.ort import PIECE, OrtSession

@@ -13,7 +13,7 @@ from tests.cli.terminal import run_process
 from tests.families.block_stack_checkpoints import make_block_stack
 from tests.families.large_checkpoints import make_xlstm_large
 from xlstm_export.errors import BundleError
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.pipeline import export
 from xlstm_export.runtime.generate import Sampling, choose, generate, open_generation
 from xlstm_export.runtime.ort import OrtSession

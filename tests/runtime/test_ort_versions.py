@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.model_cases import ONE_PER_FAMILY, Library, ModelCase
-from xlstm_export.lowering.lower import OPSETS
+from xlstm_export.lowering.options import OPSETS
 from xlstm_export.runtime.reference import ReferenceModel
 from xlstm_export.validation.tolerance import judge
 

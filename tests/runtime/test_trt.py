@@ -17,7 +17,7 @@ from tests.model_cases import BY_ID, Library
 from tests.runtime.host_device import assert_same_states, ids, reference_session, stand_in
 from xlstm_export.engine.profiles import ShapeOptions, make_profiles
 from xlstm_export.errors import EngineError
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.trt import TrtSession
 

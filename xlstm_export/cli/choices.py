@@ -9,7 +9,7 @@ import typer
 
 from xlstm_export.engine.backend import BACKENDS, BackendName
 from xlstm_export.families.registry import FAMILIES
-from xlstm_export.lowering.lower import OPSETS
+from xlstm_export.lowering.options import OPSETS
 from xlstm_export.model.precision import BundleDtype
 from xlstm_export.model.state import StateNaming
 

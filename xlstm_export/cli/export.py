@@ -22,7 +22,7 @@ from xlstm_export.cli.choices import (
 )
 from xlstm_export.cli.console import console, print_json, progress_bar
 from xlstm_export.families.hub import resolve_source
-from xlstm_export.lowering.lower import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions
 
 
 def export(

@@ -8,8 +8,7 @@ standard-operator body travels with the file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import onnx_ir as ir
 
@@ -22,7 +21,7 @@ from xlstm_export.lowering.layers.mlstm import mlstm_mixer, up_projected_mixer
 from xlstm_export.lowering.layers.norm import norm
 from xlstm_export.lowering.layers.slstm import slstm_mixer
 from xlstm_export.lowering.layers.state_io import StateIO, declare_states
-from xlstm_export.model.precision import BundleDtype
+from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.spec import (
     Block,
     MLSTMMixer,
@@ -30,33 +29,16 @@ from xlstm_export.model.spec import (
     SLSTMMixer,
     UpProjectedMLSTMMixer,
 )
-from xlstm_export.model.state import StateNaming
 from xlstm_export.model.weights import Weights, below
 from xlstm_export.ops.catalog import DOMAIN, VERSION
 
 IR_VERSION = 9
-OPSETS = (18, 19, 20, 21)
 
 _MIXERS: dict[type[Any], Callable[..., ir.Value]] = {
     MLSTMMixer: mlstm_mixer,
     UpProjectedMLSTMMixer: up_projected_mixer,
     SLSTMMixer: slstm_mixer,
 }
-
-
-@dataclass(frozen=True)
-class LoweringOptions:
-    """What an export may choose.
-
-    ``logits`` "last" returns [batch, 1, vocab]. ``ragged`` adds the int32 input
-    ``sequence_lengths`` [batch].
-    """
-
-    dtype: BundleDtype = "float32"
-    opset: int = 18
-    logits: Literal["all", "last"] = "all"
-    ragged: bool = False
-    state_names: StateNaming = "native"
 
 
 def lower_model(spec: ModelSpec, weights: Weights, options: LoweringOptions) -> ir.Model:
