@@ -53,7 +53,9 @@ int32_t xlstm_cpu_workspace_size(const xlstm_call* call, int32_t threads, size_t
   if (threads < 1 || threads > kMostThreads) return code(Status::kBadSize);
   const xlstm::Problem problem = xlstm::problem_of(*call);
   const Status status = xlstm::check_problem(problem);
-  if (status == Status::kOk) *bytes = xlstm::cpu::workspace_size(problem, threads);
+  if (status == Status::kOk) {
+    *bytes = xlstm::cpu::workspace_size(problem, threads, call->packed != nullptr);
+  }
   return code(status);
 }
 

@@ -52,6 +52,7 @@ XLSTM_C_API int32_t xlstm_find_op(const char* name);
 XLSTM_C_API int32_t xlstm_cpu_isa(const char** name);
 XLSTM_C_API xlstm_pool* xlstm_pool_create(int32_t threads);
 XLSTM_C_API void xlstm_pool_destroy(xlstm_pool* pool);
+/* Bytes; more where the call has no `packed`: what xlstm_cpu_pack would do is then done there. */
 XLSTM_C_API int32_t xlstm_cpu_workspace_size(const xlstm_call* call, int32_t threads,
                                              size_t* bytes);
 XLSTM_C_API int32_t xlstm_cpu_packed_size(const xlstm_call* call, size_t* bytes);

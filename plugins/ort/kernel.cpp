@@ -31,11 +31,12 @@ void run_in_session(void* pool, void (*function)(void*, int64_t), void* context,
                                                            static_cast<size_t>(count), 0, &task);
 }
 
-// Memory of the session's allocator, aligned for a kernel.
+// Memory of the session's allocator, aligned for a kernel; of 0 bytes, none.
 class Workspace {
  public:
   Workspace(OrtAllocator* allocator, size_t bytes)
-      : allocator_(allocator), block_(allocator->Alloc(allocator, bytes + kWorkspaceAlignment)) {}
+      : allocator_(allocator),
+        block_(bytes == 0 ? nullptr : allocator->Alloc(allocator, bytes + kWorkspaceAlignment)) {}
   ~Workspace() {
     if (block_ != nullptr) allocator_->Free(allocator_, block_);
   }
@@ -43,10 +44,10 @@ class Workspace {
   Workspace& operator=(const Workspace&) = delete;
 
   void* aligned() const {
+    if (block_ == nullptr) return nullptr;
     const auto address = reinterpret_cast<uintptr_t>(block_);
     return static_cast<char*>(block_) + (-address & (kWorkspaceAlignment - 1));
   }
-  bool empty() const { return block_ == nullptr; }
 
  private:
   OrtAllocator* const allocator_;
@@ -250,13 +251,14 @@ OrtStatus* Kernel::run(OrtKernelContext* context, Call* call) const {
   parallel.pool = &pool;
   parallel.run = run_in_session;
 
-  call->workspace_size = cpu::workspace_size(call->problem, parallel.threads);
+  call->workspace_size =
+      cpu::workspace_size(call->problem, parallel.threads, call->packed != nullptr);
   const Workspace workspace(allocator_, call->workspace_size);
-  if (workspace.empty()) {
+  call->workspace = workspace.aligned();
+  if (call->workspace == nullptr && call->workspace_size > 0) {
     return failure(api_, schema_, "no memory for a workspace of " +
                                       std::to_string(call->workspace_size) + " bytes");
   }
-  call->workspace = workspace.aligned();
   const Status status = cpu::run(*call, parallel);
   if (pool.status != nullptr) return pool.status;
   return status == Status::kOk ? nullptr : failure(api_, schema_, status_message(status));

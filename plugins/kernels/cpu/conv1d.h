@@ -162,14 +162,9 @@ Status conv1d_run(const Call& call, const Parallel& parallel) {
   using T = Arithmetic<TX>;
   using namespace causalconv1d;
   const int64_t* size = call.problem.sizes;
-  const T* packed = static_cast<const T*>(call.packed);
-  if (packed == nullptr) {
-    conv1d_pack<TX>(call.problem, call.inputs[in_w], call.workspace);
-    packed = static_cast<const T*>(call.workspace);
-  }
   const ConvOperands<TX> o = {
       size[size_B], size[size_T], size[size_D], size[size_W],
-      static_cast<const TX*>(call.inputs[in_x]), packed,
+      static_cast<const TX*>(call.inputs[in_x]), static_cast<const T*>(call.packed),
       static_cast<const T*>(call.inputs[in_b]), static_cast<const T*>(call.inputs[in_state]),
       static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
       static_cast<TX*>(call.outputs[out_y]), static_cast<T*>(call.outputs[out_state]),
@@ -191,11 +186,6 @@ Status conv1d_run(const Call& call, const Parallel& parallel) {
   parallel_for(parallel, parts, part);
   for (int64_t row = 0; row < o.batch; ++row) conv1d_carry_state(o, row);
   return Status::kOk;
-}
-
-template <class T>
-size_t conv1d_workspace(const Problem& problem, int) {
-  return conv1d_packed_size<T>(problem);
 }
 
 }  // namespace xlstm::cpu::XLSTM_ISA

@@ -91,6 +91,10 @@ const Selection& selection() {
 
 const Kernel& kernel(Op op) { return selection().candidate->table()[static_cast<int>(op)]; }
 
+size_t aligned(size_t bytes) {
+  return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+}
+
 }  // namespace
 
 bool select_isa(Isa* isa) {
@@ -100,13 +104,15 @@ bool select_isa(Isa* isa) {
 
 const char* isa_name(Isa isa) { return kCandidates[static_cast<int>(isa)].name; }
 
-size_t workspace_size(const Problem& problem, int threads) {
-  return kernel(problem.op).workspace_size(problem, threads);
-}
-
 size_t packed_size(const Problem& problem) {
   const Kernel& chosen = kernel(problem.op);
   return chosen.packed_size == nullptr ? 0 : chosen.packed_size(problem);
+}
+
+size_t workspace_size(const Problem& problem, int threads, bool is_packed) {
+  const Kernel& chosen = kernel(problem.op);
+  const size_t own = chosen.workspace_size == nullptr ? 0 : chosen.workspace_size(problem, threads);
+  return is_packed ? own : own + aligned(packed_size(problem));
 }
 
 int packed_input(Op op) {
@@ -140,7 +146,7 @@ Status run(const Call& call, const Parallel& parallel) {
                           call.problem.sizes[causalconv1d::size_W] == 1;
     if (call.inputs[i] == nullptr && !is_packed && !is_empty) return Status::kNullPointer;
   }
-  const size_t needed = workspace_size(call.problem, parallel.threads);
+  const size_t needed = workspace_size(call.problem, parallel.threads, call.packed != nullptr);
   const auto address = reinterpret_cast<uintptr_t>(call.workspace);
   if (needed > 0 && (call.workspace == nullptr || call.workspace_size < needed ||
                      address % kWorkspaceAlignment != 0)) {
@@ -149,7 +155,13 @@ Status run(const Call& call, const Parallel& parallel) {
   if (reinterpret_cast<uintptr_t>(call.packed) % kWorkspaceAlignment != 0) {
     return Status::kMisaligned;
   }
-  return kernel(call.problem.op).run(call, parallel);
+  const Kernel& chosen = kernel(call.problem.op);
+  if (call.packed != nullptr || chosen.pack == nullptr) return chosen.run(call, parallel);
+  Call packed = call;
+  packed.packed = call.workspace;
+  packed.workspace = static_cast<char*>(call.workspace) + aligned(packed_size(call.problem));
+  chosen.pack(call.problem, call.inputs[packed_input(call.problem.op)], call.workspace);
+  return chosen.run(packed, parallel);
 }
 
 }  // namespace xlstm::cpu

@@ -55,10 +55,6 @@ size_t workspace_slstm(const Problem& p, int threads) {
   return size_for(p, [&] { return slstm_workspace<float>(p, threads); },
                   [&] { return slstm_workspace<double>(p, threads); });
 }
-size_t workspace_conv1d(const Problem& p, int threads) {
-  return size_for(p, [&] { return conv1d_workspace<float>(p, threads); },
-                  [&] { return conv1d_workspace<double>(p, threads); });
-}
 size_t packed_slstm(const Problem& p) {
   return size_for(p, [&] { return slstm_packed_size<float>(p); },
                   [&] { return slstm_packed_size<double>(p); });
@@ -71,7 +67,7 @@ size_t packed_conv1d(const Problem& p) {
 constexpr Kernel kKernels[kOps] = {
     {run_mlstm, workspace_mlstm, nullptr, nullptr},
     {run_slstm, workspace_slstm, packed_slstm, pack_slstm},
-    {run_conv1d, workspace_conv1d, packed_conv1d, pack_conv1d},
+    {run_conv1d, nullptr, packed_conv1d, pack_conv1d},
 };
 static_assert(static_cast<int>(Op::kMLSTM) == 0 && static_cast<int>(Op::kSLSTM) == 1 &&
               static_cast<int>(Op::kCausalConv1d) == 2);

@@ -227,16 +227,10 @@ Status slstm_run(const Call& call, const Parallel& parallel) {
   const auto& attributes = *static_cast<const Attributes*>(call.attributes);
   const auto in = [&](int i) { return static_cast<const T*>(call.inputs[i]); };
   const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
-  T* workspace = static_cast<T*>(call.workspace);
-  const T* packed = static_cast<const T*>(call.packed);
-  if (packed == nullptr) {
-    slstm_pack<TX>(call.problem, call.inputs[in_R], workspace);
-    packed = workspace;
-    workspace += slstm_packed_size<T>(call.problem) / sizeof(T);
-  }
+  T* const workspace = static_cast<T*>(call.workspace);
   const SlstmOperands<TX> x = {
       size[size_B], size[size_T], size[size_N], size[size_H],
-      in(in_gates), packed, in(in_b),
+      in(in_gates), static_cast<const T*>(call.packed), in(in_b),
       {in(in_y), in(in_c), in(in_n), in(in_m)},
       static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
       static_cast<TX*>(call.outputs[out_y_all]),
@@ -267,8 +261,7 @@ template <class T>
 size_t slstm_workspace(const Problem& problem, int threads) {
   const int64_t* size = problem.sizes;
   const int64_t parts = min_of(size[slstm::size_B] * size[slstm::size_N], threads);
-  const int64_t scratch = parts * slstm_scratch<T>(size[slstm::size_H]);
-  return slstm_packed_size<T>(problem) + static_cast<size_t>(scratch) * sizeof(T);
+  return static_cast<size_t>(parts * slstm_scratch<T>(size[slstm::size_H])) * sizeof(T);
 }
 
 }  // namespace xlstm::cpu::XLSTM_ISA

@@ -5,11 +5,12 @@
 
 namespace xlstm::cpu {
 
-// One operator's functions, with the meaning they have in xlstm/cpu.h. Calls are checked before.
+// One operator's functions, with the meaning they have in xlstm/cpu.h. Calls are checked before,
+// and constants packed: workspace_size is without them.
 struct Kernel {
   Status (*run)(const Call& call, const Parallel& parallel);
-  size_t (*workspace_size)(const Problem& problem, int threads);
-  size_t (*packed_size)(const Problem& problem);         // null: nothing to pack
+  size_t (*workspace_size)(const Problem& problem, int threads);  // null: none
+  size_t (*packed_size)(const Problem& problem);                  // null: nothing to pack
   void (*pack)(const Problem& problem, const void* constant, void* packed);
 };
 

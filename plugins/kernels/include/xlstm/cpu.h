@@ -28,8 +28,9 @@ bool select_isa(Isa* isa);
 
 const char* isa_name(Isa isa);
 
-// Bytes that run() needs; 0 is possible. Grows with the threads, never with the time.
-size_t workspace_size(const Problem& problem, int threads);
+// Bytes that run() needs; 0 is possible. Grows with the threads, never with the time. Without
+// call.packed the constant operand is laid out anew by every call, in the workspace.
+size_t workspace_size(const Problem& problem, int threads, bool is_packed);
 
 // Bytes that pack() writes: 0 where the operator has nothing to pack.
 size_t packed_size(const Problem& problem);
