@@ -28,7 +28,7 @@ from tests.families.large_checkpoints import (
     rms_difference,
 )
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
-from xlstm_export.families import hf, xlstm_large
+from xlstm_export.families import hf, hf_oracle, xlstm_large
 from xlstm_export.families.source import Source
 from xlstm_export.model.spec import MLSTMMixer, Norm
 
@@ -377,3 +377,16 @@ def test_oracle_without_upstream_says_what_to_install(
     monkeypatch.setitem(sys.modules, "transformers.models.xlstm.configuration_xlstm", None)
     with pytest.raises(BackendUnavailableError, match=re.escape("xlstm-export[validate]")):
         hf.oracle(source, {})
+
+
+def test_upstream_that_misses_a_package_of_its_own_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mlstm_kernels before 2.0.3 imports triton when its layers are made."""
+
+    def make(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'triton'")
+
+    monkeypatch.setattr(hf_oracle.upstream, "xLSTMForCausalLM", make)
+    with pytest.raises(BackendUnavailableError, match=r"triton.*xlstm-export\[validate\]"):
+        hf.oracle(make_hf(tmp_path).source, {})

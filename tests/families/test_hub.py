@@ -85,7 +85,7 @@ def test_download_takes_no_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     files = ["config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.model", "x.onnx"]
     hub = Hub(tmp_path, files)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
-    assert resolve_source(NAME, None) == Source(tmp_path)
+    assert resolve_source(NAME, None) == Source(tmp_path, repository=NAME)
     assert [call["repository"] for call in hub.calls] == [NAME]
     got = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert got == {"config.json", "model.safetensors", "tokenizer.model"}
@@ -96,7 +96,7 @@ def test_download_takes_pickles_where_nothing_else_is(
 ) -> None:
     hub = Hub(tmp_path, ["README.md", "model.ckpt", "tirex.onnx"])
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
-    assert resolve_source("NX-AI/TiRex", None) == Source(tmp_path)
+    assert resolve_source("NX-AI/TiRex", None).name == "NX-AI/TiRex"
     assert len(hub.calls) == 2
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"model.ckpt"}
 

@@ -6,13 +6,16 @@ Called in a process of its own by ``test_ort_versions``; prints the version that
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
+from xlstm_export.runtime.ort import OrtSession
+
 
 def run(feeds_file: str, out_file: str, models: list[str]) -> None:
-    """Write the outputs of every model, named ``{index}/{output}``."""
+    """Write the outputs of every model, named ``{index}/{output}``; ours as ``{index}/session``."""
     with np.load(feeds_file) as file:
         feeds = dict(file)
     options = ort.SessionOptions()
@@ -24,6 +27,8 @@ def run(feeds_file: str, out_file: str, models: list[str]) -> None:
         names = [output.name for output in session.get_outputs()]
         for name, value in zip(names, session.run(names, feeds), strict=True):
             found[f"{index}/{name}"] = value
+        ours = OrtSession(Path(model).parent, threads=1)
+        found[f"{index}/session"] = ours.run(feeds["input_ids"])[0]
     np.savez(out_file, **found)
     print(ort.__version__)
 

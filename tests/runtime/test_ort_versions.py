@@ -57,8 +57,9 @@ def test_every_opset_agrees(
     models = [library.bundle(case, dtype=dtype, opset=o) / "model.onnx" for o in OPSETS]
     found = _run(tmp_path, models, tmp_path / "feeds.npz", runtime)
     for index, opset in enumerate(OPSETS):
-        judgement = judge(found[f"{index}/logits"], logits[0], logits[1], logits[2], dtype)
-        assert judgement.ok, (opset, judgement)
+        for whose in ("logits", "session"):
+            judgement = judge(found[f"{index}/{whose}"], logits[0], logits[1], logits[2], dtype)
+            assert judgement.ok, (opset, whose, judgement)
 
 
 @pytest.mark.skipif(not OTHERS, reason="XLSTM_ORT_DIRS names no other ONNX Runtime")

@@ -90,16 +90,17 @@ def oracle(source: Source, rounding: Mapping[str, str]) -> Oracle:
 
     Raises BackendUnavailableError where torch or transformers is missing.
     """
+    spec = read(source).spec
+    fields = _read_fields(config_file(source, "config.json"))
+    tensors = read_weight_files(_weight_files(source.path))
     try:
         from xlstm_export.families.hf_oracle import build
+
+        return build(spec, fields.use_bias, tensors, rounding)  # upstream imports as it goes
     except ImportError as error:
         raise BackendUnavailableError(
             f'the reference model: {error} (pip install "xlstm-export[validate]")'
         ) from error
-    spec = read(source).spec
-    fields = _read_fields(config_file(source, "config.json"))
-    tensors = read_weight_files(_weight_files(source.path))
-    return build(spec, fields.use_bias, tensors, rounding)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def resolve_source(text: str, config: Path | None) -> Source:
         return Source(path, config)
     if not _REPOSITORY.fullmatch(text) or path.suffix in _FILE_SUFFIXES:
         raise CheckpointError(f"{text}: no such file or folder")
-    return Source(_download(text), config)
+    return Source(_download(text), config, repository=text)
 
 
 def _download(repository: str) -> Path:

@@ -25,6 +25,13 @@ class Source:
 
     path: Path
     config: Path | None = None
+    repository: str | None = None
+    """``org/name`` where it was downloaded from the Hugging Face Hub."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where no path is of use: in a bundle."""
+        return self.repository or self.path.resolve().name
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,6 @@ class TensorTable:
         self._taken.add(key)
         return weight
 
-    def take_optional(self, key: str, *shape: int | None) -> Weight | None:
-        """As ``take``, or None where the checkpoint has no such tensor."""
-        return self.take(key, *shape) if key in self else None
-
-    def ignore(self, key: str) -> None:
-        """Account for a tensor that is known and carries nothing (a duplicate, a buffer)."""
-        self._taken.add(key)
-
     def finish(self) -> None:
         """Raise CheckpointError when a tensor was not taken: it would have been ignored."""
         left = sorted(set(self._tensors) - self._taken)

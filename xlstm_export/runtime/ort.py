@@ -18,8 +18,8 @@ from xlstm_export.runtime.session import PIECE, Array
 BODIES = "function bodies of standard operators, in stock ONNX Runtime"
 _NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
 """The library cannot ask a session for its threads: it is told, before it is registered."""
-_MOST_THREADS = 1024
-"""What the library takes; more parts than threads would be of no use."""
+MOST_THREADS = 1024
+"""What the library takes."""
 _NUMPY_NAMES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16",
     "tensor(int32)": "int32", "tensor(int64)": "int64",
@@ -53,18 +53,18 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
 
     Once registered, the native kernels replace the function bodies in every node. Without the
     library, or with ``native`` False, the bodies run. Raises BackendUnavailableError when the
-    library is there and cannot be used, ValueError for fewer than one thread.
+    library is there and cannot be used, ValueError for threads beyond 1 to 1,024.
     """
-    threads = cpu_threads() if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads is {threads}, expected at least 1")
+    threads = min(cpu_threads(), MOST_THREADS) if threads is None else threads
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads is {threads}, expected 1 to {MOST_THREADS}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is raised says it
     library = load_ort_library() if native else None
     if library is None:
         return options, BODIES
-    options.add_session_config_entry(_NATIVE_THREADS, str(min(threads, _MOST_THREADS)))
+    options.add_session_config_entry(_NATIVE_THREADS, str(threads))
     try:
         options.register_custom_ops_library(str(library.path))
     except Exception as error:  # ONNX Runtime raises many types of its own
@@ -73,6 +73,11 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
             f"({_last_words(error)}); {CURE}"
         ) from error
     return options, str(library)
+
+
+def _finds_data_of_bytes(ort: Any) -> bool:
+    """Whether a graph given as bytes finds its external data: 1.20 looks beside a path only."""
+    return tuple(int(part) for part in ort.__version__.split(".")[:2]) >= (1, 21)
 
 
 def _agree(found: Sequence[object], expected: Sequence[int | str]) -> bool:
@@ -114,11 +119,18 @@ class OrtSession:
             )
         path = bundle / MODEL_FILE
         try:
-            model = path.read_bytes() if graph is None else graph
+            model: bytes | str = path.read_bytes() if graph is None else graph
         except FileNotFoundError as error:
             raise BundleError(f"{path}: missing; export again") from error
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+        if not _finds_data_of_bytes(ort):
+            if graph is not None:
+                raise BackendUnavailableError(
+                    f"{bundle}: a changed graph needs ONNX Runtime 1.21 or later; "
+                    f"{ort.__version__} is installed"
+                )
+            model = str(path)
         options, self._operators = cpu_options(ort, threads, native)
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         options.enable_mem_pattern = False
