@@ -18,8 +18,9 @@ def hf_125m(folder: Path, *, small: bool = False) -> Source:
 
     ``small`` makes 2 blocks of D 256, to try a benchmark out.
     """
+    width, blocks = (256, 2) if small else (768, 12)
+    folder = folder.with_name(f"{folder.name}-{width}x{blocks}")
     if not (folder / "config.json").is_file():
-        width, blocks = (256, 2) if small else (768, 12)
         make_hf(
             folder, embedding_dim=width, num_blocks=blocks, num_heads=4, vocab_size=HF_VOCABULARY
         )
@@ -32,6 +33,7 @@ def block_stack(folder: Path, *, small: bool = False) -> tuple[Source, nn.Module
     Returns upstream's module as well. ``small`` makes 2 blocks of D 128.
     """
     width, blocks = (128, 2) if small else (512, 8)
+    folder = folder.with_name(f"{folder.name}-{width}x{blocks}")
     rounded = {"round_proj_up_to_multiple_of": 64}  # upstream's default
     source, module = make_block_stack(
         folder, lm=False, embedding_dim=width, num_blocks=blocks, slstm_at=[1],

@@ -55,7 +55,7 @@ def describe_graph(
         inputs=tuple(_info(v) for v in model.graph.inputs if v.name not in carried),
         outputs=tuple(_info(v) for v in model.graph.outputs if v.name not in carried),
         states=states,
-        source=SourceInfo(source.path.resolve().name, fingerprint(checkpoint)),
+        source=SourceInfo(source.name, fingerprint(checkpoint)),
         versions=versions(),
         runs_on=_RUNS_ON[options.dtype],
         logits=options.logits,

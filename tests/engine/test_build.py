@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -257,6 +258,23 @@ w.main()
     folder.unlink()
     folder.mkdir()
     assert told in succeed(*words)
+
+
+def test_a_builder_that_cannot_start(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named as what it is, and its pipe is closed."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    before = len(os.listdir("/proc/self/fd"))
+    outcome = run_cli("build", bundle, *RTX)
+    assert_short_error(outcome, "/nowhere/python: the builder's process cannot be started")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_of_a_packages_name_in_the_current_folder(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "polygraphy.py").write_text("raise SystemExit('not the package')")
+    monkeypatch.chdir(tmp_path)
+    succeed("build", bundle, *RTX)
 
 
 def test_a_tensorrt_that_is_too_old(bundle: Path, tensorrt: Callable[[str], None]) -> None:

@@ -53,6 +53,12 @@ def test_concatenate_keeps_the_widest_type(wide: str) -> None:
     assert concatenate([a, b], axis=0).load().dtype == np.dtype(wide)
 
 
+def test_half_types_side_by_side_become_float32() -> None:
+    (a, _), (b, _) = _weight(2, dtype="float16"), _weight(2, dtype="bfloat16")
+    joined = concatenate([a, b], axis=0)
+    assert joined.dtype == joined.load().dtype.name == "float32"
+
+
 def test_below_strips_one_prefix_only() -> None:
     weight, _ = _weight(1)
     found = below({"blocks.1.q": weight, "blocks.10.q": weight, "head": weight}, "blocks.1")

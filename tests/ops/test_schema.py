@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.ops.shapes import output_shapes
 from xlstm_export.ops.catalog import CAUSAL_CONV1D, MLSTM, SLSTM
 from xlstm_export.ops.schema import INT32_MAX, Attribute, state_dtype
 
@@ -58,20 +59,20 @@ def test_int32_limits_are_accepted(value: int) -> None:
 
 
 def test_output_shapes_follow_the_letters() -> None:
-    assert MLSTM.output_shapes(MLSTM_SHAPES) == [(2, 9, 3, 16), (2, 3, 8, 16), (2, 3, 8), (2, 3)]
-    assert SLSTM.output_shapes(SLSTM_SHAPES) == [(2, 9, 3, 5), *[(2, 3, 5)] * 4]
-    assert CAUSAL_CONV1D.output_shapes(CONV_SHAPES) == [(2, 9, 6), (2, 3, 6)]
+    assert output_shapes(MLSTM, MLSTM_SHAPES) == [(2, 9, 3, 16), (2, 3, 8, 16), (2, 3, 8), (2, 3)]
+    assert output_shapes(SLSTM, SLSTM_SHAPES) == [(2, 9, 3, 5), *[(2, 3, 5)] * 4]
+    assert output_shapes(CAUSAL_CONV1D, CONV_SHAPES) == [(2, 9, 6), (2, 3, 6)]
 
 
 def test_symbolic_dimensions_are_carried_through() -> None:
     _, w, b, _, lengths = CONV_SHAPES
     shapes = [("batch", "sequence", 6), w, b, ("batch", 3, 6), lengths]
-    assert CAUSAL_CONV1D.output_shapes(shapes) == [("batch", "sequence", 6), ("batch", 3, 6)]
+    assert output_shapes(CAUSAL_CONV1D, shapes) == [("batch", "sequence", 6), ("batch", 3, 6)]
 
 
 def test_width_one_has_an_empty_window() -> None:
     shapes = [(2, 9, 6), (6, 1), (6,), (2, 0, 6), (2,)]
-    assert CAUSAL_CONV1D.output_shapes(shapes)[1] == (2, 0, 6)
+    assert output_shapes(CAUSAL_CONV1D, shapes)[1] == (2, 0, 6)
 
 
 @pytest.mark.parametrize(
@@ -90,19 +91,19 @@ def test_contradicting_shapes_are_refused(
     shapes = list(MLSTM_SHAPES)
     shapes[operand] = shape
     with pytest.raises(ValueError, match=message):
-        MLSTM.output_shapes(shapes)
+        output_shapes(MLSTM, shapes)
 
 
 def test_a_fixed_dimension_is_checked() -> None:
     with pytest.raises(ValueError, match="expected size 4, got 3"):
-        SLSTM.output_shapes([(2, 9, 3, 3, 5), *SLSTM_SHAPES[1:]])
+        output_shapes(SLSTM, [(2, 9, 3, 3, 5), *SLSTM_SHAPES[1:]])
 
 
 def test_window_and_kernel_must_agree() -> None:
     with pytest.raises(ValueError, match="state has W=5, expected 4"):
-        CAUSAL_CONV1D.output_shapes([*CONV_SHAPES[:3], (2, 4, 6), (2,)])
+        output_shapes(CAUSAL_CONV1D, [*CONV_SHAPES[:3], (2, 4, 6), (2,)])
 
 
 def test_the_number_of_inputs_is_checked() -> None:
     with pytest.raises(ValueError, match="takes 9 inputs, got 8"):
-        MLSTM.output_shapes(MLSTM_SHAPES[:-1])
+        output_shapes(MLSTM, MLSTM_SHAPES[:-1])

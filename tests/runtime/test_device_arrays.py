@@ -140,6 +140,14 @@ def test_tensors_that_begin_inside_their_memory() -> None:
     np.testing.assert_array_equal(dlpack.host_copy(dlpack.read_capsule(capsule)), [3, 4, 5, 6])
 
 
+def test_a_copy_or_another_device_is_not_what_is_lent(bundle: Path) -> None:
+    output, _ = stand_in(bundle)[0].run_on_device(ids(2, 3))
+    for wish in ({"copy": True}, {"dl_device": (2, 7)}):
+        with pytest.raises(BufferError, match="lent as it is"):
+            output.__dlpack__(stream=-1, **wish)
+    assert output.__dlpack__(stream=-1, copy=False, dl_device=output.__dlpack_device__())
+
+
 def test_results_are_lent_without_a_copy(bundle: Path) -> None:
     session, _, device = stand_in(bundle)
     output, states = session.run_on_device(ids(2, 3))

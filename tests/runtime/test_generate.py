@@ -101,9 +101,10 @@ def test_no_temperature_is_greedy(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_nan_is_no_token(temperature: float) -> None:
-    logits = np.array([0.0, np.nan, 1.0], np.float32)
-    with pytest.raises(BundleError, match="NaN"):
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_what_is_no_number_is_no_token(temperature: float, value: float, word: str) -> None:
+    logits = np.array([0.0, value, 1.0], np.float32)
+    with pytest.raises(BundleError, match=word):
         choose(logits, Sampling(temperature), np.random.default_rng(0))
 
 

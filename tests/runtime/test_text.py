@@ -140,6 +140,23 @@ def test_first_token_where_the_model_wants_one(
     assert codec.encode("") == first
 
 
+def test_what_training_left_in_the_tokenizer_changes_no_prompt(bundle: Path) -> None:
+    path = bundle / "tokenizer.json"
+    whole = byte_codec(bundle).encode(TEXT)
+    settings = json.loads(path.read_text())
+    settings["truncation"] = {
+        "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0
+    }  # fmt: skip
+    settings["padding"] = {
+        "strategy": {"Fixed": 200}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+        "pad_type_id": 0, "pad_token": "a",
+    }  # fmt: skip
+    path.write_text(json.dumps(settings))
+    codec = open_codec(bundle)
+    assert codec is not None
+    assert codec.encode(TEXT) == whole
+
+
 def test_half_characters_are_no_text(bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"the prompt is not text: .* at character 1"):
         byte_codec(bundle).encode("a\udcff")

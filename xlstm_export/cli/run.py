@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -15,7 +16,15 @@ from xlstm_export.cli.arguments import BundleArgument, EngineOption, JsonOption,
 from xlstm_export.cli.console import console, error_console, print_json
 from xlstm_export.runtime.embeddings import HiddenStates, run_embeddings
 from xlstm_export.runtime.generate import Sampling
+from xlstm_export.runtime.ort import MOST_THREADS
 from xlstm_export.runtime.session import BundleSession
+
+
+def _a_number(value: float) -> float:
+    if math.isnan(value):  # which is not below the least either
+        raise typer.BadParameter("nan is not a number")
+    return value
+
 
 PromptOption = Annotated[
     str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="Text to continue.")
@@ -28,12 +37,21 @@ CountOption = Annotated[
     int, typer.Option("-n", "--max-new-tokens", metavar="N", help="Most tokens to make.", min=1)
 ]
 TemperatureOption = Annotated[
-    float, typer.Option(metavar="X", help="0 takes the likeliest; above, draws.", min=0.0)
+    float,
+    typer.Option(
+        metavar="X", help="0 takes the likeliest; above, draws.", min=0.0, callback=_a_number
+    ),
 ]
 TopKOption = Annotated[int, typer.Option(metavar="N", help="Draw from the N best; 0: all.", min=0)]
 TopPOption = Annotated[
     float,
-    typer.Option(metavar="X", help="Draw from the likeliest that reach this.", min=0.0, max=1.0),
+    typer.Option(
+        metavar="X",
+        help="Draw from the likeliest that reach this.",
+        min=0.0,
+        max=1.0,
+        callback=_a_number,
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.", min=0)]
 EmbedsOption = Annotated[
@@ -44,7 +62,9 @@ OutputOption = Annotated[
     Path | None,
     typer.Option("-o", "--output", metavar="FILE.npy", help="With it: where hidden states go."),
 ]
-ThreadsOption = Annotated[int | None, typer.Option(metavar="N", help="Default: all.", min=1)]
+ThreadsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Default: all.", min=1, max=MOST_THREADS)
+]
 
 
 def run(

@@ -171,7 +171,7 @@ def _request(plan: Plan, work: Path) -> Request:
     return Request(
         backend=plan.backend,
         model=str((plan.bundle / MODEL_FILE).resolve()),
-        plugin_library=str(plan.library),
+        plugin_library=str(plan.library.resolve()),
         engine=str(work.resolve()),
         profiles=[{name: asdict(shapes) for name, shapes in p.items()} for p in plan.profiles],
         nodes=plan.nodes,

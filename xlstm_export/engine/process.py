@@ -53,25 +53,19 @@ def run_worker(request: Request, progress: Progress | None = None) -> dict[str, 
 
 def _events(request: Path, environment: dict[str, str], log: TextIO) -> Iterator[dict[str, Any]]:
     """What the worker says; at last an error of ours where it ended without a word."""
-    reader, writer = os.pipe()
     root = str(Path(xlstm_export.__file__).parents[1])
     before = environment.get("PYTHONPATH")
     environment = {
         **environment,
         "PYTHONPATH": f"{root}{os.pathsep}{before}" if before else root,
-        "PYTHONSAFEPATH": "1",  # a file onnx.py in the current folder is not the package
     }
-    command = [sys.executable, *WORKER, str(request), str(writer)]
     process: subprocess.Popen[bytes] | None = None
     done = False
+    reader, writer = os.pipe()
     try:
-        with undisturbed():  # a worker that has started is known here
-            process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                pass_fds=[writer],
-            )  # fmt: skip
-            os.close(writer)
         with os.fdopen(reader, encoding="utf-8") as pipe:
+            with undisturbed():  # a worker that has started is known here
+                process = _start(request, writer, environment, log)
             for line in pipe:
                 event = json.loads(line)
                 done = done or "progress" not in event
@@ -84,6 +78,24 @@ def _events(request: Path, environment: dict[str, str], log: TextIO) -> Iterator
     if not done:
         how = f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         yield {"error": f"the builder's process ended without a result ({how})"}
+
+
+def _start(
+    request: Path, writer: int, environment: dict[str, str], log: TextIO
+) -> subprocess.Popen[bytes]:
+    """The worker, which alone holds ``writer`` from here on. Raises EngineError."""
+    try:
+        return subprocess.Popen(
+            [sys.executable, *WORKER, str(request), str(writer)],
+            cwd=request.parent,  # a file onnx.py in the user's folder is not the package
+            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writer],
+        )  # fmt: skip
+    except OSError as error:
+        raise EngineError(
+            f"{sys.executable}: the builder's process cannot be started ({error.strerror})"
+        ) from error
+    finally:
+        os.close(writer)
 
 
 def _telling(log: str) -> list[str]:

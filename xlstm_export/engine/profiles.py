@@ -73,14 +73,15 @@ def parse_shapes(words: Iterable[str]) -> dict[str, Shape]:
         for entry in re.split(r"[,\s]+(?![^\[]*\])", word.strip()):
             if not entry:
                 continue
-            name, _, text = entry.strip("'\"").rpartition(":")
+            quoted, _, text = entry.strip("'\"").rpartition(":")
+            name = quoted.strip("'\"")
             sizes = re.findall(r"\d+", text)
             spelled = re.fullmatch(r"\d+(x\d+)*|\[\s*(\d+(\s*,\s*\d+)*)?\s*\]", text)
             if not name or not spelled:
                 raise EngineError(f"shape '{entry}': write name:1x512 or name:[1,512]")
             if name in shapes:
                 raise EngineError(f"shape '{entry}': {name} is given twice")
-            shapes[name.strip("'\"")] = tuple(int(size) for size in sizes)
+            shapes[name] = tuple(int(size) for size in sizes)
     return shapes
 
 

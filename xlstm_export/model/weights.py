@@ -40,16 +40,22 @@ Weights = Mapping[str, Weight]
 
 
 def concatenate(parts: Sequence[Weight], axis: int) -> Weight:
-    """Several weights joined along ``axis``; the type is the widest of theirs."""
-    dtype = max((p.dtype for p in parts), key=lambda d: {"float64": 3, "float32": 2}.get(d, 1))
+    """Several weights joined along ``axis``, in the narrowest type that holds all of theirs."""
+    types = {p.dtype for p in parts}
+    wide = "float64" if "float64" in types else "float32"
+    dtype = parts[0].dtype if len(types) == 1 else wide
     shape = list(parts[0].shape)
     shape[axis] = sum(p.shape[axis] for p in parts)
     return Weight(
         tuple(shape),
         dtype,
         tuple(key for p in parts for key in p.sources),
-        lambda: np.concatenate([p.load() for p in parts], axis=axis),
+        lambda: np.concatenate([_as(p, dtype) for p in parts], axis=axis),
     )
+
+
+def _as(weight: Weight, dtype: str) -> Array:
+    return weight.load() if weight.dtype == dtype else weight.load().astype(dtype)
 
 
 def below(weights: Weights, prefix: str) -> dict[str, Weight]:

@@ -138,8 +138,20 @@ class DeviceArray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.device.dlpack
 
-    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """A capsule; ``stream`` (None: the default one, -1: no order wanted) waits for ours."""
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A capsule; ``stream`` (None: the default one, -1: no order wanted) waits for ours.
+
+        It is always of the oldest version. Raises BufferError for a copy or another device.
+        """
+        if copy or dl_device not in (None, self.device.dlpack):
+            raise BufferError("this array is lent as it is, where it is; copy what it becomes")
         if self.dlpack_kind != CPU and stream != -1:
             self.device.let_wait(1 if stream is None else stream)
         tensor = dlpack.Tensor(self.address, self.device.dlpack, self.dtype, self.shape, None)

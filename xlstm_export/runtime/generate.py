@@ -52,11 +52,13 @@ def choose(logits: Array, sampling: Sampling, random: np.random.Generator) -> in
     """One id from ``logits`` [vocab]: arg max, or a draw from the tempered, cut distribution.
 
     top_k keeps the k best and those equal to the worst of them; of these, top_p keeps the
-    smallest set of the likeliest whose probability reaches it. Raises BundleError for NaN.
+    smallest set of the likeliest whose probability reaches it. Raises BundleError where the
+    best is no number.
     """
     best = int(np.argmax(logits))  # the first NaN counts as the largest
-    if np.isnan(logits[best]):
-        raise BundleError("the model computed NaN instead of logits; compare it with: validate")
+    if not np.isfinite(logits[best]):
+        what = "NaN" if np.isnan(logits[best]) else "infinity"
+        raise BundleError(f"the model computed {what} instead of logits; compare it with: validate")
     if sampling.temperature <= 0:
         return best
     # shifted before it is divided: a tiny temperature must not make inf - inf

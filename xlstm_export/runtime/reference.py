@@ -196,9 +196,7 @@ class ReferenceModel:
         h = output_gate * self._head_norm(h, mixer.head_norm_eps, f"{path}.head_norm")
         return self._linear(h, f"{path}.out")
 
-    def _conv(
-        self, x: Tensor, width: int, path: str, layer: int, old: States, new: States
-    ) -> Tensor:
+    def _conv(self, x: Tensor, path: str, layer: int, old: States, new: States) -> Tensor:
         key = f"{layer}.conv.x"
         weight, bias = (self._params[f"{path}.conv.{leaf}"] for leaf in ("weight", "bias"))
         y, new[key] = causal_conv1d(x, weight, bias, old[key], _ALL_STEPS, activation=1)
@@ -211,11 +209,7 @@ class ReferenceModel:
         x, path = normed.to(self._x_type), f"{path}.mixer"
         inner, z = self._linear(x, f"{path}.up"), self._linear(x, f"{path}.z")
         has_conv = mixer.conv_width > 0
-        conv = (
-            self._conv(inner, mixer.conv_width, path, layer, old, new)
-            if has_conv
-            else F.silu(inner)
-        )
+        conv = self._conv(inner, path, layer, old, new) if has_conv else F.silu(inner)
         q, k = self._block_diagonal(conv, f"{path}.q"), self._block_diagonal(conv, f"{path}.k")
         v = self._block_diagonal(inner, f"{path}.v")
         qkv = torch.cat([q, k, v], dim=-1).to(self._s_type)
@@ -229,7 +223,7 @@ class ReferenceModel:
         self, normed: Tensor, mixer: SLSTMMixer, path: str, layer: int, old: States, new: States
     ) -> Tensor:
         x, path = normed.to(self._x_type), f"{path}.mixer"
-        conv = self._conv(x, mixer.conv_width, path, layer, old, new) if mixer.conv_width else x
+        conv = self._conv(x, path, layer, old, new) if mixer.conv_width else x
         slots = {"input_gate": conv, "forget_gate": conv, "cell_input": x, "output_gate": x}
         gates = [
             _by_head(self._block_diagonal(source, f"{path}.{slot}"), mixer.heads)

@@ -112,6 +112,9 @@ def open_codec(bundle: Path) -> TextCodec | None:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # the library raises plain Exception
         raise BundleError(f"{path}: not a readable tokenizer ({error})") from error
+    # left in the file by training: a prompt is neither cut nor filled up
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     config = _config(bundle, "config.json")
     bos = config.get("bos_token_id")
     wants_bos = config.get("force_bos_token_insert") is True and isinstance(bos, int)

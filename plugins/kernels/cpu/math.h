@@ -1,4 +1,5 @@
-// exp, tanh, log-sigmoid and their kin on vectors: within 2.5 ulp, NaN in NaN out.
+// exp, tanh, log-sigmoid and their kin on vectors: within 2.5 ulp, NaN in NaN out. Where exp(-x)
+// overflows, sigmoid(x) and silu(x) are 0.
 #pragma once
 
 #include "simd.h"
