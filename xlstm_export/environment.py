@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -57,7 +58,7 @@ def diagnose() -> list[Finding]:
         _plugins(),
         _package("build: TensorRT-RTX engines", "tensorrt_rtx", "rtx"),
         _package("build: TensorRT engines", "tensorrt", "tensorrt"),
-        _package("run engines", "cuda-python", "rtx"),
+        _engines(),
     ]
 
 
@@ -98,6 +99,19 @@ def _plugins() -> Finding:
         return Finding(what, True, str(path))
     nvcc = "" if shutil.which("nvcc") else "install CUDA 12.4 or later (nvcc), then "
     return Finding(what, False, "not built", f"{nvcc}make wheel in a checkout, then {_INSTALL}")
+
+
+def _engines() -> Finding:
+    what = "run engines"
+    package = _package(what, "cuda-python", "rtx")
+    if not package.ok:
+        return package
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        found = f"{package.found}, but no NVIDIA driver"
+        return Finding(what, False, found, "engines run on a machine with an NVIDIA GPU")
+    return package
 
 
 def _how_to_build() -> str:

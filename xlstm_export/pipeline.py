@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,30 @@ from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import find_family
 from xlstm_export.families.source import Checkpoint, Source
 from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.model.checksum import bundle_sha256, data_bytes, sha256
 from xlstm_export.model.manifest import Manifest, TensorInfo, read_manifest, write_manifest
 from xlstm_export.model.summary import describe, summarise
 from xlstm_export.runtime.generate import Generation, open_generation
 from xlstm_export.target import check_target, new_folder, write_text
 from xlstm_export.validation.report import Report, to_json, to_markdown
 
+REPORTS = "reports"
+"""Folder of a bundle with what validate says of it."""
+
+_FILES = {
+    True: "as export wrote them",
+    False: "CHANGED since export wrote them",
+    None: "of a bundle that does not know their digest",
+}
+
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, steps done, steps in all."""
 
 
 __all__ = [
-    "Exported", "Facts", "Generation", "build", "build_command", "export", "inspect_bundle",
-    "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint", "validate",
-    "write_report",
+    "REPORTS", "Exported", "Facts", "Generation", "build", "build_command", "export",
+    "inspect_bundle", "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint",
+    "validate", "write_report",
 ]  # fmt: skip
 
 
@@ -69,8 +80,11 @@ def inspect_checkpoint(source: Source, family: str = "auto") -> Facts:
 
 
 def inspect_bundle(bundle: Path) -> Facts:
-    """Facts about a bundle, from its manifest."""
+    """Facts about a bundle: what its manifest says, and whether its files are still those."""
     manifest = read_manifest(bundle)
+    digest = bundle_sha256(bundle)
+    is_unchanged = digest == manifest.sha256 if manifest.sha256 else None
+    verdict, report = _report_about(bundle, digest)
     words: dict[str, str | list[str]] = {
         "bundle": str(bundle),
         "family": manifest.family,
@@ -79,20 +93,39 @@ def inspect_bundle(bundle: Path) -> Facts:
         "operators": f"{manifest.ops.domain} {manifest.ops.version}",
         "runs on": ", ".join(manifest.runs_on),
         "source": f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]}…)",
+        "files": _FILES[is_unchanged],
+        "validation": report,
         "inputs": [_tensor_line(t) for t in manifest.inputs],
         "outputs": [_tensor_line(t) for t in manifest.outputs],
         "states": [
             f"{s.input} -> {s.output}  {s.dtype} {_sizes(s.shape)}" for s in manifest.states
         ],
     }
-    return Facts({"bundle": str(bundle), **asdict(manifest)}, words)
+    found = {"is_unchanged": is_unchanged, "verdict": verdict}
+    return Facts({"bundle": str(bundle), **asdict(manifest), **found}, words)
+
+
+def _report_about(bundle: Path, digest: str) -> tuple[str | None, str]:
+    """The verdict of the report in ``bundle`` where it is about files of ``digest``; in words."""
+    path = bundle / REPORTS / "validation.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        verdict, about = str(content["verdict"]), content["bundle_sha256"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None, "none in the bundle"
+    if about != digest:
+        return None, f"{path.name} is about OTHER files: validate again"
+    return verdict, verdict
 
 
 def inspect_engine(path: Path) -> Facts:
     """Facts about an engine, from its record. Raises EngineError."""
     record = read_record(path)
-    words = {"engine": str(path), **describe_engine(record)}
-    return Facts({"engine": str(path), **asdict(record)}, words)
+    engine = path.with_suffix(ENGINE_SUFFIX)
+    is_unchanged = engine.is_file() and sha256(engine) == record.engine_sha256
+    state = "as build wrote it" if is_unchanged else "NOT the one of this record: build again"
+    words = {"engine": str(path), **describe_engine(record), "file": state}
+    return Facts({"engine": str(path), **asdict(record), "is_unchanged": is_unchanged}, words)
 
 
 def _tensor_line(tensor: TensorInfo) -> str:
@@ -126,6 +159,7 @@ def export(
     with new_folder(out, overwrite) as folder:
         path = write_model(model, folder, progress)
         check_model(path)
+        manifest = replace(manifest, sha256=bundle_sha256(folder), data_bytes=data_bytes(folder))
         write_manifest(manifest, folder)
         copy_companions(source, folder)
     return Exported(out, manifest, len(model.graph))

@@ -113,7 +113,8 @@ def test_inspect_a_bundle(made: Made) -> None:
     assert "past.0.mlstm.C -> present.0.mlstm.C" in text
     facts = succeed_json("inspect", made.bundles / "hf")
     manifest = json.loads((made.bundles / "hf" / MANIFEST_FILE).read_text())
-    assert facts == {"bundle": str(made.bundles / "hf"), **manifest}
+    own = {"bundle": str(made.bundles / "hf"), "is_unchanged": True, "verdict": None}
+    assert facts == own | manifest
 
 
 def test_export_says_what_it_made_and_what_comes_next(made: Made, tmp_path: Path) -> None:
@@ -286,7 +287,8 @@ def test_run_a_damaged_bundle(made: Made, tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes(path.read_bytes()[:1000])
     outcome = run_process("run", bundle, "--ids", "1")
-    assert_short_error(outcome, str(bundle / "model.onnx"), "export again")
+    told = {"graph": "export again", "data": "a bundle is its whole folder: copy it again"}[what]
+    assert_short_error(outcome, str(path), told)
 
 
 def test_prompt_file_that_is_no_text(made: Made, tmp_path: Path) -> None:

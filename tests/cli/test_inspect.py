@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Made
-from tests.cli.terminal import assert_short_error, run_cli, succeed_json
+from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
 
 RECORD = {
     "format_version": 1,
@@ -22,6 +22,27 @@ RECORD = {
     "bundle_sha256": "0" * 64,
     "engine_sha256": "0" * 64,
 }
+
+
+def test_a_bundle_says_whether_it_is_what_was_exported_and_validated(
+    made: Made, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(made.bundles / "stack", tmp_path / "bundle"))
+    succeed("validate", bundle, "--reference", made.checkpoints / "stack", "--no-upstream")
+    facts = succeed_json("inspect", bundle)
+    assert (facts["is_unchanged"], facts["verdict"]) == (True, "self-consistent")
+    assert "as export wrote them" in succeed("inspect", bundle)
+    with open(bundle / "model.onnx.data", "r+b") as file:
+        file.write(b"other")
+    facts = succeed_json("inspect", bundle)
+    assert (facts["is_unchanged"], facts["verdict"]) == (False, None)
+    text = succeed("inspect", bundle)
+    assert "CHANGED since export" in text
+    assert "OTHER files: validate again" in text
+    outcome = run_cli("validate", bundle, "--reference", made.checkpoints / "stack")
+    assert "are not those that export wrote" in outcome.out
+    (bundle / "reports" / "validation.json").write_text("[]")
+    assert succeed_json("inspect", bundle)["verdict"] is None
 
 
 @pytest.mark.parametrize("name", ["xlstm_export.json", "config.json"])

@@ -19,6 +19,7 @@ from xlstm_export.engine.record import (
     read_record,
     to_json,
 )
+from xlstm_export.model.checksum import sha256
 
 RECORD = EngineRecord(
     format_version=FORMAT_VERSION,
@@ -57,7 +58,14 @@ def test_inspect(tmp_path: Path) -> None:
                  "/layers.0/XlstmMLSTM", "libxlstm_trt.so 0.1.0, embedded"):  # fmt: skip
         assert word in text
     facts = json.loads(succeed("inspect", path, "--json"))
-    assert facts == {"engine": str(path), **json.loads(path.with_suffix(".json").read_text())}
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert facts == {"engine": str(path), "is_unchanged": False, **record}
+    assert "NOT the one of this record" in text
+    engine = path.with_suffix(".engine")
+    engine.write_bytes(b"engine")
+    write(tmp_path, engine_sha256=sha256(engine))
+    assert json.loads(succeed("inspect", engine, "--json"))["is_unchanged"]
+    assert "as build wrote it" in succeed("inspect", path)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,30 @@ def test_state_dicts_inside_training_checkpoints(tmp_path: Path, key: str) -> No
     assert set(read_weight_files([tmp_path / "model.ckpt"])) == {"a"}
 
 
+@pytest.mark.parametrize("key", ["net", "weights"])
+def test_the_only_state_dict_is_taken_whatever_its_name(tmp_path: Path, key: str) -> None:
+    content = {key: {"a": torch.ones(2)}, "optimizer": {"state": {}, "param_groups": []}}
+    torch.save(content, tmp_path / "model.pt")
+    assert set(read_weight_files([tmp_path / "model.pt"])) == {"a"}
+
+
+@pytest.mark.parametrize("names", [("model", "model_ema"), ("ema", "state_dict"), ("a", "b")])
+def test_several_state_dicts_are_a_choice_for_the_user(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    torch.save({name: {"a": torch.ones(2)} for name in names}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=rf"several state dicts \({names[0]}, {names[1]}\)"):
+        read_weight_files([tmp_path / "model.pt"])
+
+
+def test_python_objects_are_named(tmp_path: Path) -> None:
+    """As in a Lightning checkpoint with a configuration of the user's own type."""
+    content = {"state_dict": {"a": torch.ones(2)}, "hyper_parameters": {"config": Path("x")}}
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match=r"Python objects \(pathlib\S*\).*nothing of it was"):
+        read_weight_files([tmp_path / "last.ckpt"])
+
+
 @pytest.mark.parametrize(
     ("stored", "bare"),
     [

@@ -63,7 +63,8 @@ def test_keys_that_other_runtimes_rely_on(tmp_path: Path) -> None:
     content = json.loads((tmp_path / MANIFEST_FILE).read_text())
     assert set(content) == {
         "format_version", "family", "dtype", "opset", "ops", "inputs", "outputs", "states",
-        "source", "versions", "runs_on", "logits", "ragged",
+        "source", "versions", "runs_on", "logits", "ragged", "sha256",
+        "data_bytes",
     }  # fmt: skip
     assert set(content["ops"]) == {"domain", "version"}
     assert set(content["source"]) == {"name", "sha256"}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from xlstm_export.validation.compare import TensorResult
+from xlstm_export.validation.compare import BestToken, TensorResult
 from xlstm_export.validation.report import (
     Report,
     Verdict,
     decide,
     explain,
+    in_order,
     to_json,
     to_markdown,
 )
@@ -69,6 +71,23 @@ def test_json_holds_every_number_and_verdict() -> None:
     assert "report_error" not in content
     unwritten = json.loads(to_json(_report("failed", GOOD, BAD), "no space"))
     assert unwritten == {**content, "report_error": "no space"}
+
+
+def test_outputs_lead_unless_something_broke_the_rule() -> None:
+    state = replace(BAD, judgement=Judgement(1.9e-6, 2e-6, 1e-7, 2e-7))
+    operator = replace(state, name="XlstmMLSTM#0 C_out", kind="operator")
+    assert in_order([operator, state, GOOD])[0] == GOOD
+    assert in_order([operator, state, GOOD, BAD])[:2] == [BAD, GOOD]
+
+
+def test_likeliest_tokens_are_counted() -> None:
+    logits = replace(GOOD, best_token=BestToken(400, 0.9975, 0.98))
+    text = to_markdown(_report("validated", logits, BAD))
+    line = "logits: the likeliest token is the exact one at 99.8 % of 400 positions"
+    assert f"- {line} (the torch reference in this precision: 98.0 %)" in text
+    assert json.loads(to_json(_report("validated", logits)))["results"][0]["best_token"] == {
+        "positions": 400, "subject": 0.9975, "torch": 0.98
+    }  # fmt: skip
 
 
 def test_markdown_leads_with_the_verdict_and_the_worst_tensor() -> None:

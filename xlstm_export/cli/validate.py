@@ -20,8 +20,7 @@ from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, error_console, progress_bar
 from xlstm_export.errors import TargetError
 from xlstm_export.families.hub import resolve_source
-from xlstm_export.validation.compare import share
-from xlstm_export.validation.report import Report, explain, to_json
+from xlstm_export.validation.report import Report, explain, in_order, in_words, to_json
 
 _SHOWN = 5
 
@@ -68,7 +67,7 @@ def validate(
         )
     if not json:
         _print(found)
-    path, failure = _write(found, report or bundle / "reports", engine)
+    path, failure = _write(found, report or bundle / pipeline.REPORTS, engine)
     if json:
         typer.echo(to_json(found, failure))
     elif path:
@@ -102,7 +101,7 @@ def _print(report: Report) -> None:
         out.print(f"  note       {note}")
     if not report.source_matches_bundle:
         out.print("  note       the reference is not the source this bundle was made from")
-    results = sorted(report.results, key=lambda r: -share(r.judgement))
+    results = in_order(report.results)
     for result in results[:_SHOWN]:
         j = result.judgement
         mark = "✓" if j.ok else "✗"
@@ -112,5 +111,7 @@ def _print(report: Report) -> None:
         )
         shown = numbers if result.finite else "NaN or infinity"
         out.print(f"  [{mark}] {result.name:24} {shown}")
+        if result.best_token:
+            out.print(f"      {in_words(result.best_token)}")
     if len(results) > _SHOWN:
-        out.print(f"  … and {len(results) - _SHOWN} more tensors, none worse")
+        out.print(f"  … and {len(results) - _SHOWN} more tensors, none worse than the last shown")

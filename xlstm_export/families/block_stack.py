@@ -113,7 +113,10 @@ def _locate(source: Source) -> tuple[Path, Path]:
     if source.path.is_dir():
         found = [p for name in _WEIGHT_NAMES if (p := source.path / name).is_file()]
         if not found:
-            raise CheckpointError(f"{source.path}: expected one of {', '.join(_WEIGHT_NAMES)}")
+            raise CheckpointError(
+                f"{source.path}: expected one of {', '.join(_WEIGHT_NAMES)}; weights of another "
+                "name are given as the file itself"
+            )
         weights = found[0]
     else:
         weights = source.path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -146,10 +147,7 @@ def _read_torch(path: Path) -> dict[str, Weight]:
             f"{path}: reading a torch file needs torch (pip install torch); "
             "or save the weights as safetensors"
         ) from error
-    content = _load_torch(path)
-    for key in _STATE_DICT_KEYS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    content = _state_dict(_load_torch(path), path)
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path}: holds no state dict; save model.state_dict()")
     weights = {}
@@ -166,6 +164,33 @@ def _read_torch(path: Path) -> dict[str, Weight]:
     return weights
 
 
+def _state_dict(content: Any, path: Path) -> Any:
+    """What ``content`` holds as the only state dict; itself where it holds none.
+
+    Raises CheckpointError for several: averaged weights (EMA) beside the last ones, for instance.
+    """
+    import torch
+
+    while isinstance(content, dict):
+        inner = {name: entry for name, entry in content.items() if isinstance(entry, dict)}
+        found = [
+            name
+            for name, entry in inner.items()
+            if name in _STATE_DICT_KEYS
+            or (entry and all(isinstance(tensor, torch.Tensor) for tensor in entry.values()))
+        ]
+        if len(found) > 1:
+            names = ", ".join(map(str, found))
+            raise CheckpointError(
+                f"{path}: holds several state dicts ({names}); save the one to be exported alone: "
+                f'torch.save(torch.load(FILE)["{found[-1]}"], "model.pt")'
+            )
+        if not found:
+            break
+        content = content[found[0]]
+    return content
+
+
 def _load_torch(path: Path) -> Any:
     import torch
 
@@ -179,9 +204,13 @@ def _load_torch(path: Path) -> Any:
                     raise
                 return torch.load(path, map_location="cpu", weights_only=True)  # pre-1.6 format
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({named[1]})" if named else ""
         raise CheckpointError(
-            f"{path}: holds Python objects beside tensors, or is no torch file; nothing of it was "
-            "executed. Save model.state_dict(), best as safetensors"
+            f"{path}: holds Python objects{what} beside tensors, or is no torch file; nothing of "
+            "it was executed. Save model.state_dict(), best as safetensors; of a Lightning "
+            "checkpoint that you trust: "
+            'torch.save(torch.load(FILE, weights_only=False)["state_dict"], "model.pt")'
         ) from error
     except MemoryError:
         raise

@@ -18,6 +18,12 @@ def sha256(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def data_bytes(bundle: Path) -> int:
+    """Size of the data of ``bundle``; 0 where the graph holds all."""
+    path = bundle / DATA_FILE
+    return path.stat().st_size if path.is_file() else 0
+
+
 def bundle_sha256(bundle: Path) -> str:
     """Digest of the graph and the data of ``bundle``, one after the other."""
     files = (bundle / MODEL_FILE, bundle / DATA_FILE)

@@ -79,6 +79,10 @@ class Manifest:
     runs_on: tuple[str, ...]
     logits: str = "all"
     ragged: bool = False
+    sha256: str = ""
+    """Of the graph and its data as they were written; "" in a bundle of before."""
+    data_bytes: int = 0
+    """Size of the data as it was written; 0 where there is none, or a bundle is of before."""
 
     @property
     def is_language_model(self) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from xlstm_export.errors import BackendUnavailableError, BundleError
-from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
+from xlstm_export.model.checksum import data_bytes
+from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE, Manifest, read_manifest
 from xlstm_export.native import CURE, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.session import PIECE, Array
@@ -80,6 +81,15 @@ def _finds_data_of_bytes(ort: Any) -> bool:
     return tuple(int(part) for part in ort.__version__.split(".")[:2]) >= (1, 21)
 
 
+def _wrong_data(bundle: Path, manifest: Manifest) -> str:
+    """What is wrong with the data file by its size; nothing where it has the right one."""
+    path, found = bundle / DATA_FILE, data_bytes(bundle)
+    if not manifest.data_bytes or found == manifest.data_bytes:
+        return ""
+    state = f"has {found} of {manifest.data_bytes} bytes" if found else "missing"
+    return f"{path}: {state}; a bundle is its whole folder: copy it again, or export again"
+
+
 def _agree(found: Sequence[object], expected: Sequence[int | str]) -> bool:
     """Equal sizes, where both are numbers: ONNX Runtime may know one that the manifest names."""
     return len(found) == len(expected) and all(
@@ -139,7 +149,8 @@ class OrtSession:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise BundleError(
-                f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
+                _wrong_data(bundle, self.manifest)
+                or f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
             ) from error
         self.name = f"ONNX Runtime {ort.__version__}, CPU, {self.manifest.dtype}"
         self._outputs = [o.name for o in self._session.get_outputs()]

@@ -27,11 +27,23 @@ RunRagged = Callable[[Array, None, Array], tuple[Array, Mapping[str, Array]]]
 
 
 @dataclass(frozen=True)
+class BestToken:
+    """How often the likeliest token is the exact one, as parts of ``positions``.
+
+    ``torch`` is the recurrent yardstick: PyTorch in the subject's precision, on more rows.
+    """
+
+    positions: int
+    subject: float
+    torch: float
+
+
+@dataclass(frozen=True)
 class TensorResult:
     """The judgement of one output or state over a rollout.
 
     ``errors_by_call`` is the largest error of each call: where a drift would show. ``finite`` is
-    False where the subject computed NaN or infinity.
+    False where the subject computed NaN or infinity. ``best_token`` is of logits alone.
     """
 
     name: str
@@ -40,6 +52,7 @@ class TensorResult:
     magnitude: float
     errors_by_call: tuple[float, ...]
     finite: bool = True
+    best_token: BestToken | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +79,15 @@ class Tally:
     by_call: list[float] = field(default_factory=list)
     largest: float = 0.0
     finite: bool = True
+    is_logits: bool = False
+    best: list[tuple[Array, Array]] = field(default_factory=list)
 
     def add(self, tensors: Sequence[Array]) -> None:
         """Got, exact, own, yardsticks: got is held to exact, each yardstick to own."""
         got, exact, own, *yardsticks = tensors
         self.finite &= bool(np.isfinite(got).all())
+        if self.is_logits:
+            self.best.append((_same_best(got, exact), _same_best(yardsticks[0], own)))
         new = [errors(got, exact), *(errors(tensor, own) for tensor in yardsticks)]
         old = self.totals or [Errors()] * len(new)
         self.totals = [before + more for before, more in zip(old, new, strict=True)]
@@ -80,7 +97,18 @@ class Tally:
     def result(self, name: str, kind: str, dtype: str) -> TensorResult:
         """The judgement; ``dtype`` is the precision the tensor carries."""
         judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype)
-        return TensorResult(name, kind, judgement, self.largest, tuple(self.by_call), self.finite)
+        by_call = tuple(self.by_call)
+        best = self._best_token() if self.best else None
+        return TensorResult(name, kind, judgement, self.largest, by_call, self.finite, best)
+
+    def _best_token(self) -> BestToken:
+        subject, torch = (np.concatenate(part) for part in zip(*self.best, strict=True))
+        return BestToken(subject.size, float(subject.mean()), float(torch.mean()))
+
+
+def _same_best(logits: Array, exact: Array) -> Array:
+    """Position by position, whether both logits [B, T, vocab] are largest at the same token."""
+    return np.ravel(logits.argmax(-1) == exact.argmax(-1))
 
 
 @dataclass
@@ -89,8 +117,13 @@ class _Tallies:
 
     output_name: str
     dtype: str
-    output: Tally = field(default_factory=Tally)
+    output: Tally
     states: dict[str, Tally] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> _Tallies:
+        is_logits = manifest.is_language_model
+        return cls(manifest.outputs[0].name, manifest.dtype, Tally(is_logits=is_logits))
 
     def add(self, outputs: Sequence[Array], states: Sequence[Mapping[str, Array]]) -> None:
         """Tensors of subject, exact, own, and the yardsticks."""
@@ -121,7 +154,7 @@ def compare_rollout(
     """
     sessions = (panel.subject, panel.exact, panel.own, panel.recurrent, panel.chunkwise)
     states: list[Mapping[str, Array] | None] = [None] * len(sessions)
-    tallies = _Tallies(manifest.outputs[0].name, manifest.dtype)
+    tallies = _Tallies.of(manifest)
     start = 0
     for call, steps in enumerate(calls):
         part = inputs[:, start : start + steps]
@@ -150,7 +183,7 @@ def compare_ragged(
     rows = inputs.shape[0]
     lengths = np.array([longest - (row * longest) // (2 * rows) for row in range(rows)], np.int32)
     together, states = run_ragged(inputs[:, :longest], None, lengths)
-    tallies = _Tallies(manifest.outputs[0].name, manifest.dtype)
+    tallies = _Tallies.of(manifest)
     for row, length in enumerate(lengths):
         alone = [
             session.run(inputs[row : row + 1, :length], None)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from xlstm_export.validation.compare import TensorResult, share
+from xlstm_export.validation.compare import BestToken, TensorResult, share
 from xlstm_export.validation.tolerance import FACTOR, ULPS
 
 Verdict = Literal["validated", "self-consistent", "failed"]
@@ -74,6 +74,19 @@ def explain(report: Report) -> str:
     return f"{outside} of {count} tensors are outside the tolerance rule{nan}."
 
 
+def in_order(results: Iterable[TensorResult]) -> list[TensorResult]:
+    """What broke the rule first, then the model's outputs, then the rest; the worst ahead."""
+    return sorted(results, key=lambda r: (r.judgement.ok, r.kind != "output", -share(r.judgement)))
+
+
+def in_words(best: BestToken) -> str:
+    """The user's own measure of a language model, beside PyTorch's."""
+    return (
+        f"the likeliest token is the exact one at {100 * best.subject:.1f} % of {best.positions} "
+        f"positions (the torch reference in this precision: {100 * best.torch:.1f} %)"
+    )
+
+
 def to_json(report: Report, report_error: str = "") -> str:
     """The report as JSON; every result with its errors, allowances, and ``ok``.
 
@@ -101,7 +114,7 @@ def _finite(value: Any) -> Any:
 
 
 def to_markdown(report: Report) -> str:
-    """The report for people: verdict first, who computed, the worst tensors, all tensors."""
+    """The report for people: verdict first, who computed, then all tensors, as ``in_order``."""
     lines = [
         f"# Validation: {report.verdict}",
         "",
@@ -116,6 +129,7 @@ def to_markdown(report: Report) -> str:
         f"- rollout: batch {report.batch}, calls of {', '.join(map(str, report.calls))} steps "
         f"with carried states, seed {report.seed}",
         f"- rule: error at most {FACTOR:g} x the yardsticks' own error + {ULPS:g} ulp",
+        *(f"- {r.name}: {in_words(r.best_token)}" for r in report.results if r.best_token),
         *(f"- {note}" for note in report.notes),
     ]
     if report.reader_distance is not None:
@@ -132,7 +146,7 @@ def _table(results: Iterable[TensorResult]) -> list[str]:
         "| | tensor | max error | allowed | rms error | allowed | of allowance |",
         "|---|---|---|---|---|---|---|",
     ]
-    for result in sorted(results, key=lambda r: -share(r.judgement)):
+    for result in in_order(results):
         j = result.judgement
         rows.append(
             f"| {'✓' if j.ok else '✗'} | `{result.name}` | {j.max_error:.2e} | "

@@ -75,6 +75,8 @@ def validate_bundle(
     checkpoint = module.read(source)
     _check_same_model(bundle, manifest, source, checkpoint.spec)
     notes: list[str] = []
+    if manifest.sha256 and manifest.sha256 != digest:
+        notes.append("the files of the bundle are not those that export wrote")
     own = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
     subject = _subject(bundle, manifest, engine, native, notes)
