@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteFallback, Fuse, Replace, Sequence, Strip
-from tokenizers.models import BPE
+from tokenizers.models import BPE, WordLevel
 from tokenizers.normalizers import Prepend
 from tokenizers.normalizers import Replace as ReplaceText
 from tokenizers.normalizers import Sequence as Steps
@@ -155,6 +155,13 @@ def test_what_training_left_in_the_tokenizer_changes_no_prompt(bundle: Path) -> 
     codec = open_codec(bundle)
     assert codec is not None
     assert codec.encode(TEXT) == whole
+
+
+def test_unknown_tokens_are_counted(bundle: Path) -> None:
+    codec = TextCodec(Tokenizer(WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>")), ())
+    assert codec.count_unknown([0, 1, 0]) == 2
+    without = byte_codec(bundle)
+    assert without.count_unknown(without.encode(TEXT)) == 0
 
 
 def test_half_characters_are_no_text(bundle: Path) -> None:

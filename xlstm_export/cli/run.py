@@ -108,6 +108,10 @@ def run(
 def _generate(
     generation: pipeline.Generation, max_new_tokens: int, sampling: Sampling, json: bool
 ) -> None:
+    unknown = generation.codec.count_unknown(generation.prompt) if generation.codec else 0
+    if unknown:
+        told = f"{unknown} of {len(generation.prompt)} prompt tokens are unknown to the tokenizer"
+        error_console().print(f"warning: {told}", style="yellow")
     stream = generation.stream()
     chosen: list[int] = []
     shown = ""

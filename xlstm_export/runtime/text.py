@@ -34,6 +34,12 @@ class TextCodec:
         ids: list[int] = self.tokenizer.encode(text).ids
         return [*self.first, *ids] if tuple(ids[: len(self.first)]) != self.first else ids
 
+    def count_unknown(self, ids: Sequence[int]) -> int:
+        """How many of ``ids`` stand for what the tokenizer does not know."""
+        name = getattr(self.tokenizer.model, "unk_token", None)  # Unigram has none by name
+        unknown = None if name is None else self.tokenizer.token_to_id(name)
+        return 0 if unknown is None else list(ids).count(unknown)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
