@@ -15,6 +15,7 @@ from xlstm_export.engine.record import ENGINE_SUFFIX, describe_engine, read_reco
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import find_family
 from xlstm_export.families.source import Checkpoint, Source
+from xlstm_export.families.storage import WEIGHT_SUFFIXES, names_left_out
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.checksum import bundle_sha256, data_bytes, sha256
 from xlstm_export.model.manifest import Manifest, TensorInfo, read_manifest, write_manifest
@@ -51,6 +52,8 @@ class Exported:
     manifest: Manifest
     nodes: int
     """Nodes of the graph, each recurrence counted as one."""
+    left_out: tuple[str, ...]
+    """Tensors of the source that are outside its prefix."""
 
 
 def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
@@ -162,7 +165,9 @@ def export(
         manifest = replace(manifest, sha256=bundle_sha256(folder), data_bytes=data_bytes(folder))
         write_manifest(manifest, folder)
         copy_companions(source, folder)
-    return Exported(out, manifest, len(model.graph))
+    weight_files = [path for path in checkpoint.files if path.suffix in WEIGHT_SUFFIXES]
+    left_out = names_left_out(weight_files, source.prefix) if source.prefix else []
+    return Exported(out, manifest, len(model.graph), tuple(left_out))
 
 
 def build(bundle: Path, options: BuildOptions, progress: Progress | None = None) -> Built:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests.cli.conftest import Made
 from tests.cli.terminal import (
@@ -125,6 +126,28 @@ def test_export_says_what_it_made_and_what_comes_next(made: Made, tmp_path: Path
     assert "model.onnx.data" in text
     expected = f"next: xlstm-export validate '{out}' --reference {weights} --config {config}"
     assert text.splitlines()[-1] == expected
+
+
+def test_a_model_within_the_users_own(made: Made, tmp_path: Path) -> None:
+    tensors = load_file(made.checkpoints / "stack" / "model.safetensors")
+    whole = {f"encoder.{name}": tensor for name, tensor in tensors.items()}
+    whole["head.weight"] = np.zeros((3, 2), np.float32)
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    save_file(whole, source / "model.safetensors")
+    shutil.copy(made.checkpoints / "stack" / "config.yaml", source)
+    assert_short_error(run_cli("export", source, "-o", out), "give --prefix encoder.")
+    prefixed = ("--prefix", "encoder")
+    text = succeed("export", source, "-o", out, *prefixed)
+    assert "left out: 1 tensors outside the prefix (head.weight)" in text
+    assert text.splitlines()[-1].endswith(f"--reference {source} --prefix encoder")
+    content = succeed_json("export", source, "-o", out, *prefixed, "--overwrite")
+    assert content["left_out"] == ["head.weight"]
+    bare = succeed_json("inspect", made.bundles / "stack")
+    assert content["manifest"]["sha256"] == bare["sha256"]
+    assert "blocks" in succeed("inspect", source, *prefixed)
+    report = succeed_json("validate", out, "--reference", source, *prefixed)
+    assert (report["verdict"], report["source_matches_bundle"]) == ("validated", True)
 
 
 def test_export_options_reach_the_bundle(made: Made, tmp_path: Path) -> None:

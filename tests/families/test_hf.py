@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -335,8 +336,12 @@ def test_names_behind_a_prefix(tmp_path: Path) -> None:
     logits, _ = hf.oracle(made.source, rounding).run(IDS, None)
     np.testing.assert_array_equal(logits, plain)
     save_file({f"student.{name}": tensor for name, tensor in tensors.items()}, path)
-    with pytest.raises(CheckpointError, match=rf"student\.{EMBEDDING} is there: .*'student\.'"):
+    with pytest.raises(
+        CheckpointError, match=rf"student\.{EMBEDDING} is there: .*--prefix student"
+    ):
         hf.read(made.source)
+    inner = replace(made.source, prefix="student")
+    np.testing.assert_array_equal(hf.oracle(inner, rounding).run(IDS, None)[0], plain)
 
 
 def test_a_configuration_that_may_not_be_read(

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
-from xlstm_export.families.storage import read_weight_files
+from xlstm_export.families.storage import names_left_out, read_weight_files
 from xlstm_export.families.tensor_table import TensorTable
 from xlstm_export.model.weights import Weight
 
@@ -137,6 +137,19 @@ def test_names_are_those_of_the_bare_model(
     assert numbers == dict(zip(bare, range(2), strict=True))
     # keys for rounding upstream, which is loaded by these names
     assert {name: weight.sources for name, weight in weights.items()} == {n: (n,) for n in bare}
+
+
+@pytest.mark.parametrize("prefix", ["net.body", "net.body."])
+def test_a_model_within_another(tmp_path: Path, prefix: str) -> None:
+    names = ("net.body.model.a", "net.body.model.b.c", "net.bodyguard", "head.weight")
+    path = save({name: torch.full((2,), float(i)) for i, name in enumerate(names)},
+                tmp_path / "model.safetensors")  # fmt: skip
+    weights = read_weight_files([path], prefix)
+    assert {name: w.load()[0] for name, w in weights.items()} == {"a": 0, "b.c": 1}
+    assert {name: w.sources for name, w in weights.items()} == {"a": ("a",), "b.c": ("b.c",)}
+    assert names_left_out([path], prefix) == ["head.weight", "net.bodyguard"]
+    with pytest.raises(CheckpointError, match=r"with 'tail\.'; they start with head, net$"):
+        read_weight_files([path], "tail")
 
 
 def test_torch_files_of_the_old_format(tmp_path: Path) -> None:
@@ -273,7 +286,7 @@ def test_a_prefix_of_its_own_is_named() -> None:
         table.take("encoder.weight", 2)
     assert str(caught.value) == (
         "here: tensor encoder.weight is missing, but student.encoder.weight is there: "
-        "save the model without 'student.' before its names"
+        "give --prefix student."
     )
 
 

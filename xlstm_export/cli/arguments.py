@@ -26,6 +26,15 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Configuration of a weights file given alone."),
 ]
+PrefixOption = Annotated[
+    str,
+    typer.Option(
+        "--prefix",
+        metavar="NAME",
+        help="Where the model is a part of another: what the names of its tensors start with.",
+        show_default=False,
+    ),
+]
 NativeOption = Annotated[
     bool, typer.Option(help="Compute operators with the native kernels where installed.")
 ]

@@ -12,7 +12,13 @@ import typer
 from rich.filesize import decimal
 
 from xlstm_export import pipeline
-from xlstm_export.cli.arguments import ConfigOption, FamilyOption, JsonOption, SourceArgument
+from xlstm_export.cli.arguments import (
+    ConfigOption,
+    FamilyOption,
+    JsonOption,
+    PrefixOption,
+    SourceArgument,
+)
 from xlstm_export.cli.choices import (
     parse_dtype,
     parse_family,
@@ -24,12 +30,16 @@ from xlstm_export.cli.console import console, print_json, progress_bar
 from xlstm_export.families.hub import resolve_source
 from xlstm_export.lowering.options import LoweringOptions
 
+_SHOWN = 4
+"""Names of tensors that were left out."""
+
 
 def export(
     source: SourceArgument,
     out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Bundle to make.")],
     family: FamilyOption = "auto",
     config: ConfigOption = None,
+    prefix: PrefixOption = "",
     dtype: Annotated[str, typer.Option(metavar="TYPE", help="fp32, fp16, or bf16.")] = "fp32",
     opset: Annotated[int, typer.Option(metavar="N", help="ONNX opset, 18 to 21.")] = 18,
     logits: Annotated[
@@ -58,7 +68,7 @@ def export(
     start = time.perf_counter()
     with progress_bar("export") as progress:
         made = pipeline.export(
-            resolve_source(source, config), out, options,
+            resolve_source(source, config, prefix), out, options,
             family=family, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     seconds = time.perf_counter() - start
@@ -69,6 +79,7 @@ def export(
                 "bundle": str(made.bundle),
                 "seconds": seconds,
                 "nodes": made.nodes,
+                "left_out": list(made.left_out),
                 "files": files,
                 "manifest": dataclasses.asdict(made.manifest),
             }
@@ -77,6 +88,7 @@ def export(
     _print(made, files, seconds)
     words = ["xlstm-export", "validate", str(made.bundle), "--reference", source]
     words += ["--config", str(config)] if config else []
+    words += ["--prefix", prefix] if prefix else []
     words += ["--family", family] if family != "auto" else []
     console().print(f"next: {shlex.join(words)}")
 
@@ -88,5 +100,8 @@ def _print(made: pipeline.Exported, files: dict[str, int], seconds: float) -> No
         f"{made.bundle}: {manifest.family}, {manifest.dtype}, opset {manifest.opset}, "
         f"{made.nodes} nodes, {len(manifest.states)} states, {seconds:.1f} s"
     )
+    if made.left_out:
+        some = ", ".join(made.left_out[:_SHOWN]) + (", …" if len(made.left_out) > _SHOWN else "")
+        out.print(f"  left out: {len(made.left_out)} tensors outside the prefix ({some})")
     for name, size in files.items():
         out.print(f"  {name:24} {decimal(size):>10}")

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xlstm_export import pipeline
-from xlstm_export.cli.arguments import ConfigOption, FamilyOption, JsonOption, SourceArgument
+from xlstm_export.cli.arguments import (
+    ConfigOption,
+    FamilyOption,
+    JsonOption,
+    PrefixOption,
+    SourceArgument,
+)
 from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, print_json
 from xlstm_export.engine.record import ENGINE_SUFFIX, RECORD_SUFFIX
@@ -21,17 +27,18 @@ def inspect(
     source: SourceArgument,
     family: FamilyOption = "auto",
     config: ConfigOption = None,
+    prefix: PrefixOption = "",
     json: JsonOption = False,
 ) -> None:
     """Describe SOURCE: a checkpoint, a bundle, or an engine file."""
-    facts = _facts(source, parse_family(family), config)
+    facts = _facts(source, parse_family(family), config, prefix)
     if json:
         print_json(facts.data)
     else:
         _print(facts.words)
 
 
-def _facts(source: str, family: str, config: Path | None) -> pipeline.Facts:
+def _facts(source: str, family: str, config: Path | None, prefix: str) -> pipeline.Facts:
     """What SOURCE holds, which its name, its place or its content tells the kind of."""
     path = Path(source)
     if path.name in _FOR_THEIR_FOLDER and path.is_file():
@@ -47,7 +54,7 @@ def _facts(source: str, family: str, config: Path | None) -> pipeline.Facts:
             f"{path}: no record of an engine; give the folder of a checkpoint or bundle instead"
         )
     here = source if path == Path(source) else str(path)  # "org/name" stays as it was typed
-    return pipeline.inspect_checkpoint(resolve_source(here, config), family)
+    return pipeline.inspect_checkpoint(resolve_source(here, config, prefix), family)
 
 
 def _is_record(path: Path) -> bool:

@@ -15,6 +15,7 @@ from xlstm_export.cli.arguments import (
     FamilyOption,
     JsonOption,
     NativeOption,
+    PrefixOption,
 )
 from xlstm_export.cli.choices import parse_family
 from xlstm_export.cli.console import console, error_console, progress_bar
@@ -32,6 +33,7 @@ def validate(
     ],
     family: FamilyOption = "auto",
     config: ConfigOption = None,
+    prefix: PrefixOption = "",
     upstream: Annotated[
         bool, typer.Option(help="Compare with the upstream package where it is installed.")
     ] = True,
@@ -56,7 +58,7 @@ def validate(
     with progress_bar("validate") as progress:
         found = pipeline.validate(
             bundle,
-            resolve_source(reference, config),
+            resolve_source(reference, config, prefix),
             family=family,
             upstream=upstream,
             native=native,

@@ -53,7 +53,7 @@ def detect(source: Source) -> bool:
         return bool(_CONFIG_FIELD.search(read_text(config, "YAML")))
     if source.path.suffix not in WEIGHT_SUFFIXES or not source.path.is_file():
         return False
-    names = read_weight_files([source.path])
+    names = read_weight_files([source.path], source.prefix)
     return any(name.removeprefix(_STACK_PREFIX) == "blocks.0.xlstm_norm.weight" for name in names)
 
 
@@ -65,7 +65,7 @@ def read(source: Source) -> Checkpoint:
     """
     config_path, weight_path = _locate(source)
     config, stated = read_config(config_path), stated_fields(config_path)
-    table = TensorTable(read_weight_files([weight_path]), str(weight_path))
+    table = TensorTable(read_weight_files([weight_path], source.prefix), str(weight_path))
     is_lm = any(_STACK_PREFIX in name for name in table.names())
     root = _STACK_PREFIX if is_lm else ""
     model_size = table.take(f"{root}blocks.0.xlstm_norm.weight", None).shape[0]
@@ -103,7 +103,7 @@ def oracle(source: Source, rounding: Mapping[str, str]) -> Oracle:
             'the upstream module needs torch: pip install "xlstm-export[validate]"'
         ) from error
     config_path, weight_path = _locate(source)
-    config, tensors = read_config(config_path), read_weight_files([weight_path])
+    config, tensors = read_config(config_path), read_weight_files([weight_path], source.prefix)
     return BlockStackOracle(spec, config, tensors, rounding, str(weight_path))
 
 

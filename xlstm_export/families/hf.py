@@ -65,7 +65,7 @@ def read(source: Source) -> Checkpoint:
     config = config_file(source, "config.json")
     fields = _read_fields(config)
     files = _weight_files(source.path)
-    table = TensorTable(read_weight_files(files), str(source.path))
+    table = TensorTable(read_weight_files(files, source.prefix), str(source.path))
     _require_language_model(source.path, table, fields.tie_word_embeddings)
     # transformers ignores add_out_norm, and use_bias for this norm
     layout = LargeLayout(
@@ -92,7 +92,7 @@ def oracle(source: Source, rounding: Mapping[str, str]) -> Oracle:
     """
     spec = read(source).spec
     fields = _read_fields(config_file(source, "config.json"))
-    tensors = read_weight_files(_weight_files(source.path))
+    tensors = read_weight_files(_weight_files(source.path), source.prefix)
     try:
         from xlstm_export.families.hf_oracle import build
 

@@ -29,7 +29,7 @@ _REASONS = {
 """By class name: huggingface_hub has moved its errors between modules."""
 
 
-def resolve_source(text: str, config: Path | None) -> Source:
+def resolve_source(text: str, config: Path | None, prefix: str = "") -> Source:
     """The checkpoint ``text`` names, downloaded first where it is ``org/name`` and no path.
 
     Pickles are downloaded only from a repository without safetensors. Raises CheckpointError
@@ -40,10 +40,10 @@ def resolve_source(text: str, config: Path | None) -> Source:
         raise CheckpointError(f"{config}: no such file")
     path = Path(os.path.expanduser(text))  # Path's own raises where there is no such user
     if path.exists():
-        return Source(path, config)
+        return Source(path, config, prefix=prefix)
     if not _REPOSITORY.fullmatch(text) or path.suffix in _FILE_SUFFIXES:
         raise CheckpointError(f"{text}: no such file or folder")
-    return Source(_download(text), config, repository=text)
+    return Source(_download(text), config, text, prefix)
 
 
 def _download(repository: str) -> Path:

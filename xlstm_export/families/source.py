@@ -28,6 +28,10 @@ class Source:
     repository: str | None = None
     """``org/name`` where it was downloaded from the Hugging Face Hub."""
 
+    prefix: str = ""
+    """What the names of the model's tensors start with where the model is a part of another; the
+    others are left out."""
+
     @property
     def name(self) -> str:
         """What it is called where no path is of use: in a bundle."""

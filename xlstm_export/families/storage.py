@@ -35,13 +35,35 @@ _COMPILED = "_orig_mod."
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 
 
-def read_weight_files(paths: Iterable[Path]) -> dict[str, Weight]:
-    """All tensors of ``paths`` (.safetensors, .pt, .pth, .ckpt, .bin, .th) by name.
+def read_weight_files(paths: Iterable[Path], prefix: str = "") -> dict[str, Weight]:
+    """The tensors of ``paths`` (.safetensors, .pt, .pth, .ckpt, .bin, .th) by name.
 
     Names are those of the bare model: what torch.compile, data parallelism and Lightning add is
-    taken off. Raises CheckpointError for a missing or damaged file, and for a name found twice; a
-    tensor's ``load`` raises it for numbers that are not finite.
+    taken off, then ``prefix``, and what does not start with that is left out. Raises
+    CheckpointError for a missing or damaged file, for a name found twice, and where nothing starts
+    with ``prefix``; a tensor's ``load`` raises it for numbers that are not finite.
     """
+    files = list(paths)
+    tensors = _all_tensors(files)
+    if not prefix:
+        return tensors
+    start = prefix.rstrip(".") + "."
+    inner = {name.removeprefix(start): w for name, w in tensors.items() if name.startswith(start)}
+    if not inner:
+        there = ", ".join(sorted({name.partition(".")[0] for name in tensors})[:5])
+        raise CheckpointError(
+            f"{files[0]}: no tensor's name starts with {start!r}; they start with {there}"
+        )
+    return {name: replace(weight, sources=(name,)) for name, weight in _unwrapped(inner).items()}
+
+
+def names_left_out(paths: Iterable[Path], prefix: str) -> list[str]:
+    """Names of the tensors in ``paths`` that ``read_weight_files`` leaves out for ``prefix``."""
+    start = prefix.rstrip(".") + "."
+    return sorted(n for n in _all_tensors(paths) if prefix and not n.startswith(start))
+
+
+def _all_tensors(paths: Iterable[Path]) -> dict[str, Weight]:
     tensors: dict[str, Weight] = {}
     for path in paths:
         if not path.is_file():

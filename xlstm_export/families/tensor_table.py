@@ -67,7 +67,7 @@ class TensorTable:
         if found is None:
             return ""
         prefix = found.removesuffix(key)
-        return f", but {found} is there: save the model without {prefix!r} before its names"
+        return f", but {found} is there: give --prefix {prefix}"
 
     def _find(self, key: str) -> Weight:
         if key not in self._tensors:

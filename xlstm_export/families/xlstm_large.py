@@ -63,7 +63,7 @@ def read(source: Source) -> Checkpoint:
     config = config_file(source, "config.yaml")
     fields = _read_fields(config)
     files = _weight_files(source.path)
-    table = TensorTable(read_weight_files(files), str(source.path))
+    table = TensorTable(read_weight_files(files, source.prefix), str(source.path))
     layout = LargeLayout(
         family="xlstm_large",
         embedding="embedding.weight",
@@ -83,7 +83,7 @@ def oracle(source: Source, rounding: Mapping[str, str]) -> Oracle:
     """
     spec = read(source).spec
     fields = _read_fields(config_file(source, "config.yaml"))
-    tensors = read_weight_files(_weight_files(source.path))
+    tensors = read_weight_files(_weight_files(source.path), source.prefix)
     try:
         from xlstm_export.families.xlstm_large_oracle import build
 

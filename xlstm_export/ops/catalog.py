@@ -18,8 +18,9 @@ _LENGTHS = TensorSpec(
     "lengths",
     ("B or 1",),
     "lengths",
-    "valid steps per row; -1 means all T. From step lengths[b] on the output is 0 and the "
-    "states stay; length 0 returns the input state bit for bit",
+    "valid steps per row; -1 means all T, as any negative number and more than T do. From step "
+    "lengths[b] on the output is 0 and the states stay; length 0 returns the input state bit "
+    "for bit",
 )
 
 MLSTM = OpSchema(
