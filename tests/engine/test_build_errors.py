@@ -175,7 +175,9 @@ def test_the_end_of_the_builder_is_an_error(bundle: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_building(bundle: Path, number: signal.Signals) -> None:
     """Nothing is left behind: no file, no process."""
-    command = [sys.executable, "-c", OWN_PROCESS, "build", str(bundle), *RTX]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heard}; {OWN_PROCESS}"  # the tests may run in the background
+    command = [sys.executable, "-c", program, "build", str(bundle), *RTX]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         workers = wait_for_worker(child.pid)
         child.send_signal(number)
