@@ -25,12 +25,12 @@ def built(sanitizer: Sanitizer) -> Path:
     folder = build(sanitizer).parents[1]
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _run("cmake", folder, "-DXLSTM_ORT=ON", f"-DXLSTM_ORT_INCLUDE={_headers()}")
+        _run("cmake", folder, "-DXLSTM_ORT=ON", f"-DXLSTM_ORT_INCLUDE={ort_headers()}")
         _run("cmake", "--build", folder, "--target", "xlstm_ort")
     return folder / "plugins" / "ort"
 
 
-def _headers() -> Path:
+def ort_headers() -> Path:
     """Folder of onnxruntime_c_api.h."""
     given = os.environ.get("XLSTM_ORT_INCLUDE")
     if given:
