@@ -30,7 +30,10 @@ def inspect(
     prefix: PrefixOption = "",
     json: JsonOption = False,
 ) -> None:
-    """Describe SOURCE: a checkpoint, a bundle, or an engine file."""
+    """Describe SOURCE: a checkpoint, a bundle, or an engine file.
+
+    A bundle and an engine are read to the end, to say whether they are still what was written.
+    """
     facts = _facts(source, parse_family(family), config, prefix)
     if json:
         print_json(facts.data)
