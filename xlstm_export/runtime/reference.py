@@ -8,6 +8,7 @@ Equations: xLSTM paper (Beck et al. 2024), fig. 10-11, and xLSTM-7B (Beck et al.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -66,11 +67,11 @@ class ReferenceModel:
         form: Form = "recurrent",
     ) -> None:
         self.spec = spec
-        self.name = f"xlstm-export torch reference, {form}, {compute}"
+        self._compute = compute
+        self._use_form(form)
         self.states = state_specs(spec)
         self._x_type: torch.dtype = getattr(torch, compute)
         self._s_type: torch.dtype = getattr(torch, state_dtype(compute))
-        self._mlstm = mlstm_recurrent if form == "recurrent" else mlstm_chunkwise
         self._params: Params = {}
         for name, weight in weights.items():
             rank = len(weight.shape)
@@ -78,6 +79,16 @@ class ReferenceModel:
             working = self._s_type if stays_float32(name, rank) else self._x_type
             numbers = torch.from_numpy(weight.load().astype(np.float64))
             self._params[name] = numbers.to(stored).to(working)
+
+    def _use_form(self, form: Form) -> None:
+        self.name = f"xlstm-export torch reference, {form}, {self._compute}"
+        self._mlstm = mlstm_recurrent if form == "recurrent" else mlstm_chunkwise
+
+    def in_form(self, form: Form) -> ReferenceModel:
+        """The same model, on the same weights, with the mLSTM computed in ``form``."""
+        other = copy.copy(self)
+        other._use_form(form)
+        return other
 
     def run(
         self, inputs: Array, states: Mapping[str, Array] | None = None

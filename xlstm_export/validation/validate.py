@@ -166,11 +166,8 @@ def _oracle(
 
 def _yardsticks(checkpoint: Checkpoint, dtype: str) -> tuple[Session, Session]:
     """The torch reference in the bundle's precision: recurrent, and chunkwise."""
-    spec, weights = checkpoint.spec, checkpoint.weights
-    return (
-        ReferenceModel(spec, weights, dtype, dtype, "recurrent"),
-        ReferenceModel(spec, weights, dtype, dtype, "chunkwise"),
-    )
+    recurrent = ReferenceModel(checkpoint.spec, checkpoint.weights, dtype, dtype, "recurrent")
+    return recurrent, recurrent.in_form("chunkwise")
 
 
 def _subject(
