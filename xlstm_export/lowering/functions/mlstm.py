@@ -98,16 +98,23 @@ _STEP = """
             f_1 = Gather <axis = 1> (f_valid, zero_i)
             f_m = Add (f_1, m)
             m_next = Max (f_m, i_1)
-            m_step = Where (has_step, m_next, m)
             keep_log = Sub (f_m, m_next)
             keep_exp = Exp (keep_log)
-            keep_1 = Where (has_step, keep_exp, one)
-            keep_n = Unsqueeze (keep_1, axis_2)
-            keep_C = Unsqueeze (keep_1, axes_2_3)
             write_log = Sub (i_1, m_next)
             write_exp_1 = Exp (write_log)
             write_minus = Mul (write_exp_1, minus_k_side)
-            write_1 = Where (has_step, write_minus, zero)
+            m_step, keep_1, write_1 = If (is_ragged) <
+                then_branch = some_idle () => (m_held, keep_held, write_held) {
+                    m_held = Where (has_step, m_next, m)
+                    keep_held = Where (has_step, keep_exp, one)
+                    write_held = Where (has_step, write_minus, zero)
+                }, else_branch = none_idle () => (m_moved, keep_moved, write_moved) {
+                    m_moved = Identity (m_next)
+                    keep_moved = Identity (keep_exp)
+                    write_moved = Identity (write_minus)
+                }>
+            keep_n = Unsqueeze (keep_1, axis_2)
+            keep_C = Unsqueeze (keep_1, axes_2_3)
             write_4 = Unsqueeze (write_1, axes_2_3)
             k_column = Transpose <perm = [0, 2, 3, 1]> (k_valid)
             v_row = Transpose <perm = [0, 2, 1, 3]> (v_valid)
