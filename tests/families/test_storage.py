@@ -102,6 +102,14 @@ def test_several_state_dicts_are_a_choice_for_the_user(
         read_weight_files([tmp_path / "model.pt"])
 
 
+def test_a_dict_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, object] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="entry model is of type dict, not a tensor"):
+        read_weight_files([tmp_path / "model.pt"])
+
+
 def test_python_objects_are_named(tmp_path: Path) -> None:
     """As in a Lightning checkpoint with a configuration of the user's own type."""
     content = {"state_dict": {"a": torch.ones(2)}, "hyper_parameters": {"config": Path("x")}}

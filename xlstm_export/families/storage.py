@@ -193,7 +193,9 @@ def _state_dict(content: Any, path: Path) -> Any:
     """
     import torch
 
-    while isinstance(content, dict):
+    for _ in _STATE_DICT_KEYS:  # one in another, but not without end
+        if not isinstance(content, dict):
+            break
         inner = {name: entry for name, entry in content.items() if isinstance(entry, dict)}
         found = [
             name

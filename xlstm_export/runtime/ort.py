@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
 
 def _finds_data_of_bytes(ort: Any) -> bool:
     """Whether a graph given as bytes finds its external data: 1.20 looks beside a path only."""
-    return tuple(int(part) for part in ort.__version__.split(".")[:2]) >= (1, 21)
+    major, minor = re.findall(r"\d+", ort.__version__)[:2]
+    return (int(major), int(minor)) >= (1, 21)
 
 
 def _wrong_data(bundle: Path, manifest: Manifest) -> str:
