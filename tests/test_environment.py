@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.native_libraries import StandIn, build
-from xlstm_export import __version__, native
+from xlstm_export import __version__, environment, native
 from xlstm_export.environment import Finding, diagnose, versions
 
 NATIVE = "run: native CPU kernels"
@@ -37,6 +38,19 @@ def test_versions_name_who_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"python", "numpy", "onnx", "onnxruntime", "torch", "xlstm"} <= versions().keys()
     pretend(monkeypatch, numpy="2.0")
     assert versions().keys() == {"xlstm-export", "python", "numpy"}
+
+
+@pytest.mark.parametrize("has_driver", [True, False])
+def test_engines_need_a_driver(monkeypatch: pytest.MonkeyPatch, has_driver: bool) -> None:
+    def load(name: str) -> None:
+        if not has_driver:
+            raise OSError(name)
+
+    pretend(monkeypatch, cuda_python="13.0")
+    monkeypatch.setattr(environment, "ctypes", SimpleNamespace(CDLL=load))
+    found = finding("run engines")
+    assert (found.ok, "no NVIDIA driver" in found.found) == (has_driver, not has_driver)
+    assert bool(found.cure) is not has_driver
 
 
 @pytest.fixture

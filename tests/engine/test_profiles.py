@@ -47,21 +47,9 @@ def test_shapes_as_trtexec_and_polygraphy_write_them(
 
 @pytest.mark.parametrize(
     "word",
-    [
-        "x",
-        "1x2",
-        ":1x2",
-        "x:",
-        "x:1x",
-        "x:1y2",
-        "x:[1,2",
-        "x:-1x2",
-        "x:1.5",
-        "x:1 x:2",
-        "'x':1 'x':2",
-        "'':1",
-    ],
-)
+    ["x", "1x2", ":1x2", "x:", "x:1x", "x:1y2", "x:[1,2", "x:-1x2", "x:1.5", "x:1 x:2",
+     "'x':1 'x':2", "'':1"],
+)  # fmt: skip
 def test_shapes_that_are_none(word: str) -> None:
     with pytest.raises(EngineError):
         parse_shapes([word])

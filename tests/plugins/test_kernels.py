@@ -23,7 +23,7 @@ from tests.cases import (
     valid_steps,
 )
 from tests.ops.op_models import assert_rows_alone, assert_within_rule
-from tests.plugins.kernels import KernelRun, Pool, element, isa, run_kernel
+from tests.plugins.kernels import ALIGNMENT, KernelRun, Pool, element, isa, run_kernel
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TX_DTYPES
 
@@ -351,6 +351,17 @@ def test_the_workspace_grows_with_threads_and_never_with_time(case: OpCase, tx: 
     by_threads = [asked(4096, threads) for threads in (1, 2, 8)]
     assert by_threads == sorted(by_threads)
     assert asked(2**30, 2) == asked(4096, 2) >= asked(1, 2)
+
+
+@every_tx
+@pytest.mark.parametrize("case", [slstm("B2 T1 N2 H40"), conv("B2 T1 D40 W4")], ids=str)
+def test_a_packed_constant_needs_no_room_in_the_workspace(case: OpCase, tx: str) -> None:
+    kernel = KernelRun(case, make_inputs(case, tx), tx)
+    unpacked = kernel.workspace_size(2)
+    kernel.pack()
+    assert kernel.packed is not None
+    room = -(-kernel.packed.nbytes // ALIGNMENT) * ALIGNMENT
+    assert kernel.workspace_size(2) == unpacked - room
 
 
 def test_the_instruction_set_is_the_one_asked_for() -> None:

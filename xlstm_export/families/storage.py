@@ -47,7 +47,7 @@ def read_weight_files(paths: Iterable[Path], prefix: str = "") -> dict[str, Weig
     tensors = _all_tensors(files)
     if not prefix:
         return tensors
-    start = prefix.rstrip(".") + "."
+    start = _start(prefix)
     inner = {name.removeprefix(start): w for name, w in tensors.items() if name.startswith(start)}
     if not inner:
         there = ", ".join(sorted({name.partition(".")[0] for name in tensors})[:5])
@@ -59,8 +59,12 @@ def read_weight_files(paths: Iterable[Path], prefix: str = "") -> dict[str, Weig
 
 def names_left_out(paths: Iterable[Path], prefix: str) -> list[str]:
     """Names of the tensors in ``paths`` that ``read_weight_files`` leaves out for ``prefix``."""
-    start = prefix.rstrip(".") + "."
-    return sorted(n for n in _all_tensors(paths) if prefix and not n.startswith(start))
+    return sorted(name for name in _all_tensors(paths) if not name.startswith(_start(prefix)))
+
+
+def _start(prefix: str) -> str:
+    """``prefix`` up to the dot, which may be given or not."""
+    return prefix.rstrip(".") + "."
 
 
 def _all_tensors(paths: Iterable[Path]) -> dict[str, Weight]:
