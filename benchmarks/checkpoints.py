@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.families.block_stack_checkpoints import make_block_stack
 from tests.families.large_checkpoints import make_hf
-from xlstm_export.families.source import Source
+from xlstm_export.checkpoint.source import Source
 
 HF_VOCABULARY = 32_000
 

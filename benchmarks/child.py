@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 _PROGRAM = """
 import re, sys
-from xlstm_export.cli.main import main
+from xlstm_export_cli.main import main
 try:
     main()
 finally:

@@ -23,7 +23,7 @@ from onnx import helper
 
 from benchmarks.harness import Contender, Timing
 from benchmarks.limits import BoundRun, ort_matmul
-from xlstm_export.model.manifest import MODEL_FILE
+from xlstm_export.bundle.manifest import MODEL_FILE
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.ort import cpu_options
 

@@ -19,7 +19,7 @@ from benchmarks.harness import (
 )
 from benchmarks.profile_model import Profile, print_profile, profile
 from xlstm_export import pipeline
-from xlstm_export.families.source import Source
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.ort import BODIES, OrtSession

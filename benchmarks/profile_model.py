@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import machine_facts, write_json
-from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
+from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.runtime.ort import BODIES, cpu_options, cpu_threads
 

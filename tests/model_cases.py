@@ -14,7 +14,7 @@ import torch
 from tests.families.block_stack_checkpoints import FileName, make_block_stack
 from tests.families.large_checkpoints import make_hf, make_xlstm_large
 from xlstm_export import pipeline
-from xlstm_export.families.source import Checkpoint, Source
+from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.spec import Activation
 

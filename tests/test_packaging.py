@@ -53,7 +53,7 @@ def test_a_pure_install_runs_by_function_bodies(
     environment = {k: v for k, v in os.environ.items() if k != FOLDER_VARIABLE}
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), sysconfig.get_path("purelib")])
     # -S: the checkout that is installed here for development must not be found
-    command = [sys.executable, "-S", "-m", "xlstm_export.cli.main"]
+    command = [sys.executable, "-S", "-m", "xlstm_export_cli.main"]
     words = ["run", str(library.bundle(BY_ID["stack-mixed"])), "--ids", "1,2", "-n", "2", "--json"]
     done = subprocess.run(
         [*command, *words], env=environment, cwd=tmp_path, capture_output=True, text=True,

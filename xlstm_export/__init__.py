@@ -1,20 +1,146 @@
-"""xlstm-export: trained xLSTM checkpoints to ONNX, with proof that the numbers are PyTorch's."""
+"""xlstm-export: trained xLSTM checkpoints to ONNX, with proof that the numbers are PyTorch's.
+
+    import xlstm_export as xe
+
+    bundle = xe.export("path/to/checkpoint", "out/model")
+    report = xe.validate(bundle, "path/to/checkpoint")
+    for text in xe.generate(bundle, "Once upon a time"):
+        print(text, end="", flush=True)
+
+    session = xe.open(bundle)
+    outputs, states = session.run({"input_ids": ids})          # a prompt
+    outputs, states = session.run({"input_ids": next_ids}, states)
+
+Paths are ``str`` or ``Path``. Errors a user can act on are ``XlstmExportError``. Importing the
+package loads nothing: each name on first use.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xlstm_export.bundle.bundle import Bundle
+    from xlstm_export.engine.build import Built
+    from xlstm_export.environment import Finding, diagnose
+    from xlstm_export.errors import (
+        BackendUnavailableError,
+        BundleError,
+        CheckpointError,
+        EngineError,
+        InputError,
+        OptionError,
+        TargetError,
+        UnsupportedModelError,
+        XlstmExportError,
+    )
+    from xlstm_export.generation.embeddings import HiddenStates
+    from xlstm_export.generation.generate import Generation
+    from xlstm_export.inspection import Facts, inspect
+    from xlstm_export.interrupts import on_stop
     from xlstm_export.native import ort_library_path
+    from xlstm_export.pipeline import (
+        build,
+        export,
+        generate,
+        open,
+        run_embeddings,
+        trtexec_command,
+        validate,
+    )
+    from xlstm_export.progress import Progress
+    from xlstm_export.report.json import to_json as report_json
+    from xlstm_export.report.write import write_report
+    from xlstm_export.runtime.session import Session
+    from xlstm_export.runtime.states import States
+    from xlstm_export.validation.result import Report
 
-__all__ = ["__version__", "ort_library_path"]
 __version__ = "0.1.0"
+
+_PLACES = {
+    "BackendUnavailableError": "errors",
+    "Built": "engine.build",
+    "Bundle": "bundle.bundle",
+    "BundleError": "errors",
+    "CheckpointError": "errors",
+    "EngineError": "errors",
+    "Facts": "inspection",
+    "Finding": "environment",
+    "Generation": "generation.generate",
+    "HiddenStates": "generation.embeddings",
+    "InputError": "errors",
+    "OptionError": "errors",
+    "Progress": "progress",
+    "Report": "validation.result",
+    "Session": "runtime.session",
+    "States": "runtime.states",
+    "TargetError": "errors",
+    "UnsupportedModelError": "errors",
+    "XlstmExportError": "errors",
+    "build": "pipeline",
+    "diagnose": "environment",
+    "export": "pipeline",
+    "generate": "pipeline",
+    "inspect": "inspection",
+    "on_stop": "interrupts",
+    "open": "pipeline",
+    "ort_library_path": "native",
+    "report_json": "report.json",
+    "run_embeddings": "pipeline",
+    "trtexec_command": "pipeline",
+    "validate": "pipeline",
+    "write_report": "report.write",
+}
+"""Public name -> the module it comes from."""
+
+_NAMES_THERE = {"report_json": "to_json"}
+
+__all__ = [
+    "BackendUnavailableError",
+    "Built",
+    "Bundle",
+    "BundleError",
+    "CheckpointError",
+    "EngineError",
+    "Facts",
+    "Finding",
+    "Generation",
+    "HiddenStates",
+    "InputError",
+    "OptionError",
+    "Progress",
+    "Report",
+    "Session",
+    "States",
+    "TargetError",
+    "UnsupportedModelError",
+    "XlstmExportError",
+    "__version__",
+    "build",
+    "diagnose",
+    "export",
+    "generate",
+    "inspect",
+    "on_stop",
+    "open",
+    "ort_library_path",
+    "report_json",
+    "run_embeddings",
+    "trtexec_command",
+    "validate",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """``ort_library_path`` on first use: importing the package loads nothing else of it."""
-    if name == "ort_library_path":
-        from xlstm_export import native
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"xlstm_export.{_PLACES[name]}")
+    value = getattr(module, _NAMES_THERE.get(name, name))
+    globals()[name] = value
+    return value
 
-        return native.ort_library_path
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

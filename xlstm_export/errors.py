@@ -29,3 +29,15 @@ class BackendUnavailableError(XlstmExportError):
 
 class EngineError(XlstmExportError):
     """An engine cannot be built as asked for, or its record is missing or damaged."""
+
+
+class InputError(XlstmExportError, ValueError):
+    """What a session was given does not fit: a name, a shape, a type, or a value out of range."""
+
+
+class OptionError(XlstmExportError, ValueError):
+    """An option has a value that it cannot have; ``option`` is its name."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option

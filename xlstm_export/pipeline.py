@@ -1,59 +1,35 @@
-"""The story from checkpoint to verdict: each command is one function here."""
+"""The public functions: from a checkpoint to a bundle, a session, an engine, a verdict."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from xlstm_export.bundle import copy_companions, describe_graph
-from xlstm_export.engine.build import BuildOptions, Built, build_engine, make_plan
-from xlstm_export.engine.command import trtexec_command
-from xlstm_export.engine.record import ENGINE_SUFFIX, describe_engine, read_record
+from xlstm_export.bundle.bundle import Bundle
+from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
+from xlstm_export.bundle.manifest import read_manifest, write_manifest
+from xlstm_export.checkpoint.companions import copy_companions
+from xlstm_export.checkpoint.hub import resolve_source
+from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import find_family
-from xlstm_export.families.source import Checkpoint, Source
-from xlstm_export.families.storage import WEIGHT_SUFFIXES, names_left_out
 from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.checksum import bundle_sha256, data_bytes, sha256
-from xlstm_export.model.manifest import Manifest, TensorInfo, read_manifest, write_manifest
-from xlstm_export.model.summary import describe, summarise
-from xlstm_export.runtime.generate import Generation, open_generation
-from xlstm_export.target import check_target, new_folder, write_text
-from xlstm_export.validation.report import Report, to_json, to_markdown
+from xlstm_export.output import check_target, new_folder
+from xlstm_export.progress import Progress
+
+if TYPE_CHECKING:
+    from xlstm_export.engine.build import Built
+    from xlstm_export.generation.embeddings import HiddenStates
+    from xlstm_export.generation.generate import Generation
+    from xlstm_export.runtime.session import Session
+    from xlstm_export.validation.result import Report
 
 REPORTS = "reports"
 """Folder of a bundle with what validate says of it."""
 
-_FILES = {
-    True: "as export wrote them",
-    False: "CHANGED since export wrote them",
-    None: "of a bundle that does not know their digest",
-}
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, steps done, steps in all."""
-
-
-__all__ = [
-    "REPORTS", "Exported", "Facts", "Generation", "build", "build_command", "export",
-    "inspect_bundle", "inspect_checkpoint", "inspect_engine", "open_generation", "read_checkpoint",
-    "validate", "write_report",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export made."""
-
-    bundle: Path
-    manifest: Manifest
-    nodes: int
-    """Nodes of the graph, each recurrence counted as one."""
-    left_out: tuple[str, ...]
-    """Tensors of the source that are outside its prefix."""
+PathLike = str | Path
 
 
 def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
@@ -61,85 +37,35 @@ def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
     return find_family(source, family).read(source)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What something holds."""
+def export(
+    source: PathLike,
+    out: PathLike,
+    *,
+    family: str = "auto",
+    config: PathLike | None = None,
+    prefix: str = "",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Bundle:
+    """Lower a checkpoint into the bundle ``out``: complete, or not there at all.
 
-    data: dict[str, Any]
-    """For programs: numbers, whole hashes, the keys of the files they come from."""
-    words: Mapping[str, str | list[str]]
-    """For people."""
+    ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
+    Hugging Face Hub. ``family``: auto, hf, xlstm_large or block_stack. ``prefix``: what the names
+    of the model's tensors start with, where it is a part of another. ``overwrite`` replaces a
+    bundle that is there. ``options`` are those of ``LoweringOptions``: dtype, opset, logits,
+    ragged, state_names.
 
-
-def inspect_checkpoint(source: Source, family: str = "auto") -> Facts:
-    """Facts about a checkpoint; its numbers are not read."""
-    checkpoint = read_checkpoint(source, family)
-    where, files = str(source.path), [str(path) for path in checkpoint.files]
-    data = summarise(checkpoint.spec, checkpoint.weights)
-    words = describe(checkpoint.spec, checkpoint.weights)
-    return Facts(
-        {"source": where, **data, "files": files}, {"source": where, **words, "files": files}
+    Raises CheckpointError, UnsupportedModelError, TargetError, OptionError.
+    """
+    chosen = LoweringOptions(**options)
+    found = resolve_source(str(source), _path(config), prefix)
+    return export_source(
+        found, Path(out), chosen, family=family, overwrite=overwrite, progress=progress
     )
 
 
-def inspect_bundle(bundle: Path) -> Facts:
-    """Facts about a bundle: what its manifest says, and whether its files are still those."""
-    manifest = read_manifest(bundle)
-    digest = bundle_sha256(bundle)
-    is_unchanged = digest == manifest.sha256 if manifest.sha256 else None
-    verdict, report = _report_about(bundle, digest)
-    words: dict[str, str | list[str]] = {
-        "bundle": str(bundle),
-        "family": manifest.family,
-        "dtype": manifest.dtype,
-        "opset": str(manifest.opset),
-        "operators": f"{manifest.ops.domain} {manifest.ops.version}",
-        "runs on": ", ".join(manifest.runs_on),
-        "source": f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]}…)",
-        "files": _FILES[is_unchanged],
-        "validation": report,
-        "inputs": [_tensor_line(t) for t in manifest.inputs],
-        "outputs": [_tensor_line(t) for t in manifest.outputs],
-        "states": [
-            f"{s.input} -> {s.output}  {s.dtype} {_sizes(s.shape)}" for s in manifest.states
-        ],
-    }
-    found = {"is_unchanged": is_unchanged, "verdict": verdict}
-    return Facts({"bundle": str(bundle), **asdict(manifest), **found}, words)
-
-
-def _report_about(bundle: Path, digest: str) -> tuple[str | None, str]:
-    """The verdict of the report in ``bundle`` where it is about files of ``digest``; in words."""
-    path = bundle / REPORTS / "validation.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        verdict, about = str(content["verdict"]), content["bundle_sha256"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None, "none in the bundle"
-    if about != digest:
-        return None, f"{path.name} is about OTHER files: validate again"
-    return verdict, verdict
-
-
-def inspect_engine(path: Path) -> Facts:
-    """Facts about an engine, from its record. Raises EngineError."""
-    record = read_record(path)
-    engine = path.with_suffix(ENGINE_SUFFIX)
-    is_unchanged = engine.is_file() and sha256(engine) == record.engine_sha256
-    state = "as build wrote it" if is_unchanged else "NOT the one of this record: build again"
-    words = {"engine": str(path), **describe_engine(record), "file": state}
-    return Facts({"engine": str(path), **asdict(record), "is_unchanged": is_unchanged}, words)
-
-
-def _tensor_line(tensor: TensorInfo) -> str:
-    return f"{tensor.name}  {tensor.dtype} {_sizes(tensor.shape)}"
-
-
-def _sizes(shape: tuple[int | str, ...]) -> str:
-    return f"[{', '.join(map(str, shape))}]"
-
-
-def export(
+def export_source(
     source: Source,
     out: Path,
     options: LoweringOptions,
@@ -147,11 +73,9 @@ def export(
     family: str = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Exported:
-    """Lower ``source`` into the bundle ``out``: complete, or not there at all.
-
-    Raises CheckpointError, UnsupportedModelError, TargetError.
-    """
+) -> Bundle:
+    """``export`` of a source that is on disk."""
+    from xlstm_export.lowering.describe import describe_graph
     from xlstm_export.lowering.lower import lower_model
     from xlstm_export.lowering.write import check_model, write_model
 
@@ -165,64 +89,154 @@ def export(
         manifest = replace(manifest, sha256=bundle_sha256(folder), data_bytes=data_bytes(folder))
         write_manifest(manifest, folder)
         copy_companions(source, folder)
-    weight_files = [path for path in checkpoint.files if path.suffix in WEIGHT_SUFFIXES]
-    left_out = names_left_out(weight_files, source.prefix) if source.prefix else []
-    return Exported(out, manifest, len(model.graph), tuple(left_out))
+    return Bundle(out, read_manifest(out), len(model.graph), checkpoint.left_out, checkpoint.notes)
 
 
-def build(bundle: Path, options: BuildOptions, progress: Progress | None = None) -> Built:
-    """Build an engine of ``bundle`` into its folder ``engines``; the recurrences are plugins.
+def open(
+    bundle: PathLike | Bundle,
+    engine: str | None = None,
+    *,
+    threads: int | None = None,
+    native: bool = True,
+) -> Session:
+    """A session of ``bundle``: in ONNX Runtime, or in TensorRT by ``engine``.
 
-    Raises BundleError, EngineError, BackendUnavailableError, TargetError.
+    ``engine``: a name in the bundle's folder of engines, or a file. ``threads`` (default: all) and
+    ``native`` (compute operators with the native kernels where they are installed) are ONNX
+    Runtime's. Raises BundleError, EngineError, BackendUnavailableError, OptionError.
     """
-    return build_engine(bundle, options, progress)
+    from xlstm_export.runtime.open import open_session
+
+    return open_session(_bundle_path(bundle), engine, threads=threads, native=native)
 
 
-def build_command(bundle: Path, options: BuildOptions) -> str:
+def generate(
+    bundle: PathLike | Bundle | Session,
+    prompt: str | Sequence[int],
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    bos: bool | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    native: bool = True,
+) -> Generation:
+    """Continue ``prompt``: iterate over the result for text as it is made.
+
+    ``prompt``: text for the bundle's tokenizer, or token ids. ``temperature`` 0 takes the
+    likeliest token, above it draws: of the ``top_k`` best (0: all), of the likeliest that reach
+    ``top_p``, by ``seed``. ``bos`` puts the beginning-of-sequence id in front (None: where the
+    configuration says so). The rest as in ``open``, unless a session is given. Generation ends
+    with a stop id of the bundle's configuration. Raises BundleError, InputError, and what ``open``
+    raises.
+    """
+    from xlstm_export.generation.generate import Sampling, start_generation
+
+    session = (
+        open(bundle, engine, threads=threads, native=native)
+        if isinstance(bundle, (str, Path, Bundle))
+        else bundle
+    )
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    return start_generation(session, prompt, max_new_tokens, sampling, bos)
+
+
+def run_embeddings(
+    bundle: PathLike | Bundle,
+    inputs_embeds: PathLike,
+    output: PathLike,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    native: bool = True,
+) -> HiddenStates:
+    """Write the hidden states of a bare stack over embeddings, both .npy files [B,T,D].
+
+    Memory does not grow with T. Raises BundleError, TargetError, and what ``open`` raises.
+    """
+    from xlstm_export.generation.embeddings import run_file
+
+    session = open(bundle, engine, threads=threads, native=native)
+    return run_file(session, Path(inputs_embeds), Path(output))
+
+
+def build(
+    bundle: PathLike | Bundle,
+    *,
+    backend: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Built:
+    """Build a TensorRT engine of ``bundle`` into its folder ``engines``; recurrences are plugins.
+
+    ``backend``: tensorrt or tensorrt_rtx; None: the one that is installed. ``options`` are those
+    of ``BuildOptions`` and ``ShapeOptions``: compute_capabilities such as ["8.9"], timing_cache,
+    max_batch_size, max_input_len, min_shapes, opt_shapes, max_shapes. Raises BundleError,
+    EngineError, BackendUnavailableError, TargetError, OptionError.
+    """
+    from xlstm_export.engine.build import build_engine, make_options
+
+    return build_engine(_bundle_path(bundle), make_options(backend, **options), progress)
+
+
+def trtexec_command(
+    bundle: PathLike | Bundle, *, backend: str | None = None, **options: Any
+) -> str:
     """What ``build`` would do, as a command of NVIDIA's tools, whether or not they are here."""
-    return trtexec_command(make_plan(bundle, options, options.backend or "tensorrt"))
+    from xlstm_export.engine.build import make_options, make_plan
+    from xlstm_export.engine.trtexec import command
+
+    chosen = make_options(backend, **options)
+    return command(make_plan(_bundle_path(bundle), chosen, chosen.backend or "tensorrt"))
 
 
 def validate(
-    bundle: Path,
-    source: Source,
+    bundle: PathLike | Bundle,
+    reference: PathLike,
     *,
     family: str = "auto",
+    config: PathLike | None = None,
+    prefix: str = "",
     upstream: bool = True,
     native: bool = True,
     engine: str | None = None,
+    threads: int | None = None,
     batch: int = 2,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
-    """Compare ``bundle`` with the upstream module of ``source``.
+    """Compare ``bundle`` with the upstream module of the checkpoint ``reference``.
 
-    The bundle runs in ONNX Runtime, or in TensorRT by ``engine``: a target's name or a file.
-    Without the upstream package, or with ``upstream`` False, the reference is our own float64
-    model and the verdict at most ``self-consistent``. With ``native`` False the function bodies
-    are compared, also where native kernels are installed. Raises BundleError, CheckpointError,
-    UnsupportedModelError, EngineError, BackendUnavailableError.
+    The bundle runs in ONNX Runtime, or in TensorRT by ``engine``. Without the upstream package, or
+    with ``upstream`` False, the reference is our own float64 model and the verdict at most
+    ``self-consistent``. With ``native`` False the function bodies are compared, also where native
+    kernels are installed. ``batch`` rows, inputs by ``seed``, ``threads`` for every runtime and
+    torch (default: all). Raises BundleError, CheckpointError, UnsupportedModelError, EngineError,
+    BackendUnavailableError.
     """
+    path = _bundle_path(bundle)
+    read_manifest(path)  # what is missing is said before torch is loaded, which takes seconds
+    source = resolve_source(str(reference), _path(config), prefix)
+    module = find_family(source, family)
     try:
         from xlstm_export.validation.validate import validate_bundle
     except ModuleNotFoundError as error:
         raise BackendUnavailableError(
-            f"validate computes references with {error.name}, which is not installed: "
-            "pip install 'xlstm-export[validate]'"
+            f"validate computes references with {error.name}, which is not installed (the extra "
+            "validate brings it)"
         ) from error
     return validate_bundle(
-        bundle, source, find_family(source, family),
-        upstream=upstream, native=native, engine=engine, batch=batch, seed=seed, progress=progress,
+        path, source, module, upstream=upstream, native=native, engine=engine, threads=threads,
+        batch=batch, seed=seed, progress=progress,
     )  # fmt: skip
 
 
-def write_report(report: Report, folder: Path, engine: str | None = None) -> Path:
-    """Write ``report`` into ``folder`` as JSON and Markdown; returns the latter's path.
+def _bundle_path(bundle: PathLike | Bundle) -> Path:
+    return bundle.path if isinstance(bundle, Bundle) else Path(bundle)
 
-    That of an engine has a name of its own. Raises TargetError.
-    """
-    name = f"validation-{Path(engine).name.removesuffix(ENGINE_SUFFIX)}" if engine else "validation"
-    write_text(folder / f"{name}.json", to_json(report))
-    path = folder / f"{name}.md"
-    write_text(path, to_markdown(report))
-    return path
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -19,7 +19,7 @@ import pycuda.autoprimaryctx  # noqa: F401
 from pycuda.gpuarray import GPUArray, to_gpu
 
 from xlstm_export.runtime import trt
-from xlstm_export.runtime.device_array import DeviceArray
+from xlstm_export.runtime.trt.array import DeviceArray
 
 
 def as_gpuarray(array: DeviceArray) -> GPUArray:

@@ -30,7 +30,7 @@ def test_importing_the_package_loads_no_framework() -> None:
 
 def test_the_command_line_starts_without_frameworks() -> None:
     """``--help`` and every error before real work come without torch's start-up time."""
-    assert not _loaded_after("import xlstm_export.cli.app") & set(HEAVY)
+    assert not _loaded_after("import xlstm_export_cli.app") & set(HEAVY)
 
 
 def test_reading_and_lowering_need_no_torch() -> None:

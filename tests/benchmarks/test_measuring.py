@@ -19,7 +19,7 @@ from benchmarks.profile_model import node_times, profile
 from tests.cases import OpCase
 from tests.families.large_checkpoints import make_hf
 from xlstm_export import pipeline
-from xlstm_export.families.source import Source
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.lowering.options import LoweringOptions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.terminal import succeed
 from tests.families.block_stack_checkpoints import make_block_stack
 from tests.families.large_checkpoints import make_hf, make_xlstm_large
-from tests.runtime.byte_tokenizer import save_byte_tokenizer
+from tests.generation.byte_tokenizer import save_byte_tokenizer
 
 
 class Made(NamedTuple):

@@ -10,9 +10,9 @@ import sys
 from typing import Any, NamedTuple
 from unittest import mock
 
-from xlstm_export.cli.main import main
+from xlstm_export_cli.main import main
 
-OWN_PROCESS = "from xlstm_export.cli.main import main; main()"
+OWN_PROCESS = "from xlstm_export_cli.main import main; main()"
 
 
 class Outcome(NamedTuple):

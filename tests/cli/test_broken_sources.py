@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from tests.cli.conftest import Made
 from tests.cli.terminal import OWN_PROCESS, assert_short_error, run_cli, run_process
 from tests.families.block_stack_checkpoints import edit_config
-from xlstm_export.families.source import Source
+from xlstm_export.checkpoint.source import Source
 
 Break = Callable[[Path], object]
 

@@ -22,7 +22,7 @@ from tests.cli.terminal import (
     succeed_json,
 )
 from xlstm_export import __version__
-from xlstm_export.model.manifest import MANIFEST_FILE
+from xlstm_export.bundle.manifest import MANIFEST_FILE
 
 COMMANDS = ("inspect", "export", "validate", "run", "doctor")
 

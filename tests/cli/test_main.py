@@ -43,8 +43,8 @@ def test_interrupted_while_it_starts(name: str) -> None:
 
 def test_the_commands_are_imported_inside_the_guard() -> None:
     """And come without frameworks and graph libraries, which take long to start."""
-    code = "import sys, xlstm_export.cli.main\nprint(*sys.modules)\n"
-    code += "import xlstm_export.cli.app\nprint(*sys.modules)"
+    code = "import sys, xlstm_export_cli.main\nprint(*sys.modules)\n"
+    code += "import xlstm_export_cli.app\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.plugins.trt_library import build_register
+from xlstm_export.bundle.manifest import read_manifest
 from xlstm_export.engine.backend import builder_environment
-from xlstm_export.model.manifest import read_manifest
 
 SIZES = {"batch": 1, "sequence": 8}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from xlstm_export.bundle.manifest import Manifest, read_manifest
 from xlstm_export.engine.profiles import (
     Shape,
     ShapeOptions,
@@ -16,7 +17,6 @@ from xlstm_export.engine.profiles import (
     trtexec_shapes,
 )
 from xlstm_export.errors import EngineError
-from xlstm_export.model.manifest import Manifest, read_manifest
 
 
 @pytest.fixture

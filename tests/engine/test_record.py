@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.terminal import assert_short_error, run_cli, succeed
+from xlstm_export.bundle.checksum import sha256
 from xlstm_export.engine.profiles import ShapeRange
 from xlstm_export.engine.record import (
     FORMAT_VERSION,
@@ -19,7 +20,6 @@ from xlstm_export.engine.record import (
     read_record,
     to_json,
 )
-from xlstm_export.model.checksum import sha256
 
 RECORD = EngineRecord(
     format_version=FORMAT_VERSION,

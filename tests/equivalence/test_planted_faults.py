@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from xlstm_export.validation.report import Report, to_markdown
+from xlstm_export_cli.main import main
 
 from tests.model_cases import BY_ID, Library, ModelCase
 from xlstm_export import pipeline
-from xlstm_export.cli.main import main
 from xlstm_export.families import block_stack_layers
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.weights import Weight
-from xlstm_export.validation.report import Report, to_markdown
 
 STACK, LARGE = BY_ID["stack-mixed"], BY_ID["large-single"]
 Edit = Callable[[onnx.ModelProto], None]

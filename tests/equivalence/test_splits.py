@@ -12,8 +12,8 @@ import torch
 from tests.equivalence.votes import VOTES, Tensors, open_bench, open_bundle
 from tests.model_cases import BY_ID, ONE_PER_FAMILY, Library, ModelCase
 from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.precision import BundleDtype
 from xlstm_export.model.state import StateNaming
+from xlstm_export.model.storage import BundleDtype
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
 from xlstm_export.validation.validate import rollout_inputs

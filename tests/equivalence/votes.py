@@ -17,12 +17,12 @@ import numpy as np
 from tests.model_cases import Library, ModelCase
 from xlstm_export.families.registry import find_family
 from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.precision import checkpoint_rounding
+from xlstm_export.model.storage import checkpoint_rounding
+from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.ort import MODEL_FILE, OrtSession
-from xlstm_export.runtime.reference import ReferenceModel
 from xlstm_export.runtime.session import Array, Session
-from xlstm_export.validation.compare import share
+from xlstm_export.validation.checks.rollout import share
 from xlstm_export.validation.tolerance import Errors, errors, judge_errors, magnitude
 
 VOTES = 7

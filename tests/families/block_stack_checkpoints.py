@@ -27,7 +27,7 @@ from xlstm import (
 )
 from xlstm.blocks.slstm.cell import sLSTMCell, sLSTMCellConfig
 
-from xlstm_export.families.source import Source
+from xlstm_export.checkpoint.source import Source
 
 Layout = Literal["vanilla", "cuda"]
 FileName = Literal["model.safetensors", "model.pt", "model.pth"]

@@ -21,7 +21,7 @@ from transformers.models.xlstm.configuration_xlstm import xLSTMConfig
 from transformers.models.xlstm.modeling_xlstm import xLSTMForCausalLM
 from xlstm.xlstm_large.model import xLSTMLarge, xLSTMLargeConfig
 
-from xlstm_export.families.source import FloatArray, Oracle, Source
+from xlstm_export.checkpoint.source import FloatArray, Oracle, Source
 
 IntArray = npt.NDArray[np.integer]
 

@@ -18,15 +18,15 @@ from tests.families.block_stack_checkpoints import (
     edit_tensors,
     make_block_stack,
 )
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families import block_stack
 from xlstm_export.families import block_stack_config as config_module
-from xlstm_export.families.block_stack_oracle import BlockStackOracle
-from xlstm_export.families.source import Source
-from xlstm_export.model.precision import checkpoint_rounding
+from xlstm_export.families.block_stack.oracle import BlockStackOracle
 from xlstm_export.model.spec import FeedForward, SLSTMMixer, UpProjectedMLSTMMixer
 from xlstm_export.model.state import state_specs
-from xlstm_export.runtime.reference import ReferenceModel
+from xlstm_export.model.storage import checkpoint_rounding
+from xlstm_export.reference.model import ReferenceModel
 
 torch.set_num_threads(1)
 

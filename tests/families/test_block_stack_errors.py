@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.families.block_stack_checkpoints import edit_config, edit_tensors, make_block_stack
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import (
     BackendUnavailableError,
     CheckpointError,
@@ -22,7 +23,6 @@ from xlstm_export.errors import (
     XlstmExportError,
 )
 from xlstm_export.families import block_stack
-from xlstm_export.families.source import Source
 
 
 @pytest.mark.parametrize(

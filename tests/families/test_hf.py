@@ -28,9 +28,9 @@ from tests.families.large_checkpoints import (
     make_xlstm_large,
     rms_difference,
 )
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
 from xlstm_export.families import hf, hf_oracle, xlstm_large
-from xlstm_export.families.source import Source
 from xlstm_export.model.spec import MLSTMMixer, Norm
 
 IDS = np.random.default_rng(1).integers(0, 61, size=(2, 130))
@@ -378,7 +378,7 @@ def test_oracle_without_upstream_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_hf(tmp_path).source
-    monkeypatch.delitem(sys.modules, "xlstm_export.families.hf_oracle", raising=False)
+    monkeypatch.delitem(sys.modules, "xlstm_export.families.hf.oracle", raising=False)
     monkeypatch.setitem(sys.modules, "transformers.models.xlstm.configuration_xlstm", None)
     with pytest.raises(BackendUnavailableError, match=re.escape("xlstm-export[validate]")):
         hf.oracle(source, {})

@@ -22,9 +22,9 @@ from tests.families.large_checkpoints import (
     make_xlstm_large,
     rms_difference,
 )
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
 from xlstm_export.families import xlstm_large
-from xlstm_export.families.source import Source
 from xlstm_export.model.spec import FeedForward, MLSTMMixer, Norm
 from xlstm_export.model.state import state_specs
 
@@ -303,7 +303,7 @@ def test_oracle_without_upstream_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_xlstm_large(tmp_path).source
-    monkeypatch.delitem(sys.modules, "xlstm_export.families.xlstm_large_oracle", raising=False)
+    monkeypatch.delitem(sys.modules, "xlstm_export.families.xlstm_large.oracle", raising=False)
     monkeypatch.setitem(sys.modules, "xlstm.xlstm_large.model", None)
     with pytest.raises(BackendUnavailableError, match=re.escape("xlstm-export[validate]")):
         xlstm_large.oracle(source, {})

@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from tests.model_cases import BY_ID, CASES, ONE_PER_FAMILY, Library, ModelCase
+from xlstm_export.bundle.manifest import read_manifest
 from xlstm_export.lowering.write import ALIGNMENT, EXTERNAL_FROM_BYTES, MODEL_FILE
-from xlstm_export.model.manifest import read_manifest
-from xlstm_export.model.precision import BUNDLE_DTYPES
+from xlstm_export.model.storage import BUNDLE_DTYPES
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, PLUGIN_ATTRIBUTES
 from xlstm_export.runtime.ort import OrtSession
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.model_cases import BY_ID, Library
 from tests.plugins.ort_sanitized import ort_headers
+from xlstm_export.generation.generate import Sampling, generate
 from xlstm_export.native import ort_library_path
-from xlstm_export.runtime.generate import Sampling, generate
 from xlstm_export.runtime.ort import OrtSession
 
 SOURCE = Path(__file__).resolve().parents[2] / "recipes" / "cpp" / "generate.cpp"

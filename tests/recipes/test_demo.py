@@ -12,9 +12,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from xlstm_export.families.source import Source
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.precision import BundleDtype
+from xlstm_export.model.storage import BundleDtype
 from xlstm_export.pipeline import export, validate
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array, run_in_pieces

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from tests.model_cases import BY_ID, Library
-from tests.runtime.host_device import HostDevice, reference_session, stand_in
+from tests.runtime.trt.host_device import HostDevice, reference_session, stand_in
+from xlstm_export.generation.generate import Sampling, generate
 from xlstm_export.runtime import trt
-from xlstm_export.runtime.generate import Sampling, generate
 from xlstm_export.runtime.session import Array
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "recipes" / "pycuda" / "generate.py"

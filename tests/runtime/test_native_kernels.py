@@ -18,14 +18,14 @@ from tests.cli.terminal import assert_short_error, run_process
 from tests.model_cases import BY_ID, ONE_PER_FAMILY, Library, ModelCase
 from tests.native_libraries import build
 from xlstm_export import pipeline
+from xlstm_export.bundle.manifest import read_manifest
 from xlstm_export.errors import BackendUnavailableError
-from xlstm_export.model.manifest import read_manifest
 from xlstm_export.native import FOLDER_VARIABLE, ISA_VARIABLE
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 from xlstm_export.runtime import ort
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession
-from xlstm_export.validation.operators import check_operators, operator_inputs
+from xlstm_export.validation.checks.operators import check_operators, operator_inputs
 
 STACK = BY_ID["stack-mixed"]
 IDS = np.random.default_rng(0).integers(0, 199, (2, 9))

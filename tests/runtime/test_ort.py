@@ -14,8 +14,8 @@ import pytest
 
 from tests.cli.terminal import succeed
 from tests.families.large_checkpoints import make_hf
+from xlstm_export.bundle.manifest import MANIFEST_FILE
 from xlstm_export.errors import BundleError
-from xlstm_export.model.manifest import MANIFEST_FILE
 from xlstm_export.runtime.ort import OrtSession
 
 
@@ -48,7 +48,7 @@ def test_no_telemetry(bundles: Path, tmp_path: Path) -> None:
     """ONNX Runtime keeps an identifier of the device in the user's cache, unless told not to."""
     variables = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY",)}
     variables |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "xlstm_export.cli.main", "run", bundles / "plain"]
+    command = [sys.executable, "-m", "xlstm_export_cli.main", "run", bundles / "plain"]
     done = subprocess.run(
         [*command, "--ids", "1", "-n", "1"], env=variables, capture_output=True, check=False
     )

@@ -15,7 +15,7 @@ import pytest
 
 from tests.model_cases import ONE_PER_FAMILY, Library, ModelCase
 from xlstm_export.lowering.options import OPSETS
-from xlstm_export.runtime.reference import ReferenceModel
+from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.validation.tolerance import judge
 
 SCRIPT = Path(__file__).with_name("run_bundle.py")

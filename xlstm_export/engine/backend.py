@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from xlstm_export.errors import BackendUnavailableError
+from xlstm_export.errors import BackendUnavailableError, OptionError
 
 BackendName = Literal["tensorrt", "tensorrt_rtx"]
 BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt_rtx")
@@ -24,6 +24,16 @@ OLDEST: dict[BackendName, tuple[int, int]] = {"tensorrt": (10, 10), "tensorrt_rt
 _RTX_LIBRARY = "libtensorrt_rtx.so"
 _CC_MAJOR, _CC_MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
+
+
+def parse_backend(word: str) -> BackendName:
+    """The builder that ``word`` names; rtx is short for tensorrt_rtx. Raises OptionError."""
+    names: dict[str, BackendName] = {name: name for name in BACKENDS}
+    names["rtx"] = "tensorrt_rtx"
+    found = names.get(word.replace("-", "_"))
+    if found is None:
+        raise OptionError("backend", f"{word} is not one of {', '.join(names)}")
+    return found
 
 
 def choose_backend(wanted: BackendName | None) -> BackendName:

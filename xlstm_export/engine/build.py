@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,16 @@ import onnx
 from onnx import TensorProto
 
 from xlstm_export import __version__
-from xlstm_export.engine.backend import BackendName, choose_backend, device_capability
+from xlstm_export.bundle.checksum import bundle_sha256, sha256
+from xlstm_export.bundle.manifest import DATA_FILE, MODEL_FILE, read_manifest
+from xlstm_export.engine.backend import (
+    BackendName,
+    choose_backend,
+    device_capability,
+    parse_backend,
+)
 from xlstm_export.engine.process import run_worker
-from xlstm_export.engine.profiles import Profile, ShapeOptions, make_profiles
+from xlstm_export.engine.profiles import Profile, ShapeOptions, make_profiles, parse_shapes
 from xlstm_export.engine.record import (
     ENGINE_SUFFIX,
     FORMAT_VERSION,
@@ -25,14 +33,12 @@ from xlstm_export.engine.record import (
     to_json,
 )
 from xlstm_export.engine.worker import Request
-from xlstm_export.errors import BackendUnavailableError, BundleError, EngineError
-from xlstm_export.model.checksum import bundle_sha256, sha256
-from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE, read_manifest
+from xlstm_export.errors import BackendUnavailableError, BundleError, EngineError, OptionError
 from xlstm_export.native import trt_library_path
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.target import new_file, write_text
+from xlstm_export.output import new_file, write_text
+from xlstm_export.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 ENGINE_FOLDER = "engines"
 
 
@@ -46,6 +52,51 @@ class BuildOptions:
     """TensorRT-RTX only; empty: its default set."""
     shapes: ShapeOptions = field(default_factory=ShapeOptions)
     timing_cache: Path | None = None
+
+
+_SHAPES = ("min_shapes", "opt_shapes", "max_shapes")
+
+
+def make_options(
+    backend: str | None = None,
+    *,
+    compute_capabilities: Sequence[str] = (),
+    timing_cache: str | Path | None = None,
+    max_batch_size: int | None = None,
+    max_input_len: int | None = None,
+    **shapes: Mapping[str, Sequence[int]] | Iterable[str] | None,
+) -> BuildOptions:
+    """Options from plain words and numbers; ``shapes`` are min_shapes, opt_shapes, max_shapes.
+
+    ``backend``: rtx is short for tensorrt_rtx. Capabilities are spelled 8.9, 89 or sm_89; shapes
+    {name: sizes}, or as trtexec and Polygraphy spell them. Raises OptionError, EngineError.
+    """
+    if unknown := sorted(set(shapes) - set(_SHAPES)):
+        raise OptionError(unknown[0], "no such option of a build")
+    return BuildOptions(
+        backend=None if backend is None else parse_backend(backend),
+        compute_capabilities=tuple(map(_capability, compute_capabilities)),
+        shapes=ShapeOptions(
+            max_batch_size, max_input_len, *(_shapes(shapes.get(name)) for name in _SHAPES)
+        ),
+        timing_cache=None if timing_cache is None else Path(timing_cache),
+    )
+
+
+def _shapes(
+    given: Mapping[str, Sequence[int]] | Iterable[str] | None,
+) -> dict[str, tuple[int, ...]]:
+    if isinstance(given, Mapping):
+        return {name: tuple(int(size) for size in sizes) for name, sizes in given.items()}
+    return parse_shapes(given or ())
+
+
+def _capability(word: str) -> tuple[int, int]:
+    """(8, 9) from 8.9, 89 or sm_89."""
+    match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", str(word).strip().lower())
+    if not match:
+        raise OptionError("compute_capability", f"{word}: write 8.9")
+    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)

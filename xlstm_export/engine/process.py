@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,10 +16,10 @@ import xlstm_export
 from xlstm_export.engine.backend import builder_environment
 from xlstm_export.engine.worker import Request, request_text
 from xlstm_export.errors import EngineError
+from xlstm_export.interrupts import undisturbed
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.target import undisturbed
+from xlstm_export.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 WORKER = ("-m", "xlstm_export.engine.worker")
 _LINES = 4
 _MARKS = ("[E]", "Error")

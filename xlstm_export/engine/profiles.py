@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from xlstm_export.bundle.manifest import Dims, Manifest, shape_text
 from xlstm_export.errors import EngineError
-from xlstm_export.model.manifest import Manifest
 
 Shape = tuple[int, ...]
-Dims = tuple[int | str, ...]
 
 BATCH = "batch"
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 512
@@ -139,8 +138,8 @@ def _explicit_profile(
         ordered = zip(shapes.min, shapes.opt, shapes.max, strict=True)
         if not all(low <= middle <= high for low, middle, high in ordered):
             raise EngineError(
-                f"{name}: min {_text(shapes.min)}, opt {_text(shapes.opt)} and max "
-                f"{_text(shapes.max)} are not in order"
+                f"{name}: min {shape_text(shapes.min)}, opt {shape_text(shapes.opt)} and max "
+                f"{shape_text(shapes.max)} are not in order"
             )
     return profile
 
@@ -153,10 +152,12 @@ def _fill(inputs: Mapping[str, Dims], shapes: Mapping[str, Shape]) -> dict[str, 
             raise EngineError(f"{name}: no input of the graph; it has {', '.join(inputs)}")
         dims = inputs[name]
         if len(shape) != len(dims):
-            raise EngineError(f"{name}: {_text(shape)} has rank {len(shape)}, not {_text(dims)}")
+            raise EngineError(
+                f"{name}: {shape_text(shape)} has rank {len(shape)}, not {shape_text(dims)}"
+            )
         for dim, size in zip(dims, shape, strict=True):
             if not 1 <= size <= _MOST or (isinstance(dim, int) and dim != size):
-                raise EngineError(f"{name}: {_text(shape)} is no shape of {_text(dims)}")
+                raise EngineError(f"{name}: {shape_text(shape)} is no shape of {shape_text(dims)}")
             if isinstance(dim, str) and known.setdefault(dim, (size, name))[0] != size:
                 raise EngineError(
                     f"{name}: {dim} is {size}, where {known[dim][1]} has {known[dim][0]}"
@@ -168,7 +169,3 @@ def _fill(inputs: Mapping[str, Dims], shapes: Mapping[str, Shape]) -> dict[str, 
             raise EngineError(f"{name}: nothing says how large {missing[0]} is; give its shape")
         filled[name] = tuple(d if isinstance(d, int) else known[d][0] for d in dims)
     return filled
-
-
-def _text(shape: Sequence[int | str]) -> str:
-    return f"[{', '.join(map(str, shape))}]"

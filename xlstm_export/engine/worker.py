@@ -22,11 +22,11 @@ from typing import Any
 import onnx
 
 from xlstm_export import __version__
+from xlstm_export.bundle.manifest import DATA_FILE
 from xlstm_export.engine.backend import OLDEST, TITLES, BackendName
 from xlstm_export.errors import EngineError
-from xlstm_export.model.manifest import DATA_FILE
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.target import new_file
+from xlstm_export.output import new_file
 
 
 @dataclass(frozen=True)

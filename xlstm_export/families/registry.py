@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Protocol, cast
 
+from xlstm_export.bundle.manifest import MANIFEST_FILE
+from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families import block_stack, hf, xlstm_large
-from xlstm_export.families.source import Checkpoint, Oracle, Source
-from xlstm_export.model.manifest import MANIFEST_FILE
+from xlstm_export.families.oracle import Oracle
+from xlstm_export.model.storage import Storage
 
 
 class Family(Protocol):
@@ -23,8 +24,8 @@ class Family(Protocol):
         """Structure and lazy weights. Raises CheckpointError, UnsupportedModelError."""
         ...
 
-    def oracle(self, source: Source, rounding: Mapping[str, str]) -> Oracle:
-        """The upstream module on weights rounded per key. Raises BackendUnavailableError."""
+    def oracle(self, checkpoint: Checkpoint, storage: Storage) -> Oracle:
+        """The upstream module on numbers as stored. Raises BackendUnavailableError."""
         ...
 
 

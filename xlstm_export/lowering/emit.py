@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from xlstm_export.errors import CheckpointError, UnsupportedModelError
+from xlstm_export.model.storage import Storage
 from xlstm_export.model.weights import Array, Weight
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, PLUGIN_ATTRIBUTES
 
-IR_TYPES = {
-    "float32": ir.DataType.FLOAT,
-    "float16": ir.DataType.FLOAT16,
-    "bfloat16": ir.DataType.BFLOAT16,
-    "float64": ir.DataType.DOUBLE,
-    "int64": ir.DataType.INT64,
-    "int32": ir.DataType.INT32,
-}
+
+def ir_type(name: str) -> ir.DataType:
+    """The element type that numpy calls ``name``."""
+    return ir.DataType.from_numpy(Storage(name).numpy)
+
+
+def scope_of(path: str) -> str:
+    """How nodes of the layer at ``path`` are named: layers.0.mlstm is /layers.0/mlstm."""
+    return re.sub(r"^|\.(?!\d)", "/", path) if path else ""
 
 
 class Emitter:
@@ -36,11 +39,19 @@ class Emitter:
         self.initializers: dict[str, ir.Value] = {}
         self._tape = ir.tape.Tape()
         self._uses: dict[str, int] = {}
+        self.float32_values: set[ir.Value] = set()
 
     @property
     def nodes(self) -> Sequence[ir.Node]:
         """Nodes in the order they were emitted, which is a topological one."""
         return self._tape.nodes
+
+    @contextmanager
+    def within(self, scope: str) -> Iterator[None]:
+        """Name nodes below ``scope`` in the block."""
+        before, self.scope = self.scope, scope
+        yield
+        self.scope = before
 
     def op(self, op_type: str, *inputs: ir.Value, role: str = "", **attributes: Any) -> ir.Value:
         """One standard node with one output, named ``{scope}/{role or op_type}``."""
@@ -69,7 +80,7 @@ class Emitter:
 
     def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> ir.Value:
         """A graph input."""
-        value = ir.Value(name=name, type=ir.TensorType(IR_TYPES[dtype]), shape=ir.Shape(shape))
+        value = ir.Value(name=name, type=ir.TensorType(ir_type(dtype)), shape=ir.Shape(shape))
         self.inputs.append(value)
         return value
 
@@ -77,17 +88,18 @@ class Emitter:
         """Make ``value`` the graph output ``name``."""
         value = self.op("Identity", value, role=name) if value in self.outputs else value
         value.name = name
-        value.type = ir.TensorType(IR_TYPES[dtype])
+        value.type = ir.TensorType(ir_type(dtype))
         value.shape = ir.Shape(shape)
         self.outputs.append(value)
 
-    def weight(self, name: str, weight: Weight, dtype: str | None = None) -> ir.Value:
-        """An initialiser whose numbers are read and rounded to ``dtype`` when it is written."""
+    def weight(self, name: str, weight: Weight) -> ir.Value:
+        """An initialiser whose numbers are read and rounded when it is written."""
         if name not in self.initializers:
-            kind = IR_TYPES[dtype or self.dtype]
+            storage = Storage(weight.kept)
+            kind = ir_type(weight.kept)
             shape = ir.Shape(weight.shape)
             tensor = ir.LazyTensor(
-                lambda: ir.Tensor(rounded(weight, kind.numpy()), name=name),
+                lambda: ir.Tensor(storage.encode(weight), name=name),
                 dtype=kind, shape=shape, name=name,
             )  # fmt: skip
             self.initializers[name] = ir.Value(
@@ -97,7 +109,7 @@ class Emitter:
 
     def constant(self, value: Any, dtype: str) -> ir.Value:
         """A small constant, shared between equal uses."""
-        array = np.asarray(value, IR_TYPES[dtype].numpy())
+        array = np.asarray(value, ir_type(dtype).numpy())
         flat = "_".join(str(x) for x in array.ravel().tolist())
         name = f"const_{dtype}_{'x'.join(map(str, array.shape)) or 'scalar'}_{flat}"
         return self.array(name, array)
@@ -117,9 +129,15 @@ class Emitter:
 
     def cast(self, x: ir.Value, dtype: str) -> ir.Value:
         """``x`` as ``dtype``; no node in a float32 bundle, where everything is float32."""
-        if self.dtype == "float32":
+        is_float32 = x in self.float32_values
+        if self.dtype == "float32" or (dtype == "float32" and is_float32):
             return x
-        return self.op("Cast", x, to=int(IR_TYPES[dtype]), role=f"to_{dtype}")
+        return self.op("Cast", x, to=int(ir_type(dtype)), role=f"to_{dtype}")
+
+    def is_float32(self, x: ir.Value) -> ir.Value:
+        """``x``, which is float32 in every bundle: casting it to float32 takes no node."""
+        self.float32_values.add(x)
+        return x
 
     def reshape(self, x: ir.Value, *shape: int) -> ir.Value:
         """Reshape; 0 keeps a dimension, -1 is what remains."""
@@ -146,27 +164,3 @@ class Emitter:
         count = self._uses.get(name, 0)
         self._uses[name] = count + 1
         return f"{name}_{count}" if count else name
-
-
-def rounded(weight: Weight, dtype: np.dtype[Any]) -> Array:
-    """The numbers of ``weight`` as ``dtype``.
-
-    Raises CheckpointError when one is not finite, UnsupportedModelError when one does not fit.
-    """
-    numbers = weight.load()
-    if not np.isfinite(numbers).all():
-        raise CheckpointError(
-            f"tensor {', '.join(weight.sources)} holds NaN or infinite numbers; "
-            "the checkpoint is damaged or the training diverged"
-        )
-    if numbers.dtype == dtype:
-        return np.ascontiguousarray(numbers)
-    with np.errstate(over="ignore"):
-        cast = numbers.astype(dtype, order="C")
-    if not np.isfinite(cast).all():
-        is_half = dtype == np.float16
-        cure = " (largest 65504); export with --dtype bf16 or fp32" if is_half else ""
-        raise UnsupportedModelError(
-            f"tensor {', '.join(weight.sources)} exceeds {dtype.name}{cure}"
-        )
-    return cast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,14 +10,12 @@ from tempfile import TemporaryDirectory
 import onnx
 import onnx_ir as ir
 
-from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE
+from xlstm_export.bundle.manifest import DATA_FILE, MODEL_FILE
+from xlstm_export.progress import Progress
 
 EXTERNAL_FROM_BYTES = 1024
 ALIGNMENT = 4096
 """Page size: runtimes may map the data instead of reading it."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being written, how many are done, and how many there are."""
 
 
 def write_model(model: ir.Model, folder: Path, progress: Progress | None = None) -> Path:
@@ -28,9 +26,14 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
     """
     path = folder / MODEL_FILE
 
+    sizes = [v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value]
+    total, done = sum(size for size in sizes if size >= EXTERNAL_FROM_BYTES), 0
+
     def report(tensor: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
+        nonlocal done
         if progress is not None:
-            progress(tensor.name or "", info.index, info.total)
+            progress("writing weights", done, total, "bytes")
+        done += tensor.nbytes
 
     try:
         ir.save(

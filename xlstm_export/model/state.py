@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from xlstm_export.model.spec import ModelSpec, SLSTMMixer, UpProjectedMLSTMMixer
+from xlstm_export.model.spec import BATCH, ModelSpec
 
 StateNaming = Literal["native", "genai", "edgellm"]
 
 
 @dataclass(frozen=True)
 class StateSpec:
-    """One state tensor of one layer. ``shape`` starts with "batch"; the initial value is zero."""
+    """One state tensor. ``shape`` starts with "batch"; the initial value is zero.
 
+    ``path`` is where its layer stands, ``layer`` the layer's number among those with states.
+    """
+
+    path: str
     layer: int
-    kind: Literal["mlstm", "slstm", "conv"]
+    kind: str
     letter: str
     shape: tuple[int | str, ...]
     dtype: str = "float32"
@@ -45,19 +49,11 @@ class StateSpec:
 
 def state_specs(spec: ModelSpec) -> tuple[StateSpec, ...]:
     """Every state of ``spec``, in graph order."""
-    return tuple(s for layer in range(len(spec.blocks)) for s in _layer_states(spec, layer))
+    return tuple(_states(spec))
 
 
-def _layer_states(spec: ModelSpec, layer: int) -> Iterator[StateSpec]:
-    mixer = spec.blocks[layer].mixer
-    if isinstance(mixer, (UpProjectedMLSTMMixer, SLSTMMixer)) and mixer.conv_width > 0:
-        channels = spec.model_size if isinstance(mixer, SLSTMMixer) else mixer.inner_size
-        yield StateSpec(layer, "conv", "x", ("batch", mixer.conv_width - 1, channels))
-    if isinstance(mixer, SLSTMMixer):
-        for letter in "ycnm":
-            yield StateSpec(layer, "slstm", letter, ("batch", mixer.heads, mixer.head_size))
-        return
-    cell = mixer.cell
-    yield StateSpec(layer, "mlstm", "C", ("batch", cell.heads, cell.qk_size, cell.v_size))
-    yield StateSpec(layer, "mlstm", "n", ("batch", cell.heads, cell.qk_size))
-    yield StateSpec(layer, "mlstm", "m", ("batch", cell.heads))
+def _states(spec: ModelSpec) -> Iterator[StateSpec]:
+    carrying = ((path, layer.states()) for path, layer in spec.leaves() if layer.states())
+    for number, (path, states) in enumerate(carrying):
+        for s in states:
+            yield StateSpec(path, number, s.kind, s.letter, (BATCH, *s.sizes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,42 +16,75 @@ class Weight:
     """A tensor that is read on demand.
 
     ``dtype`` is the stored numpy type name ("bfloat16" included, through ml_dtypes).
-    ``sources`` are the checkpoint keys it is made from, for messages and for rounding upstream.
-    ``load`` returns a fresh array of ``shape`` and ``dtype`` each time.
+    ``sources`` are the checkpoint keys it is made from, ``origin`` the file they are in.
+    ``load`` returns a fresh array of ``shape`` and ``dtype`` each time; its numbers may be NaN.
+    ``offset`` is what was added to the stored numbers. ``kept`` is the element type in a bundle,
+    "" where none has been chosen.
     """
 
     shape: tuple[int, ...]
     dtype: str
     sources: tuple[str, ...]
     load: Callable[[], Array]
+    origin: str = ""
+    offset: float = 0.0
+    kept: str = ""
 
     def with_view(self, view: Callable[[Array], Array]) -> Weight:
         """The same numbers rearranged (slice, reshape, transpose), still unread."""
         probe = np.broadcast_to(np.empty((), np.bool_), self.shape)
-        return Weight(view(probe).shape, self.dtype, self.sources, lambda: view(self.load()))
+        return replace(self, shape=view(probe).shape, load=lambda: view(self.load()))
 
-    def with_values(self, change: Callable[[Array], Array]) -> Weight:
-        """Numbers changed elementwise in float32 (or float64), shape kept."""
+    def with_offset(self, offset: float) -> Weight:
+        """Numbers shifted by ``offset``, in float32 (or float64); itself for 0."""
+        if not offset:
+            return self
         dtype = "float64" if self.dtype == "float64" else "float32"
-        return Weight(self.shape, dtype, self.sources, lambda: change(self.load().astype(dtype)))
+        shift = np.dtype(dtype).type(offset)
+        return replace(
+            self,
+            dtype=dtype,
+            offset=self.offset + offset,
+            load=lambda: self.load().astype(dtype) + shift,
+        )
+
+    def with_load(self, shape: tuple[int, ...], load: Callable[[], Array]) -> Weight:
+        """Numbers of ``shape`` made from this tensor's by ``load``."""
+        return replace(self, shape=shape, load=load)
+
+    def kept_as(self, dtype: str) -> Weight:
+        """The same numbers, to be stored as ``dtype``."""
+        return replace(self, kept=dtype)
 
 
 Weights = Mapping[str, Weight]
 
 
 def concatenate(parts: Sequence[Weight], axis: int) -> Weight:
-    """Several weights joined along ``axis``, in the narrowest type that holds all of theirs."""
+    """Several weights joined along ``axis``, in the narrowest type that holds all of theirs.
+
+    Raises ValueError where they are to be stored in different types.
+    """
+    kept = {p.kept for p in parts}
+    if len(kept) > 1:
+        raise ValueError(f"weights of one matrix are stored as {sorted(kept)}")
     types = {p.dtype for p in parts}
     wide = "float64" if "float64" in types else "float32"
     dtype = parts[0].dtype if len(types) == 1 else wide
     shape = list(parts[0].shape)
     shape[axis] = sum(p.shape[axis] for p in parts)
-    return Weight(
-        tuple(shape),
-        dtype,
-        tuple(key for p in parts for key in p.sources),
-        lambda: np.concatenate([_as(p, dtype) for p in parts], axis=axis),
+    return replace(
+        parts[0],
+        shape=tuple(shape),
+        dtype=dtype,
+        sources=tuple(key for p in parts for key in p.sources),
+        load=lambda: np.concatenate([_as(p, dtype) for p in parts], axis=axis),
     )
+
+
+def zeros_like(weight: Weight, *shape: int) -> Weight:
+    """Zeros of ``shape``, stored as ``weight`` is."""
+    return Weight(shape, "float32", (), lambda: np.zeros(shape, np.float32), kept=weight.kept)
 
 
 def _as(weight: Weight, dtype: str) -> Array:

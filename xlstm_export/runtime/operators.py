@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 
-from xlstm_export.model.manifest import MODEL_FILE, Manifest
+from xlstm_export.bundle.manifest import MODEL_FILE, Manifest
+from xlstm_export.model.storage import Storage
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 from xlstm_export.ops.schema import TensorSpec, state_dtype
 from xlstm_export.runtime.ort import cpu_options, import_onnxruntime
 from xlstm_export.runtime.session import Array
-
-_ELEMENTS = {
-    "float32": onnx.TensorProto.FLOAT,
-    "float16": onnx.TensorProto.FLOAT16,
-    "bfloat16": onnx.TensorProto.BFLOAT16,
-    "int32": onnx.TensorProto.INT32,
-}
 
 
 @dataclass(frozen=True)
@@ -35,9 +30,16 @@ class Operator:
 class BundleOperators:
     """Runs single operators of ``bundle`` in ONNX Runtime, computed as in ``OrtSession``."""
 
-    def __init__(self, bundle: Path, manifest: Manifest, *, native: bool = True) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        manifest: Manifest,
+        *,
+        threads: int | None = None,
+        native: bool = True,
+    ) -> None:
         self._ort = import_onnxruntime()
-        self._options, self._implementation = cpu_options(self._ort, None, native)
+        self._options, self._implementation = cpu_options(self._ort, threads, native)
         self._sessions: dict[Operator, Any] = {}
         self._model = onnx.load(str(bundle / MODEL_FILE), load_external_data=False)
         self._shapes = {state.input: state.shape for state in manifest.states}
@@ -114,8 +116,8 @@ class BundleOperators:
 
     def _info(self, tensor: TensorSpec) -> onnx.ValueInfoProto:
         dims = [None] * len(tensor.dims)
-        element = _ELEMENTS[self._graph_type(tensor)]
-        return onnx.helper.make_tensor_value_info(tensor.name, element, dims)
+        kind = element(self._graph_type(tensor))
+        return onnx.helper.make_tensor_value_info(tensor.name, kind, dims)
 
     def _graph_type(self, tensor: TensorSpec) -> str:
         """Element type at the graph's border."""
@@ -128,4 +130,9 @@ class BundleOperators:
 
 
 def _cast(source: str, target: str, dtype: str) -> onnx.NodeProto:
-    return onnx.helper.make_node("Cast", [source], [target], to=_ELEMENTS[dtype])
+    return onnx.helper.make_node("Cast", [source], [target], to=element(dtype))
+
+
+def element(dtype: str) -> int:
+    """ONNX's number of the element type that numpy calls ``dtype``."""
+    return int(ir.DataType.from_numpy(Storage(dtype).numpy))

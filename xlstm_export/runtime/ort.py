@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from xlstm_export.errors import BackendUnavailableError, BundleError
-from xlstm_export.model.checksum import data_bytes
-from xlstm_export.model.manifest import DATA_FILE, MODEL_FILE, Manifest, read_manifest
+from xlstm_export.bundle.checksum import data_bytes
+from xlstm_export.bundle.manifest import DATA_FILE, MODEL_FILE, Manifest, read_manifest
+from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
 from xlstm_export.native import CURE, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.session import PIECE, Array
+from xlstm_export.runtime.feeds import prepare_feeds
+from xlstm_export.runtime.session import MOST_STEPS, Array
+from xlstm_export.runtime.states import States, check_states
 
 BODIES = "function bodies of standard operators, in stock ONNX Runtime"
 _NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
@@ -40,7 +42,7 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise BackendUnavailableError(
-            "ONNX Runtime is not installed: pip install 'xlstm-export[cpu]'"
+            "ONNX Runtime is not installed: pip install onnxruntime"
         ) from error
     return onnxruntime
 
@@ -55,11 +57,11 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
 
     Once registered, the native kernels replace the function bodies in every node. Without the
     library, or with ``native`` False, the bodies run. Raises BackendUnavailableError when the
-    library is there and cannot be used, ValueError for threads beyond 1 to 1,024.
+    library is there and cannot be used, OptionError for threads beyond 1 to 1,024.
     """
     threads = min(cpu_threads(), MOST_THREADS) if threads is None else threads
     if not 1 <= threads <= MOST_THREADS:
-        raise ValueError(f"threads is {threads}, expected 1 to {MOST_THREADS}")
+        raise OptionError("threads", f"{threads} is not between 1 and {MOST_THREADS}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is raised says it
@@ -110,7 +112,7 @@ class OrtSession:
     data (the bfloat16 emulation does). Raises BundleError, BackendUnavailableError.
     """
 
-    longest_piece = PIECE
+    most_steps = MOST_STEPS
 
     def __init__(
         self,
@@ -121,6 +123,7 @@ class OrtSession:
         native: bool = True,
     ) -> None:
         ort = import_onnxruntime()
+        self.bundle = bundle
         self.manifest: Manifest = read_manifest(bundle)
         if graph is None and "onnxruntime-cpu" not in self.manifest.runs_on:
             where = ", ".join(self.manifest.runs_on)
@@ -148,7 +151,9 @@ class OrtSession:
         options.enable_mem_pattern = False
         options.add_session_config_entry(_DATA_FOLDER, os.fsencode(bundle.resolve()))
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session: Any = ort.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise BundleError(
                 _wrong_data(bundle, self.manifest)
@@ -176,36 +181,31 @@ class OrtSession:
         """Operator -> implementation that computes it in this session."""
         return {DOMAIN: self._operators}
 
-    def initial_states(self, batch: int) -> dict[str, Array]:
-        """Zero states for ``batch`` rows, by state key."""
-        return {
-            s.key: np.zeros((batch, *(int(d) for d in s.shape[1:])), s.dtype)
-            for s in self.manifest.states
-        }
-
     def run(
-        self,
-        inputs: Array,
-        states: Mapping[str, Array] | None = None,
-        lengths: Array | None = None,
-    ) -> tuple[Array, dict[str, Array]]:
-        """As ``Session.run``; ``lengths`` int32 [B] goes to a ragged bundle (default: all).
+        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Array], States]:
+        """As ``Session.run``. Raises InputError for what does not fit the bundle."""
+        if self._session is None:
+            raise InputError("this session is closed: open the bundle again")
+        prepared = prepare_feeds(self.manifest, feeds)
+        batch = prepared[self.manifest.inputs[0].name].shape[0]
+        if states is None:
+            states = States.zeros(self.manifest, batch)
+        else:
+            check_states(self.manifest, states, batch)
+        for s in self.manifest.states:
+            prepared[s.input] = np.ascontiguousarray(states[s.key], s.dtype)
+        try:
+            values = self._session.run(self._outputs, prepared)
+        except Exception as error:  # an id beyond a vocabulary that the manifest does not tell
+            if "indices element out of data bounds" in str(error):
+                name = self.manifest.inputs[0].name
+                raise InputError(f"{name}: a token id is outside the vocabulary") from error
+            raise
+        results = dict(zip(self._outputs, values, strict=True))
+        outputs = {t.name: results[t.name] for t in self.manifest.outputs}
+        return outputs, States({s.key: results[s.output] for s in self.manifest.states})
 
-        Raises BundleError for ``lengths`` that the bundle does not take.
-        """
-        batch = inputs.shape[0]
-        states = self.initial_states(batch) if states is None else states
-        first = self.manifest.inputs[0]
-        feeds = {first.name: np.ascontiguousarray(inputs, first.dtype)}
-        if self.manifest.ragged:
-            everything = np.full(batch, -1, np.int32)
-            given = everything if lengths is None else lengths
-            feeds["sequence_lengths"] = np.ascontiguousarray(given, np.int32)
-        elif lengths is not None:
-            raise BundleError("lengths are for bundles of export --ragged")
-        feeds.update(
-            (s.input, np.ascontiguousarray(states[s.key], s.dtype)) for s in self.manifest.states
-        )
-        results = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
-        new = {s.key: results[s.output] for s in self.manifest.states}
-        return results[self.manifest.outputs[0].name], new
+    def close(self) -> None:
+        """As ``Session.close``."""
+        self._session = None

@@ -2,72 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from xlstm_export.model.manifest import Manifest
+from xlstm_export.bundle.manifest import Manifest
 
 Array = npt.NDArray[Any]
-PIECE = 512
+MOST_STEPS = 512
 """Longest stretch of time fed at once: memory does not grow with the prompt."""
 
 
-class Session(Protocol):
-    """A model that continues a sequence from a state."""
+class Runner(Protocol):
+    """A model that continues a sequence from a state: a session, or a torch reference."""
 
     name: str
     """Who computes: package, version, device, precision."""
 
     def run(
-        self, inputs: Array, states: Mapping[str, Array] | None
-    ) -> tuple[Array, Mapping[str, Array]]:
-        """Continue from ``states`` (None = zero) over ids [B,T] or embeddings [B,T,D].
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+    ) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """Continue from ``states`` (None = zero) over ``feeds``, inputs by name.
 
-        Returns the output and every state by ``StateSpec.key``; ``states`` is not changed.
+        Returns outputs by name and every state by ``StateSpec.key``; ``states`` is not changed.
         """
         ...
 
 
-class BundleSession(Session, Protocol):
-    """A session of a bundle: ONNX Runtime, or an engine."""
+class Session(Runner, Protocol):
+    """A bundle that is open: in ONNX Runtime, or in TensorRT by an engine.
 
+    ``run({"input_ids": ids}, states)`` continues from ``states`` (None: from zero) over token ids
+    int64 [batch, sequence] (a bare stack: ``inputs_embeds`` float32 [batch, sequence, size]), and
+    returns ``(outputs, states)``: outputs by name, such as float32 ``logits`` [batch, sequence,
+    vocab], and the states to go on from. A ragged bundle also takes ``sequence_lengths`` int32
+    [batch]. Raises InputError for what does not fit.
+    """
+
+    bundle: Path
     manifest: Manifest
-    longest_piece: int
+    most_steps: int
     """Steps a call at most, where a caller cuts a long input."""
 
     def describe(self) -> dict[str, str]:
-        """Operator -> implementation that computes it in this session."""
+        """Operator domain -> implementation that computes its operators in this session."""
         ...
 
-    def run(
-        self,
-        inputs: Array,
-        states: Mapping[str, Array] | None = None,
-        lengths: Array | None = None,
-    ) -> tuple[Array, Mapping[str, Array]]:
-        """As ``Session.run``; ``lengths`` int32 [B] goes to a ragged bundle (default: all)."""
+    def close(self) -> None:
+        """Give memory back; the session runs no more."""
         ...
 
 
-def pieces(inputs: Array, longest: int) -> list[Array]:
-    """``inputs`` [B,T,...] cut along time into parts of at most ``longest`` steps."""
-    return [inputs[:, start : start + longest] for start in range(0, inputs.shape[1], longest)]
+def split_time(inputs: Array, most: int) -> Iterator[Array]:
+    """``inputs`` [B,T,...] cut along time into parts of at most ``most`` steps."""
+    return (inputs[:, start : start + most] for start in range(0, inputs.shape[1], most))
 
 
-def run_in_pieces(
-    session: Session, inputs: Array, longest: int
-) -> tuple[Array, Mapping[str, Array]]:
-    """Outputs [B,T,...] and last states of ``session`` from the zero state.
+def run_split(
+    runner: Runner, name: str, inputs: Array, most: int
+) -> tuple[dict[str, Array], Mapping[str, Array]]:
+    """Outputs [B,T,...] and last states of ``runner`` from the zero state, for one input ``name``.
 
-    Time is fed in pieces of ``longest`` steps; the result is that of one call.
+    Time is fed ``most`` steps at once; the result is that of one call.
     """
-    outputs: list[Array] = []
+    outputs: list[Mapping[str, Array]] = []
     states: Mapping[str, Array] | None = None
-    for piece in pieces(inputs, longest):
-        output, states = session.run(piece, states)
+    for part in split_time(inputs, most):
+        output, states = runner.run({name: part}, states)
         outputs.append(output)
     assert states is not None
-    return np.concatenate(outputs, axis=1), states
+    return {key: np.concatenate([o[key] for o in outputs], axis=1) for key in outputs[0]}, states

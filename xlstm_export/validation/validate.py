@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from xlstm_export.bundle.checksum import bundle_sha256, is_manifest_unchanged, manifest_sha256
+from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, read_manifest
+from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
 from xlstm_export.environment import versions
 from xlstm_export.errors import BackendUnavailableError, BundleError
+from xlstm_export.families.oracle import Oracle
 from xlstm_export.families.registry import Family
-from xlstm_export.families.source import Checkpoint, Source, fingerprint
-from xlstm_export.model.checksum import bundle_sha256
-from xlstm_export.model.manifest import MODEL_FILE, Manifest, read_manifest
-from xlstm_export.model.precision import checkpoint_rounding
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
+from xlstm_export.model.storage import Storage
+from xlstm_export.progress import Progress
+from xlstm_export.reference.model import ReferenceModel
+from xlstm_export.reference.threads import torch_threads
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession
-from xlstm_export.runtime.reference import ReferenceModel
-from xlstm_export.runtime.session import Array, BundleSession, Session
-from xlstm_export.validation.compare import (
+from xlstm_export.runtime.session import Array, Session
+from xlstm_export.validation.checks.operators import check_operators
+from xlstm_export.validation.checks.rollout import (
+    BASELINE_ROWS,
     ROLLOUT,
-    WITNESSES,
-    Panel,
-    TensorResult,
+    Runners,
     compare_ragged,
     compare_rollout,
     relative_distance,
-    share,
 )
-from xlstm_export.validation.operators import check_operators
-from xlstm_export.validation.report import Report, decide
-
-Progress = Callable[[str, int, int], None]
+from xlstm_export.validation.result import Report, decide
+from xlstm_export.validation.tally import TensorResult, ratio
 
 _EMULATED = (
     "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and its "
@@ -50,7 +51,17 @@ _REPEATED = (
     "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
     "tensor the middle result counts"
 )
+_CHANGED = "the files of the bundle are not those that export wrote"
 _READER_STEPS = 16
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How a bundle is run beside its reference."""
+
+    engine: str | None
+    native: bool
+    threads: int | None
 
 
 def validate_bundle(
@@ -61,6 +72,7 @@ def validate_bundle(
     upstream: bool,
     native: bool,
     engine: str | None = None,
+    threads: int | None = None,
     batch: int,
     seed: int,
     progress: Progress | None = None,
@@ -70,41 +82,56 @@ def validate_bundle(
     Raises BundleError when the two have different states or vocabularies, and when the bundle
     was replaced meanwhile.
     """
-    digest = bundle_sha256(bundle)
-    manifest = read_manifest(bundle)
+    with torch_threads(threads):
+        options = _Options(engine, native, threads)
+        return _validate(bundle, source, module, options, upstream, batch, seed, progress)
+
+
+def _validate(
+    bundle: Path, source: Source, module: Family, options: _Options, upstream: bool, batch: int,
+    seed: int, progress: Progress | None,
+) -> Report:  # fmt: skip
+    digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
+    _tell(progress, "reading the checkpoint")
     checkpoint = module.read(source)
     _check_same_model(bundle, manifest, source, checkpoint.spec)
-    notes: list[str] = []
-    if manifest.sha256 and manifest.sha256 != digest:
-        notes.append("the files of the bundle are not those that export wrote")
-    own = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
-    oracle = _oracle(module, source, checkpoint, manifest.dtype, notes) if upstream else None
-    subject = _subject(bundle, manifest, engine, native, notes)
-    panel = Panel(subject, oracle or own, own, *_yardsticks(checkpoint, manifest.dtype))
-    operators = {} if engine else _operators(bundle, manifest, native, notes)
+    notes = list(checkpoint.notes)
+    if manifest.sha256 and not (manifest.sha256 == digest and is_manifest_unchanged(bundle)):
+        notes.append(_CHANGED)
+    _tell(progress, "loading the float64 reference")
+    float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
+    _tell(progress, "loading the upstream module")
+    oracle = _oracle(module, checkpoint, manifest.dtype, notes) if upstream else None
+    _tell(progress, "opening the bundle")
+    subject = _subject(bundle, manifest, options, notes)
+    baselines = _baselines(checkpoint, manifest.dtype)
+    runners = Runners(subject, oracle or float64, float64, *baselines)
+    operators = {} if options.engine else _operators(bundle, manifest, options, notes)
 
     def sample(seed: int) -> list[TensorResult]:
-        inputs = rollout_inputs(checkpoint.spec, batch + WITNESSES, sum(ROLLOUT), seed)
-        results = compare_rollout(panel, inputs, batch, ROLLOUT, manifest, progress)
+        inputs = rollout_inputs(checkpoint.spec, batch + BASELINE_ROWS, sum(ROLLOUT), seed)
+        results = compare_rollout(runners, inputs, batch, ROLLOUT, manifest, progress)
         if manifest.ragged:
-            results += compare_ragged(panel, subject.run, inputs[:batch], manifest)
+            results += compare_ragged(runners, inputs[:batch], manifest)
+        _tell(progress, "checking operators")
         return results + (check_operators(operators, seed) if operators else [])
 
     results = middle_of_samples(sample, seed, notes)
-    probe = rollout_inputs(checkpoint.spec, batch, _READER_STEPS, seed)
+    probe = {manifest.inputs[0].name: rollout_inputs(checkpoint.spec, batch, _READER_STEPS, seed)}
     if bundle_sha256(bundle) != digest:
         raise BundleError(f"{bundle}: was replaced while it was compared; validate it again")
     return Report(
         verdict=decide(results, oracle is not None),
         bundle=str(bundle),
         bundle_sha256=digest,
+        manifest_sha256=manifest_sha256(bundle),
         source=str(source.path),
         source_matches_bundle=fingerprint(checkpoint) == manifest.source.sha256,
         subject=subject.name,
         subject_ops=subject.describe(),
-        reference=panel.exact.name,
-        yardsticks=(panel.recurrent.name, panel.chunkwise.name),
-        reader_distance=relative_distance(own, oracle, probe) if oracle else None,
+        reference=runners.reference.name,
+        baselines=(baselines[0].name, baselines[1].name),
+        reader_distance=relative_distance(float64, oracle, probe) if oracle else None,
         batch=batch,
         calls=ROLLOUT,
         seed=seed,
@@ -127,11 +154,10 @@ def middle_of_samples(
         return first
     notes.append(_REPEATED)
     samples = (first, sample(seed + 1), sample(seed + 2))
-    return [sorted(same, key=_share)[1] for same in zip(*samples, strict=True)]
-
-
-def _share(result: TensorResult) -> float:
-    return share(result.judgement)
+    return [
+        sorted(same, key=lambda result: ratio(result.judgement))[1]
+        for same in zip(*samples, strict=True)
+    ]
 
 
 def rollout_inputs(spec: ModelSpec, batch: int, steps: int, seed: int) -> Array:
@@ -140,56 +166,61 @@ def rollout_inputs(spec: ModelSpec, batch: int, steps: int, seed: int) -> Array:
     if spec.vocab_size is not None:
         return random.integers(0, spec.vocab_size, (batch, steps))
     # rounded to float32, the type of the graph input, so that both sides see one number
-    return random.standard_normal((batch, steps, spec.model_size)).astype(np.float32)
+    size = int(spec.inputs[0].shape[-1])
+    return random.standard_normal((batch, steps, size)).astype(np.float32)
+
+
+def _tell(progress: Progress | None, what: str) -> None:
+    if progress is not None:
+        progress(what, 0, 0)
 
 
 def _check_same_model(bundle: Path, manifest: Manifest, source: Source, spec: ModelSpec) -> None:
     states = [(s.key, s.shape) for s in state_specs(spec)]
-    width = spec.vocab_size or spec.model_size
+    ends = (manifest.outputs[0].name, manifest.outputs[0].shape[-1])
     is_same = states == [(s.key, s.shape) for s in manifest.states]
-    if not is_same or manifest.outputs[0].shape[-1] != width:
+    if not is_same or ends != (spec.outputs[0].name, spec.outputs[0].shape[-1]):
         raise BundleError(
             f"{bundle}: its states or outputs are not those of {source.path}; "
             "give the source the bundle was made from"
         )
 
 
-def _oracle(
-    module: Family, source: Source, checkpoint: Checkpoint, dtype: str, notes: list[str]
-) -> Session | None:
+def _oracle(module: Family, checkpoint: Checkpoint, dtype: str, notes: list[str]) -> Oracle | None:
     try:
-        return module.oracle(source, checkpoint_rounding(checkpoint.weights, dtype))
+        return module.oracle(checkpoint, Storage(dtype))
     except BackendUnavailableError as error:
         notes.append(str(error))
         return None
 
 
-def _yardsticks(checkpoint: Checkpoint, dtype: str) -> tuple[Session, Session]:
-    """The torch reference in the bundle's precision: recurrent, and chunkwise."""
+def _baselines(checkpoint: Checkpoint, dtype: str) -> tuple[ReferenceModel, ReferenceModel]:
+    """Torch in the bundle's precision: recurrent, and chunkwise."""
     recurrent = ReferenceModel(checkpoint.spec, checkpoint.weights, dtype, dtype, "recurrent")
     return recurrent, recurrent.in_form("chunkwise")
 
 
-def _subject(
-    bundle: Path, manifest: Manifest, engine: str | None, native: bool, notes: list[str]
-) -> BundleSession:
+def _subject(bundle: Path, manifest: Manifest, options: _Options, notes: list[str]) -> Session:
     """An engine, or the bundle in ONNX Runtime: a bfloat16 one by a widened copy, as noted."""
-    if engine:
+    threads, native = options.threads, options.native
+    if options.engine:
         notes.append(_WHOLE)
-    if engine or manifest.dtype != "bfloat16":
-        return open_session(bundle, engine, native=native)
-    session = OrtSession(bundle, graph=emulated_graph(bundle / MODEL_FILE), native=native)
+    if options.engine or manifest.dtype != "bfloat16":
+        return open_session(bundle, options.engine, threads=threads, native=native)
+    graph = emulated_graph(bundle / MODEL_FILE)
+    session = OrtSession(bundle, graph=graph, threads=threads, native=native)
     session.name += " (emulated)"
     notes.append(_EMULATED)
     return session
 
 
 def _operators(
-    bundle: Path, manifest: Manifest, native: bool, notes: list[str]
+    bundle: Path, manifest: Manifest, options: _Options, notes: list[str]
 ) -> dict[str, BundleOperators]:
     """Who computes single operators, by the ending of the results' names."""
-    runners = {"": BundleOperators(bundle, manifest, native=native)}
+    threads = options.threads
+    runners = {"": BundleOperators(bundle, manifest, threads=threads, native=options.native)}
     if BODIES not in runners[""].describe().values():
-        runners[" by body"] = BundleOperators(bundle, manifest, native=False)
+        runners[" by body"] = BundleOperators(bundle, manifest, threads=threads, native=False)
         notes.append(_BOTH_WAYS)
     return runners

@@ -1,0 +1,52 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Checkpoint folder, weights file, or org/name on the Hugging Face Hub.",
+        show_default=False,
+    ),
+]
+BundleArgument = Annotated[
+    Path,
+    typer.Argument(metavar="OUT", help="Bundle folder that export made.", show_default=False),
+]
+FamilyOption = Annotated[
+    str, typer.Option("--family", metavar="NAME", help="auto, hf, xlstm_large, or block_stack.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Configuration of a weights file given alone."),
+]
+PrefixOption = Annotated[
+    str,
+    typer.Option(
+        "--prefix",
+        metavar="NAME",
+        help="Where the model is a part of another: what the names of its tensors start with.",
+        show_default=False,
+    ),
+]
+NativeOption = Annotated[
+    bool, typer.Option(help="Compute operators with the native kernels where installed.")
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME|FILE",
+        help="Run this engine of OUT/engines on the GPU instead of ONNX Runtime.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Processors to use; default: all.", min=1)
+]

@@ -1,0 +1,198 @@
+"""``xlstm-export run``: generate from a bundle or run a bare stack, by ONNX Runtime or TensorRT."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import xlstm_export as xe
+from xlstm_export_cli.arguments import (
+    BundleArgument,
+    EngineOption,
+    JsonOption,
+    NativeOption,
+    ThreadsOption,
+)
+from xlstm_export_cli.console import console, error_console, print_json
+
+
+def _a_number(value: float) -> float:
+    if math.isnan(value):  # which is not below the least either
+        raise typer.BadParameter("nan is not a number")
+    return value
+
+
+PromptOption = Annotated[
+    str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="Text to continue.")
+]
+PromptFileOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File with the text to continue; - is stdin.")
+]
+IdsOption = Annotated[str | None, typer.Option(metavar="1,2,3", help="Token ids to continue.")]
+CountOption = Annotated[
+    int, typer.Option("-n", "--max-new-tokens", metavar="N", help="Most tokens to make.", min=1)
+]
+TemperatureOption = Annotated[
+    float,
+    typer.Option(
+        metavar="X", help="0 takes the likeliest; above, draws.", min=0.0, callback=_a_number
+    ),
+]
+TopKOption = Annotated[int, typer.Option(metavar="N", help="Draw from the N best; 0: all.", min=0)]
+TopPOption = Annotated[
+    float,
+    typer.Option(
+        metavar="X",
+        help="Draw from the likeliest that reach this.",
+        min=0.0,
+        max=1.0,
+        callback=_a_number,
+    ),
+]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.", min=0)]
+EmbedsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.npy", help="Embeddings [batch, sequence, size]: a bare stack."),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE.npy", help="With it: where hidden states go."),
+]
+BosOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--bos/--no-bos",
+        help="Put the beginning-of-sequence id in front; default: as the configuration says.",
+        show_default=False,
+    ),
+]
+
+
+def run(
+    bundle: BundleArgument,
+    prompt: PromptOption = None,
+    prompt_file: PromptFileOption = None,
+    ids: IdsOption = None,
+    max_new_tokens: CountOption = 100,
+    temperature: TemperatureOption = 0.0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 1.0,
+    seed: SeedOption = 0,
+    bos: BosOption = None,
+    inputs_embeds: EmbedsOption = None,
+    output: OutputOption = None,
+    threads: ThreadsOption = None,
+    native: NativeOption = True,
+    engine: EngineOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Generate with OUT: text where it has a tokenizer, ids otherwise.
+
+    A bare block stack takes --inputs-embeds and writes its hidden states to --output.
+    """
+    given = [text for text in (prompt, prompt_file, ids, inputs_embeds) if text is not None]
+    if len(given) > 1:
+        raise typer.BadParameter("give one of --prompt, --prompt-file, --ids, --inputs-embeds")
+    if (inputs_embeds is None) != (output is None):
+        raise typer.BadParameter("--inputs-embeds and --output go together")
+    where: dict[str, Any] = {"engine": engine, "threads": threads, "native": native}
+    if inputs_embeds is not None and output is not None:
+        start = time.perf_counter()
+        made = xe.run_embeddings(bundle, inputs_embeds, output, **where)
+        _print_stack(made, time.perf_counter() - start, json)
+        return
+    # what the shell gave, as bytes: Python spells those that are no text as half characters
+    text = "" if prompt is None else _as_text(os.fsencode(prompt), "--prompt")
+    text = text if prompt_file is None else _read_prompt(prompt_file)
+    generation = xe.generate(
+        bundle, text if ids is None else _parse_ids(ids), max_new_tokens=max_new_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, bos=bos, **where,
+    )  # fmt: skip
+    _generate(generation, json)
+
+
+def _parse_ids(ids: str) -> list[int]:
+    try:
+        return [int(part) for part in ids.replace(",", " ").split()]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"takes whole numbers separated by commas, not {ids!r}", param_hint="--ids"
+        ) from error
+
+
+def _generate(generation: xe.Generation, json: bool) -> None:
+    if generation.unknown:
+        told = (
+            f"{generation.unknown} of {len(generation.prompt)} prompt tokens are unknown to the "
+            "tokenizer"
+        )
+        error_console().print(f"warning: {told}", style="yellow")
+    start = time.perf_counter()
+    for piece in generation:
+        if not json:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    seconds = time.perf_counter() - start
+    if json:
+        print_json(
+            {
+                "prompt_ids": list(generation.prompt),
+                "ids": generation.ids,
+                "text": generation.text if generation.has_text else None,
+                "seconds": seconds,
+                "session": generation.session.name,
+                "operators": generation.session.describe(),
+            }
+        )
+        return
+    typer.echo()
+    error_console().print(
+        f"{len(generation.prompt)} prompt + {len(generation.ids)} new tokens in {seconds:.2f} s, "
+        f"{_who(generation.session)}",
+        style="dim",
+    )
+
+
+def _print_stack(made: xe.HiddenStates, seconds: float, json: bool) -> None:
+    if json:
+        print_json(
+            {
+                "output": str(made.output),
+                "shape": list(made.shape),
+                "seconds": seconds,
+                "session": made.session.name,
+                "operators": made.session.describe(),
+            }
+        )
+        return
+    console().print(
+        f"{made.output}: last_hidden_state {list(made.shape)}, {seconds:.2f} s, "
+        f"{_who(made.session)}"
+    )
+
+
+def _who(session: xe.Session) -> str:
+    return "; ".join([session.name, *session.describe().values()])
+
+
+def _read_prompt(path: Path) -> str:
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--prompt-file") from error
+    return _as_text(content, "--prompt-file", f"{path}: ")
+
+
+def _as_text(content: bytes, option: str, name: str = "") -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(
+            f"{name}not UTF-8 text ({error.reason} at byte {error.start})", param_hint=option
+        ) from error

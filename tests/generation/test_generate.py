@@ -1,0 +1,184 @@
+"""Choosing tokens, feeding prompts in pieces, and the memory a long prompt takes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.terminal import run_process
+from tests.families.block_stack_checkpoints import make_block_stack
+from tests.families.large_checkpoints import make_xlstm_large
+from xlstm_export.errors import BundleError
+from xlstm_export.generation.generate import Sampling, choose, generate, open_generation
+from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.pipeline import export
+from xlstm_export.runtime.ort import OrtSession
+from xlstm_export.runtime.session import Array
+
+LOGITS = np.array([0.0, 2.0, 1.0, -1.0, 1.5, 1.0], np.float32)
+PROMPT = [1, 7, 3, 3, 9, 0, 2]
+
+REPORT_MEMORY = """
+import sys
+from xlstm_export_cli.main import main
+try:
+    main()
+finally:
+    status = open("/proc/self/status").read()
+    print(status.split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
+
+
+class Counter:
+    """A session whose next id is the sum of all ids so far, modulo 10; remembers its calls."""
+
+    name = "counter"
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+    def run(
+        self, inputs: Array, states: Mapping[str, Array] | None
+    ) -> tuple[Array, dict[str, Array]]:
+        self.calls.append(inputs[0].tolist())
+        sums = np.cumsum(inputs, axis=1) + (0 if states is None else states["sum"][:, None])
+        logits = np.eye(10, dtype=np.float32)[sums % 10]
+        return logits, {"sum": sums[:, -1]}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generate")
+    source, _ = make_block_stack(folder / "source")
+    return export(source, folder / "bundle", LoweringOptions()).bundle
+
+
+def draws(sampling: Sampling, count: int = 20_000) -> Array:
+    """How often each id comes up."""
+    random = np.random.default_rng(sampling.seed)
+    chosen = [choose(LOGITS, sampling, random) for _ in range(count)]
+    return np.bincount(chosen, minlength=len(LOGITS)) / count
+
+
+def softmax(logits: Array, kept: list[int]) -> Array:
+    weights = np.zeros(len(logits))
+    weights[kept] = np.exp(logits[kept])
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "temperature", "kept"),
+    [
+        (Sampling(1.0), 1.0, [0, 1, 2, 3, 4, 5]),
+        (Sampling(0.5), 0.5, [0, 1, 2, 3, 4, 5]),
+        (Sampling(1.0, top_k=2), 1.0, [1, 4]),
+        (Sampling(1.0, top_k=3), 1.0, [1, 2, 4, 5]),  # 2 and 5 are equally likely
+        (Sampling(1.0, top_k=99), 1.0, [0, 1, 2, 3, 4, 5]),
+        (Sampling(1.0, top_p=0.5), 1.0, [1, 4]),  # 0.425 and 0.258
+        (Sampling(1.0, top_p=0.69), 1.0, [1, 4, 2]),
+        (Sampling(2.0, top_p=0.49), 2.0, [1, 4]),  # 0.279 and 0.217
+        (Sampling(1.0, top_k=2, top_p=0.6), 1.0, [1]),  # 0.62 of the two that top_k left
+        (Sampling(1.0, top_p=0.0), 1.0, [1]),
+    ],
+)
+def test_sampling_follows_the_cut_distribution(
+    sampling: Sampling, temperature: float, kept: list[int]
+) -> None:
+    expected = softmax(LOGITS / temperature, kept)
+    deviation = np.sqrt(expected * (1 - expected) / 20_000)
+    assert (np.abs(draws(sampling) - expected) <= 4.5 * deviation).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-6, 1e-300, 5e-324])
+def test_no_temperature_is_greedy(temperature: float) -> None:
+    random = np.random.default_rng(0)
+    assert choose(LOGITS, Sampling(temperature), random) == 1
+    assert choose(LOGITS * 1e30, Sampling(temperature, top_k=3, top_p=0.9), random) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_what_is_no_number_is_no_token(temperature: float, value: float, word: str) -> None:
+    logits = np.array([0.0, value, 1.0], np.float32)
+    with pytest.raises(BundleError, match=word):
+        choose(logits, Sampling(temperature), np.random.default_rng(0))
+
+
+def test_seeds_decide(bundle: Path) -> None:
+    def text(seed: int) -> list[int]:
+        return list(generate(OrtSession(bundle), PROMPT, 40, Sampling(1.0, 8, 0.95, seed)))
+
+    assert text(3) == text(3)
+    assert text(3) != text(4)
+
+
+def test_greedy_takes_the_arg_max_of_one_shot(bundle: Path) -> None:
+    session = OrtSession(bundle)
+    tokens = list(generate(session, PROMPT, 24, Sampling(), longest_piece=3))
+    logits, _ = session.run(np.array([PROMPT + tokens], np.int64))
+    predicted = logits[0, len(PROMPT) - 1 : -1].argmax(axis=-1)
+    assert tokens == predicted.tolist()
+    assert len(set(tokens)) > 1
+
+
+@pytest.mark.parametrize(("longest", "lengths"), [(3, [3, 3, 1]), (7, [7]), (512, [7])])
+def test_prompts_go_in_pieces_then_tokens_one_by_one(longest: int, lengths: list[int]) -> None:
+    session = Counter()
+    tokens = list(generate(session, PROMPT, 4, Sampling(), longest_piece=longest))
+    total = sum(PROMPT)
+    for token in tokens:
+        assert token == total % 10
+        total += token
+    fed = [*[len(call) for call in session.calls[: len(lengths)]]]
+    assert fed == lengths
+    assert list(itertools.chain(*session.calls)) == PROMPT + tokens[:-1]
+
+
+def test_a_stop_id_ends_and_is_the_last() -> None:
+    assert list(generate(Counter(), PROMPT, 9, Sampling(), stop=(0,))) == [5, 0]
+    assert len(list(generate(Counter(), PROMPT, 9, Sampling(), stop=(1,)))) == 9
+
+
+def test_the_session_is_not_asked_for_more_than_is_shown() -> None:
+    session = Counter()
+    next(generate(session, PROMPT, 100, Sampling()))
+    assert len(session.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ("1,x", "whole numbers"), ("1.5", "whole numbers"), ("", "empty"), (" , ", "empty"),
+        ("1,11", "id 11 is outside the vocabulary of 11"), ("-1", "id -1 is outside"),
+        (None, "no tokenizer.json; give token ids with --ids"),
+    ],
+)  # fmt: skip
+def test_prompts_that_do_not_fit(bundle: Path, ids: str | None, words: str) -> None:
+    with pytest.raises(BundleError, match=words):
+        open_generation(bundle, "text", ids, None)
+
+
+def test_ids_with_commas_or_spaces(bundle: Path) -> None:
+    assert open_generation(bundle, None, "1, 2 3,,4", None).prompt == (1, 2, 3, 4)
+
+
+def test_memory_does_not_grow_with_the_prompt(tmp_path: Path) -> None:
+    made = make_xlstm_large(tmp_path / "source", vocab_size=4000)
+    export(made.source, tmp_path / "bundle", LoweringOptions())
+    peaks = [peak_kib(tmp_path / "bundle", length) for length in (512, 16_384)]
+    # the logits of the whole prompt would be 262 MB, those of a piece are 8 MB
+    assert peaks[1] - peaks[0] < 5_000, peaks
+
+
+def peak_kib(bundle: Path, length: int) -> int:
+    ids = ",".join(str(i % 4000) for i in range(length))
+    outcome = run_process(
+        "run", bundle, "--ids", ids, "-n", 3, "--threads", 1, program=REPORT_MEMORY
+    )
+    assert outcome.code == 0, outcome
+    assert f"{length} prompt + 3 new tokens" in outcome.err
+    return int(outcome.err.split()[-1])

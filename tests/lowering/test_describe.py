@@ -1,0 +1,134 @@
+"""What an export puts beside the graph: companions, fingerprint, description."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.families.block_stack_checkpoints import edit_config, edit_tensors, make_block_stack
+from tests.families.large_checkpoints import make_hf
+from xlstm_export.bundle.manifest import read_manifest
+from xlstm_export.checkpoint.source import Source
+from xlstm_export.errors import CheckpointError
+from xlstm_export.lowering.describe import copy_companions, fingerprint
+from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.pipeline import export, read_checkpoint
+
+COMPANIONS = {
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
+}  # fmt: skip
+OTHERS = {"README.md", "training_args.bin", "optimizer.pt", "run.py", "model.safetensors.bak"}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    return make_block_stack(tmp_path / "source")[0]
+
+
+def print_of(source: Source) -> str:
+    return fingerprint(read_checkpoint(source))
+
+
+def test_tokenizer_and_configuration_come_along(tmp_path: Path) -> None:
+    folder = make_hf(tmp_path / "source").source.path
+    for name in (COMPANIONS - {"config.json"}) | OTHERS:
+        (folder / name).write_text(name)
+    made = export(Source(folder), tmp_path / "bundle", LoweringOptions())
+    files = {path.name for path in made.bundle.iterdir()}
+    assert files == COMPANIONS | {"model.onnx", "model.onnx.data", "xlstm_export.json"}
+    for name in COMPANIONS:
+        assert (made.bundle / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_configuration_from_elsewhere_is_the_one_kept(source: Source, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yml"
+    (source.path / "config.yaml").rename(config)
+    (source.path / "tokenizer.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    copy_companions(Source(source.path / "model.safetensors", config), tmp_path / "out")
+    assert (tmp_path / "out" / "config.yml").read_bytes() == config.read_bytes()
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_a_companion_that_may_not_be_read_is_named(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the target, as if that could not be written."""
+
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (source.path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(CheckpointError, match=r": cannot be read \(Permission denied\)"):
+        export(source, tmp_path / "bundle", LoweringOptions())
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_fingerprint_is_that_of_the_bytes(source: Source, tmp_path: Path) -> None:
+    before = print_of(source)
+    assert len(before) == 64
+    shutil.copytree(source.path, tmp_path / "copy")
+    assert print_of(Source(tmp_path / "copy")) == before
+    (source.path / "README.md").write_text("other files do not count")
+    assert print_of(source) == before
+    manifest = export(source, tmp_path / "bundle", LoweringOptions()).manifest
+    assert manifest.source.sha256 == before
+    assert manifest.source.name == "source"
+
+
+def test_the_fingerprint_changes_with_one_number(source: Source) -> None:
+    before = print_of(source)
+    key = "xlstm_block_stack.blocks.0.xlstm_norm.weight"
+    edit_tensors(source, {key: torch.full((16,), 0.25)})
+    changed = print_of(source)
+    assert changed != before
+    edit_config(source, dropout=0.5)
+    assert print_of(source) not in (before, changed)
+
+
+def test_bytes_that_move_between_files_are_noticed(tmp_path: Path) -> None:
+    """Two shards swapped under each other's name are another source."""
+    folder = make_hf(tmp_path / "source", shards=2).source.path
+    before = print_of(Source(folder))
+    first, second = sorted(folder.glob("*.safetensors"))
+    spare = folder / "spare"
+    first.rename(spare)
+    second.rename(first)
+    spare.rename(second)
+    assert print_of(Source(folder)) != before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_manifest_describes_the_graph(source: Source, tmp_path: Path, dtype: str) -> None:
+    options = LoweringOptions(dtype=dtype, opset=19, ragged=True)  # type: ignore[arg-type]
+    made = export(source, tmp_path / "bundle", options)
+    manifest = read_manifest(made.bundle)
+    assert manifest == made.manifest
+    assert (manifest.family, manifest.dtype, manifest.opset) == ("block_stack", dtype, 19)
+    assert [i.name for i in manifest.inputs] == ["input_ids", "sequence_lengths"]
+    assert [(o.name, o.shape) for o in manifest.outputs] == [("logits", ("batch", "sequence", 11))]
+    assert {s.dtype for s in manifest.states} == {"float32"}
+    assert ("onnxruntime-cpu" in manifest.runs_on) == (dtype != "bfloat16")
+    import onnx
+
+    graph = onnx.load(made.bundle / "model.onnx", load_external_data=False).graph
+    states = [s.input for s in manifest.states]
+    assert {i.name for i in graph.input} == {i.name for i in manifest.inputs} | set(states)
+    outputs = [s.output for s in manifest.states]
+    assert {o.name for o in graph.output} == {"logits", *outputs}
+    for tensor in graph.input:
+        if tensor.name in states:
+            shape = [d.dim_param or d.dim_value for d in tensor.type.tensor_type.shape.dim]
+            assert tuple(shape) == manifest.states[states.index(tensor.name)].shape
+
+
+def test_two_exports_are_equal_byte_for_byte(source: Source, tmp_path: Path) -> None:
+    bundles = [export(source, tmp_path / n, LoweringOptions()).bundle for n in ("a", "b")]
+    for name in ("model.onnx", "model.onnx.data", "xlstm_export.json"):
+        assert (bundles[0] / name).read_bytes() == (bundles[1] / name).read_bytes()

@@ -1,0 +1,117 @@
+"""Verdicts and the documents that carry them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from xlstm_export.validation.report import (
+    Report,
+    Verdict,
+    decide,
+    explain,
+    in_order,
+    to_json,
+    to_markdown,
+)
+
+from xlstm_export.validation.checks.rollout import BestToken, TensorResult
+from xlstm_export.validation.tolerance import Judgement
+
+GOOD = TensorResult("logits", "output", Judgement(1e-6, 2e-6, 1e-7, 2e-7), 3.0, (1e-6, 1e-7))
+BAD = TensorResult("0.mlstm.C", "state", Judgement(1e-3, 2e-6, 1e-4, 2e-7), 3.0, (1e-3, 1e-7))
+
+
+def _report(verdict: Verdict, *results: TensorResult) -> Report:
+    return Report(
+        verdict=verdict,
+        bundle="out",
+        bundle_sha256="ab" * 32,
+        source="checkpoint",
+        source_matches_bundle=True,
+        subject="ONNX Runtime",
+        subject_ops={"ai.xlstm": "function bodies"},
+        reference="upstream 1.0, kernels native",
+        yardsticks=("recurrent", "chunkwise"),
+        reader_distance=1e-15,
+        batch=2,
+        calls=(7, 1),
+        seed=0,
+        notes=("a note",),
+        versions={"onnx": "1"},
+        results=results,
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "against_upstream", "verdict"),
+    [
+        ((GOOD,), True, "validated"),
+        ((GOOD,), False, "self-consistent"),
+        ((GOOD, BAD), True, "failed"),
+        ((GOOD, BAD), False, "failed"),
+    ],
+)
+def test_verdict(
+    results: tuple[TensorResult, ...], against_upstream: bool, verdict: Verdict
+) -> None:
+    assert decide(results, against_upstream) == verdict
+
+
+def test_json_holds_every_number_and_verdict() -> None:
+    content = json.loads(to_json(_report("failed", GOOD, BAD)))
+    assert content["verdict"] == "failed"
+    assert [entry["ok"] for entry in content["results"]] == [True, False]
+    assert content["results"][1]["judgement"]["max_error"] == 1e-3
+    assert content["results"][1]["errors_by_call"] == [1e-3, 1e-7]
+    assert content["reference"] == "upstream 1.0, kernels native"
+    assert content["bundle_sha256"] == "ab" * 32
+    assert "report_error" not in content
+    unwritten = json.loads(to_json(_report("failed", GOOD, BAD), "no space"))
+    assert unwritten == {**content, "report_error": "no space"}
+
+
+def test_outputs_lead_unless_something_broke_the_rule() -> None:
+    state = replace(BAD, judgement=Judgement(1.9e-6, 2e-6, 1e-7, 2e-7))
+    operator = replace(state, name="XlstmMLSTM#0 C_out", kind="operator")
+    assert in_order([operator, state, GOOD])[0] == GOOD
+    assert in_order([operator, state, GOOD, BAD])[:2] == [BAD, GOOD]
+
+
+def test_likeliest_tokens_are_counted() -> None:
+    logits = replace(GOOD, best_token=BestToken(400, 0.9975, 0.98))
+    text = to_markdown(_report("validated", logits, BAD))
+    line = "logits: the likeliest token is the exact one at 99.8 % of 400 positions"
+    assert f"- {line} (the torch reference in this precision: 98.0 %)" in text
+    assert json.loads(to_json(_report("validated", logits)))["results"][0]["best_token"] == {
+        "positions": 400, "subject": 0.9975, "torch": 0.98
+    }  # fmt: skip
+
+
+def test_markdown_leads_with_the_verdict_and_the_worst_tensor() -> None:
+    text = to_markdown(_report("failed", GOOD, BAD))
+    assert text.startswith("# Validation: failed")
+    assert text.index("0.mlstm.C") < text.index("`logits`")
+    assert "✗" in text
+    assert "upstream 1.0, kernels native" in text
+    assert f"`out`, sha256 {'ab' * 32}" in text
+
+
+def test_a_failure_is_counted() -> None:
+    nan = TensorResult("x", "state", Judgement(math.inf, 1, math.inf, 1), 3.0, (math.inf,), False)
+    assert explain(_report("failed", GOOD, BAD)).startswith("1 of 2 tensors are outside")
+    assert "NaN" not in explain(_report("failed", GOOD, BAD))
+    counted = explain(_report("failed", GOOD, BAD, nan, nan))
+    assert counted == (
+        "3 of 4 tensors are outside the tolerance rule; the bundle computed NaN or infinity in 2."
+    )
+    assert counted in to_markdown(_report("failed", GOOD, BAD, nan, nan))
+    assert "outside" not in explain(_report("validated", GOOD))
+
+
+def test_self_consistent_says_what_it_cannot_see() -> None:
+    text = to_markdown(_report("self-consistent", GOOD))
+    assert "reading the checkpoint cannot be seen" in " ".join(text.split())
+    assert "validated" not in text

@@ -1,0 +1,42 @@
+"""Digests of files: what reports and engines say they are about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from xlstm_export.bundle.manifest import DATA_FILE, MANIFEST_FILE, MODEL_FILE, own_digest
+
+
+def sha256(*paths: Path) -> str:
+    """Digest of the contents of ``paths``, one after another."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def data_bytes(bundle: Path) -> int:
+    """Size of the data of ``bundle``; 0 where the graph holds all."""
+    path = bundle / DATA_FILE
+    return path.stat().st_size if path.is_file() else 0
+
+
+def bundle_sha256(bundle: Path) -> str:
+    """Digest of the graph and the data of ``bundle``, one after the other."""
+    files = (bundle / MODEL_FILE, bundle / DATA_FILE)
+    return sha256(*(path for path in files if path.is_file()))
+
+
+def manifest_sha256(bundle: Path) -> str:
+    """Digest of the manifest's file."""
+    return sha256(bundle / MANIFEST_FILE)
+
+
+def is_manifest_unchanged(bundle: Path) -> bool:
+    """Whether the manifest is as export wrote it; True where it does not hold its digest."""
+    content = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
+    return content.get("manifest_sha256", "") in ("", own_digest(content))

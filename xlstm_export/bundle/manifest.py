@@ -1,0 +1,187 @@
+"""The manifest of a bundle, ``xlstm_export.json``: what every runtime reads before the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import dacite
+import numpy as np
+import numpy.typing as npt
+
+from xlstm_export.errors import BundleError
+
+MANIFEST_FILE = "xlstm_export.json"
+MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+FORMAT_VERSION = 1
+LENGTHS = "sequence_lengths"
+"""The input of a ragged bundle: int32 [batch], steps of each row."""
+
+BundleDtype = Literal["float32", "float16", "bfloat16"]
+"""Type of projections and activations in a bundle, by numpy name."""
+BUNDLE_DTYPES: tuple[str, ...] = get_args(BundleDtype)
+Dims = tuple[int | str, ...]
+_TYPES = {*BUNDLE_DTYPES, "int32", "int64"}
+"""Element types of a bundle's inputs and outputs."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output: element type by numpy name, dimensions as sizes or names."""
+
+    name: str
+    dtype: str
+    shape: Dims
+
+
+@dataclass(frozen=True)
+class StateInfo:
+    """One carried tensor: the graph input it enters by and the output it leaves by.
+
+    ``key`` is its name whatever ``--state-names`` chose: ``{layer}.{kind}.{letter}``.
+    """
+
+    key: str
+    input: str
+    output: str
+    shape: Dims
+    dtype: str
+    init: str
+
+    def sized(self, batch: int) -> tuple[int, ...]:
+        """Its shape for ``batch`` rows."""
+        return (batch, *(int(size) for size in self.shape[1:]))
+
+    def initial(self, batch: int) -> npt.NDArray[Any]:
+        """Its value before the first step. Raises BundleError where ``init`` is unknown."""
+        if self.init != "zeros":
+            raise BundleError(
+                f"state {self.key} starts as {self.init!r}, which this version does not know; "
+                "upgrade xlstm-export"
+            )
+        return np.zeros(self.sized(batch), self.dtype)
+
+
+@dataclass(frozen=True)
+class OpsInfo:
+    """The operator set the graph is written in."""
+
+    domain: str
+    version: int
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Where the weights came from; ``sha256`` covers configuration and weight files."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Contents of ``xlstm_export.json``."""
+
+    format_version: int
+    family: str
+    dtype: str
+    opset: int
+    ops: OpsInfo
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    states: tuple[StateInfo, ...]
+    source: SourceInfo
+    versions: dict[str, str]
+    runs_on: tuple[str, ...]
+    logits: str = "all"
+    ragged: bool = False
+    sha256: str = ""
+    """Of the graph and its data as they were written; "" in a bundle of before."""
+    data_bytes: int = 0
+    """Size of the data as it was written; 0 where there is none, or a bundle is of before."""
+    manifest_sha256: str = ""
+    """Of all the rest of the manifest; "" in a bundle of before."""
+
+    @property
+    def is_language_model(self) -> bool:
+        """True when the graph maps token ids to logits."""
+        return self.inputs[0].name == "input_ids" and self.outputs[0].name == "logits"
+
+
+def shape_text(shape: Sequence[int | str]) -> str:
+    """A shape as people read it: [batch, 4]."""
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write ``manifest`` into ``folder``."""
+    content = dataclasses.asdict(manifest)
+    content["manifest_sha256"] = own_digest(content)
+    text = json.dumps(content, indent=2)
+    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def own_digest(content: Mapping[str, Any]) -> str:
+    """Digest of what a manifest says, but for this digest itself; order and spacing are free."""
+    rest = {key: value for key, value in content.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of the bundle ``folder``; unknown keys are ignored.
+
+    Raises BundleError when it is missing, damaged, or of a newer format.
+    """
+    path = folder / MANIFEST_FILE
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such folder; make a bundle with: xlstm-export export")
+    if not path.is_file():
+        raise BundleError(f"{folder}: no {MANIFEST_FILE}, so it is not an xlstm-export bundle")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest this "
+                "version reads; upgrade xlstm-export"
+            )
+        hooks: dict[Any, Any] = {Dims: _as_tuple, tuple[str, ...]: _as_tuple}
+        config = dacite.Config(cast=[tuple], type_hooks=hooks)
+        manifest = dacite.from_dict(Manifest, content, config)
+        _check(manifest)
+        return manifest
+    except (
+        ValueError, KeyError, TypeError, AttributeError, RecursionError, dacite.DaciteError
+    ) as error:  # fmt: skip
+        raise BundleError(f"{path}: damaged manifest ({error}); export again") from error
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    """A JSON list; text is one thing, not a list of letters."""
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return tuple(value)
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for what types alone let through and no runtime can use."""
+    if not manifest.inputs or not manifest.outputs:
+        raise ValueError("no inputs or no outputs")
+    if manifest.dtype not in BUNDLE_DTYPES:
+        raise ValueError(f"dtype {manifest.dtype!r}")
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        if tensor.dtype not in _TYPES or not tensor.shape:
+            raise ValueError(f"{tensor.name}: dtype {tensor.dtype!r}, shape {list(tensor.shape)}")
+    if manifest.ragged != any(tensor.name == LENGTHS for tensor in manifest.inputs):
+        raise ValueError("ragged and the input sequence_lengths do not go together")
+    for state in manifest.states:
+        batch, *sizes = state.shape or (0,)
+        is_sized = bool(sizes) and all(isinstance(s, int) and 0 < s < 2**31 for s in sizes)
+        if state.dtype not in _TYPES or not isinstance(batch, str) or not is_sized:
+            raise ValueError(f"{state.key}: dtype {state.dtype!r}, shape {list(state.shape)}")

@@ -1,0 +1,70 @@
+"""What a user points at, and what a family makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlstm_export.bundle.checksum import sha256
+from xlstm_export.errors import CheckpointError
+from xlstm_export.model.spec import ModelSpec
+from xlstm_export.model.weights import Weights
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on disk: a folder, or a weights file with ``config`` beside it or elsewhere."""
+
+    path: Path
+    config: Path | None = None
+    repository: str | None = None
+    """``org/name`` where it was downloaded from the Hugging Face Hub."""
+
+    prefix: str = ""
+    """What the names of the model's tensors start with where the model is a part of another; the
+    others are left out."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where no path is of use: in a bundle."""
+        return self.repository or self.path.resolve().name
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A source that was read: structure, lazy tensors, and the files they come from."""
+
+    spec: ModelSpec
+    weights: Weights
+    files: tuple[Path, ...]
+    """Configuration and weight files, in a stable order; their hash identifies the source."""
+    tensors: Weights
+    """As stored, by key."""
+    fields: Any = None
+    """The family's configuration, for its oracle."""
+    left_out: tuple[str, ...] = ()
+    """Names of the tensors that are outside the source's prefix."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the checkpoint should be told."""
+
+
+def read_text(path: Path, kind: str) -> str:
+    """The text of ``path``, a file of ``kind``. Raises CheckpointError with the true reason."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: not a readable {kind} file ({error})") from error
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the source's files in order, each by its own hash."""
+    total = hashlib.sha256()
+    for path in checkpoint.files:
+        total.update(bytes.fromhex(sha256(path)))
+    return total.hexdigest()

@@ -1,0 +1,235 @@
+"""The ``xlstm`` package's block stacks: xLSTMLMModel and the bare xLSTMBlockStack.
+
+A checkpoint is the module's state dict plus its configuration as YAML. Sizes come from the
+tensors; the configuration gives head counts, block kinds and options, and must not contradict.
+Maths: xLSTM paper (Beck et al. 2024), figures 10 and 11.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from xlstm_export.checkpoint.source import Checkpoint, Source, read_text
+from xlstm_export.checkpoint.tensor_table import LayerTensors, TensorTable, placed
+from xlstm_export.checkpoint.weight_files import WEIGHT_SUFFIXES, read_weight_files
+from xlstm_export.errors import CheckpointError
+from xlstm_export.families.block_stack.config import (
+    MLSTMBlockConfig,
+    SLSTMBlockConfig,
+    read_config,
+    stated_fields,
+)
+from xlstm_export.families.block_stack.layers import (
+    Reading,
+    read_feed_forward,
+    read_mlstm,
+    read_slstm,
+)
+from xlstm_export.families.oracle import Oracle, unavailable
+from xlstm_export.model.layer import Layer
+from xlstm_export.model.layers.logit_head import LogitHead
+from xlstm_export.model.layers.norm import Norm
+from xlstm_export.model.layers.residual import Residual
+from xlstm_export.model.layers.token_embedding import TokenEmbedding
+from xlstm_export.model.spec import ModelSpec, embeddings, hidden_states, logits, token_ids
+from xlstm_export.model.storage import Storage
+from xlstm_export.model.weights import Array, Weight
+
+_CONFIG_NAMES = ("config.yaml", "config.yml")
+_WEIGHT_NAMES = ("model.safetensors", "model.pt", "model.pth")
+_STACK_PREFIX = "xlstm_block_stack."
+"""Where xLSTMLMModel keeps its stack; the keys of a bare stack start without it."""
+
+_NORM_EPS = 1e-5
+_CONFIG_FIELD = re.compile(r"""\b(mlstm_block|slstm_block)["']?\s*:""")
+
+
+def detect(source: Source) -> bool:
+    """Whether ``source`` has a block stack's configuration, or a weight file with its keys.
+
+    Raises CheckpointError where the file that tells cannot be read.
+    """
+    config = _find_config(source)
+    if config is not None:
+        return bool(_CONFIG_FIELD.search(read_text(config, "YAML")))
+    if source.path.suffix not in WEIGHT_SUFFIXES or not source.path.is_file():
+        return False
+    names = read_weight_files([source.path], source.prefix)
+    return any(name.removeprefix(_STACK_PREFIX) == "blocks.0.xlstm_norm.weight" for name in names)
+
+
+def read(source: Source) -> Checkpoint:
+    """Structure and lazy tensors of ``source``.
+
+    Raises CheckpointError for what is missing, damaged or contradictory, UnsupportedModelError
+    for an option that is not lowered; both name the file and the key.
+    """
+    config_path, weight_path = _locate(source)
+    config, stated = read_config(config_path), stated_fields(config_path)
+    tensors = read_weight_files([weight_path], source.prefix)
+    table = TensorTable(tensors, str(weight_path))
+    is_lm = any(_STACK_PREFIX in name for name in table.names())
+    root = _STACK_PREFIX if is_lm else ""
+    model_size = table.size("model size", (f"{root}blocks.0.xlstm_norm.weight", 0))
+    reading = Reading(config, config_path, stated, table, root, model_size)
+    _check_stack(reading)
+    layers, weights = _blocks(reading)
+    norm_key, has_norm = f"{root}post_blocks_norm.weight", config.add_post_blocks_norm
+    if reading.expect("add_post_blocks_norm", has_norm, norm_key, has_norm):
+        norm = Norm("layer", _NORM_EPS, model_size)
+        layers.append(("out_norm", norm))
+        weights |= placed("out_norm", _norm_weights(reading, norm, norm_key))
+    ends = (embeddings(model_size), hidden_states(model_size))
+    if is_lm:
+        embedding, head = _add_vocabulary(reading, weights)
+        layers = [("embedding", embedding), *layers, ("head", head)]
+        ends = (token_ids(), logits(head.vocab_size))
+    elif config.vocab_size > 0:
+        raise reading.contradiction(
+            f"{reading.says('vocab_size', config.vocab_size)}, but tensor token_embedding.weight "
+            "is missing"
+        )
+    table.finish()
+    spec = ModelSpec("block_stack", ends[:1], tuple(layers), ends[1:])
+    return Checkpoint(spec, weights, (config_path, weight_path), tensors, config)
+
+
+def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
+    """Upstream's own module in float64, on the checkpoint's numbers as ``storage`` leaves them.
+
+    Raises CheckpointError, and BackendUnavailableError where torch or the xlstm package is not
+    installed.
+    """
+    try:
+        from xlstm_export.families.block_stack.oracle import BlockStackOracle
+    except ImportError as error:
+        raise unavailable(error) from error
+    return BlockStackOracle(checkpoint, storage)
+
+
+def _locate(source: Source) -> tuple[Path, Path]:
+    """Configuration and weight file of ``source``; raises CheckpointError when one is missing."""
+    config = _find_config(source)
+    if source.path.is_dir():
+        found = [p for name in _WEIGHT_NAMES if (p := source.path / name).is_file()]
+        if not found:
+            raise CheckpointError(
+                f"{source.path}: expected one of {', '.join(_WEIGHT_NAMES)}; weights of another "
+                "name are given as the file itself"
+            )
+        weights = found[0]
+    else:
+        weights = source.path
+    if config is None:
+        raise CheckpointError(
+            f"{source.path}: its configuration is missing; put {_CONFIG_NAMES[0]} beside the "
+            "weights or name it with --config"
+        )
+    return config, weights
+
+
+def _find_config(source: Source) -> Path | None:
+    if source.config is not None:
+        return source.config
+    folder = source.path if source.path.is_dir() else source.path.parent
+    return next((p for name in _CONFIG_NAMES if (p := folder / name).is_file()), None)
+
+
+def _check_stack(reading: Reading) -> None:
+    """The configuration's model size, block count and block kinds are those of the tensors."""
+    config, root, names = reading.config, reading.root, reading.table.names()
+    key = f"{root}blocks.0.xlstm_norm.weight"
+    reading.agree("embedding_dim", config.embedding_dim, key, reading.model_size)
+    pattern = re.compile(rf"{re.escape(root)}blocks\.(\d+)\.")
+    count = 1 + max(int(match[1]) for name in names if (match := pattern.match(name)))
+    if config.num_blocks != count:
+        raise reading.contradiction(
+            f"{reading.says('num_blocks', config.num_blocks)}, "
+            f"but the tensors {root}blocks.* are {count} blocks"
+        )
+    for index, kind in enumerate(config.block_kinds):
+        cell = {"mlstm": "mlstm_cell.igate.weight", "slstm": "slstm_cell._recurrent_kernel_"}[kind]
+        if (key := f"{root}blocks.{index}.xlstm.{cell}") not in reading.table:
+            raise reading.contradiction(
+                f"block {index} is an {kind} block (slstm_at), but tensor {key} is missing"
+            )
+
+
+def _add_vocabulary(
+    reading: Reading, weights: dict[str, Weight]
+) -> tuple[TokenEmbedding, LogitHead]:
+    """Both ends of a language model; their tables [vocab, D] go into ``weights``."""
+    config, table = reading.config, reading.table
+    keys = ["token_embedding.weight", "lm_head.weight"]
+    if config.tie_weights:  # savers that drop duplicates keep either name
+        keys = [key for key in keys if key in table] or keys[:1]
+    tables = [table.take(key, None, reading.model_size) for key in keys]
+    for key, weight in zip(keys, tables, strict=True):
+        if config.vocab_size < 1:
+            raise reading.contradiction(
+                f"vocab_size is missing; tensor {key} says {weight.shape[0]}"
+            )
+        reading.agree("vocab_size", config.vocab_size, key, weight.shape[0])
+    size = reading.model_size
+    embedding = TokenEmbedding(config.vocab_size, size)
+    if config.tie_weights:
+        weights["embedding.weight"] = _same_numbers(tables, reading)
+        return embedding, LogitHead(config.vocab_size, size, tied_to="embedding")
+    weights |= {"embedding.weight": tables[0], "head.weight": tables[1]}
+    return embedding, LogitHead(config.vocab_size, size)
+
+
+def _same_numbers(tied: list[Weight], reading: Reading) -> Weight:
+    """The first of ``tied``; when it is read it is compared with the others."""
+
+    def load() -> Array:
+        numbers = tied[0].load()
+        for other in tied[1:]:
+            if not np.array_equal(numbers, other.load()):
+                raise reading.contradiction(
+                    f"tie_weights is on, but tensors {tied[0].sources[0]} and "
+                    f"{other.sources[0]} differ"
+                )
+        return numbers
+
+    return replace(tied[0], load=load)
+
+
+def _norm_weights(reading: Reading, norm: Norm, key: str) -> dict[str, Weight]:
+    tensors = LayerTensors(reading.table, norm)
+    tensors.take_norm("weight", key)
+    return tensors.weights
+
+
+def _blocks(reading: Reading) -> tuple[list[tuple[str, Layer]], dict[str, Weight]]:
+    layers: list[tuple[str, Layer]] = []
+    weights: dict[str, Weight] = {}
+    norm = Norm("layer", _NORM_EPS, reading.model_size)
+
+    def add(index: int, name: str, layer: Layer, own: dict[str, Weight], norm_key: str) -> None:
+        norm_name = f"{'ffn' if name == 'ffn' else 'mixer'}_norm"
+        layers.append((f"layers.{index}.{name}", Residual(norm, layer, norm_name)))
+        weights.update(placed(f"layers.{index}.{name}", own))
+        weights.update(
+            placed(f"layers.{index}.{norm_name}", _norm_weights(reading, norm, norm_key))
+        )
+
+    for index, kind in enumerate(reading.config.block_kinds):
+        at = f"{reading.root}blocks.{index}"
+        norm_key = f"{at}.xlstm_norm.weight"
+        if kind == "mlstm":
+            block = reading.config.mlstm_block or MLSTMBlockConfig()
+            add(index, kind, *read_mlstm(reading, block.mlstm, f"{at}.xlstm"), norm_key)
+            continue
+        config = reading.config.slstm_block or SLSTMBlockConfig()
+        add(index, kind, *read_slstm(reading, config.slstm, f"{at}.xlstm"), norm_key)
+        key, present = f"{at}.ffn.proj_down.weight", config.feedforward is not None
+        reading.expect("slstm_block.feedforward", "set" if present else "null", key, present)
+        if config.feedforward is not None:
+            ffn = read_feed_forward(reading, config.feedforward, f"{at}.ffn")
+            add(index, "ffn", *ffn, f"{at}.ffn_norm.weight")
+    return layers, weights

@@ -1,0 +1,1 @@
+"""What the two families of the xLSTM-7B architecture share."""

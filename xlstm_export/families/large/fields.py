@@ -1,0 +1,88 @@
+"""The configuration of the xLSTM-7B architecture, as far as two families share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dacite
+
+from xlstm_export.checkpoint.source import Source
+from xlstm_export.errors import CheckpointError, UnsupportedModelError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargeFields:
+    """The configuration fields that both families read; None = not stated (caps: off)."""
+
+    embedding_dim: int | None = None
+    num_heads: int | None = None
+    num_blocks: int | None = None
+    vocab_size: int | None = None
+    use_bias: bool = False
+    norm_eps: float = 1e-6
+    eps: float = 1e-6
+    gate_soft_cap: float | None = 15.0
+    output_logit_soft_cap: float | None = 30.0
+    add_out_norm: bool = True
+    chunkwise_kernel: str = ""
+    sequence_kernel: str = ""
+    step_kernel: str = ""
+
+
+Fields = TypeVar("Fields", bound=LargeFields)
+
+
+def config_file(source: Source, name: str) -> Path:
+    """The configuration of ``source``: the one given, or ``name`` beside the weights."""
+    folder = source.path if source.path.is_dir() else source.path.parent
+    return source.config or folder / name
+
+
+def parse_fields(kind: type[Fields], values: Mapping[str, Any], path: Path, strict: bool) -> Fields:
+    """``values`` of the file ``path`` as ``kind``; ``strict`` refuses unknown names.
+
+    Raises UnsupportedModelError for an option with other maths, CheckpointError otherwise.
+    """
+    try:
+        # yaml reads 1e-6 as text, hence the cast
+        fields = dacite.from_dict(kind, values, dacite.Config(strict=strict, cast=[float]))
+    except dacite.UnexpectedDataError as error:
+        names = ", ".join(sorted(error.keys))
+        raise CheckpointError(f"{path}: unknown fields: {names}; remove or correct them") from error
+    except (dacite.DaciteError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _refuse_other_maths(fields, path)
+    for name in ("norm_eps", "eps", "gate_soft_cap", "output_logit_soft_cap"):
+        value = getattr(fields, name)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise CheckpointError(f"{path}: {name} is {value}; it must be 0 or greater")
+    return fields
+
+
+def refuse_qk_norm(values: Mapping[str, Any], path: Path) -> None:
+    """Raise UnsupportedModelError where ``add_qk_norm`` is set: no released code computes it."""
+    if values.get("add_qk_norm"):
+        raise UnsupportedModelError(f"{path}: add_qk_norm: true is not supported")
+
+
+def _refuse_other_maths(fields: LargeFields, path: Path) -> None:
+    for name in ("chunkwise_kernel", "sequence_kernel", "step_kernel"):
+        kernel = getattr(fields, name)
+        if "siging" in kernel:
+            raise UnsupportedModelError(
+                f"{path}: {name}: {kernel} is not supported: it has a sigmoid input gate, "
+                "other maths than the exponential one"
+            )
+
+
+def refuse_contradiction(path: Path, name: str, stated: int | None, found: int) -> None:
+    """Raise CheckpointError where the configuration states another size than the weights have."""
+    if stated is not None and stated != found:
+        raise CheckpointError(
+            f"{path}: {name} is {stated}, but the weights have {found}; "
+            "does the configuration belong to these weights?"
+        )

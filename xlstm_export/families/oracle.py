@@ -1,0 +1,40 @@
+"""The upstream module of a checkpoint, in float64, behind one family-free interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from xlstm_export.errors import BackendUnavailableError
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+class Oracle(Protocol):
+    """What a comparison needs of upstream's module: it runs as a session does."""
+
+    name: str
+    """Package, version, class, and kernels that compute, for the report."""
+
+    def run(
+        self,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        states: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]]:
+        """Continue from ``states`` (None = zero) over ``feeds``: the model's inputs by name.
+
+        Returns outputs by name and every state by ``StateSpec.key`` in the shapes of
+        ``model.state``, in float64. ``states`` is left untouched.
+        """
+        ...
+
+
+def unavailable(error: ImportError) -> BackendUnavailableError:
+    """The error that upstream's package is missing."""
+    return BackendUnavailableError(
+        f"the upstream module cannot be imported ({error}): install torch, xlstm, mlstm_kernels "
+        "and transformers (the extra validate)"
+    )

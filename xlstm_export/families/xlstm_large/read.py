@@ -1,0 +1,127 @@
+"""``xlstm.xlstm_large.xLSTMLarge``: config.yaml and one or many safetensors files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlstm_export.checkpoint.source import Checkpoint, Source
+from xlstm_export.checkpoint.tensor_table import TensorTable
+from xlstm_export.checkpoint.weight_files import read_weight_files
+from xlstm_export.checkpoint.yaml_file import load_yaml
+from xlstm_export.errors import CheckpointError
+from xlstm_export.families.large.blocks import LargeLayout, read_model
+from xlstm_export.families.large.fields import (
+    LargeFields,
+    config_file,
+    parse_fields,
+    refuse_qk_norm,
+)
+from xlstm_export.families.oracle import Oracle, unavailable
+from xlstm_export.model.storage import Storage
+
+_REQUIRED = ("embedding_dim", "num_heads", "num_blocks", "vocab_size")
+
+_TELLTALE_FIELDS = {"num_heads", "qk_dim_factor", "gate_soft_cap", "weight_mode", "step_kernel"}
+_BLOCK_STACK_FIELDS = {"mlstm_block", "slstm_block", "slstm_at", "context_length", "model"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _YamlFields(LargeFields):
+    """The rest of xLSTMLargeConfig: sizes that the tensors tell, and how upstream computes."""
+
+    norm_reduction_force_float32: bool = True
+    qk_dim_factor: float = 0.5
+    v_dim_factor: float = 1.0
+    mode: str = "train"
+    chunk_size: int = 64
+    return_last_states: bool = False
+    autocast_kernel_dtype: str = "bfloat16"
+    inference_state_dtype: str = "float32"
+    ffn_proj_factor: float = 2.6667
+    ffn_round_up_to_multiple_of: int = 64
+    weight_mode: str = "single"
+
+
+def detect(source: Source) -> bool:
+    """Whether the configuration of ``source`` has the fields of xLSTMLargeConfig.
+
+    Raises CheckpointError where it is a YAML file that cannot be read.
+    """
+    path = config_file(source, "config.yaml")
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return False
+    names = load_yaml(path).keys()
+    return not _BLOCK_STACK_FIELDS & names and bool(_TELLTALE_FIELDS & names)
+
+
+def read(source: Source) -> Checkpoint:
+    """The model in ``source``.
+
+    Raises CheckpointError for missing, damaged, or contradictory files, UnsupportedModelError
+    for options with other maths.
+    """
+    config = config_file(source, "config.yaml")
+    fields = _read_fields(config)
+    files = _weight_files(source.path)
+    tensors = read_weight_files(files, source.prefix)
+    table = TensorTable(tensors, str(source.path))
+    layout = LargeLayout(
+        family="xlstm_large",
+        embedding="embedding.weight",
+        has_out_norm=fields.add_out_norm,
+        out_norm_bias=fields.use_bias,
+        tied_without_head=False,
+    )
+    spec, weights = read_model(table, fields, layout, config)
+    table.finish()
+    return Checkpoint(spec, weights, (config, *files), tensors, fields)
+
+
+def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
+    """Upstream's module in float64, on the checkpoint's numbers as ``storage`` leaves them.
+
+    Raises BackendUnavailableError where torch or an upstream package is missing.
+    """
+    try:
+        from xlstm_export.families.xlstm_large.oracle import build
+
+        return build(checkpoint, storage)  # upstream imports as it goes
+    except ImportError as error:
+        raise unavailable(error) from error
+
+
+def _read_fields(path: Path) -> _YamlFields:
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such configuration; an xLSTMLarge folder has config.yaml"
+        )
+    values = load_yaml(path)
+    refuse_qk_norm(values, path)
+    fields = parse_fields(_YamlFields, values, path, strict=True)
+    missing = [name for name in _REQUIRED if getattr(fields, name) is None]
+    if missing:
+        raise CheckpointError(f"{path}: missing fields: {', '.join(missing)}")
+    return fields
+
+
+def _weight_files(path: Path) -> tuple[Path, ...]:
+    """model.safetensors, else model_0.safetensors and so on without a gap; or the file itself."""
+    if not path.is_dir():
+        shards = _shards(path.parent)
+        if path in shards and len(shards) > 1:
+            raise CheckpointError(
+                f"{path}: is one of {len(shards)} shards; give their folder instead"
+            )
+        return (path,)
+    whole = path / "model.safetensors"
+    if whole.exists():
+        return (whole,)
+    count = len(_shards(path))
+    if count == 0:
+        raise CheckpointError(f"{path}: no model.safetensors and no model_0.safetensors")
+    return tuple(path / f"model_{number}.safetensors" for number in range(count))
+
+
+def _shards(folder: Path) -> list[Path]:
+    return [p for p in folder.glob("model_*.safetensors") if p.stem[6:].isdecimal()]

@@ -1,0 +1,1 @@
+"""Text and hidden states on top of a session."""

@@ -1,0 +1,160 @@
+"""Tokens and text for a bundle: its tokenizer file, and the ids that stop generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlstm_export.errors import BackendUnavailableError, BundleError
+
+TOKENIZER_FILE = "tokenizer.json"
+
+_INCOMPLETE = "\ufffd"
+"""What decoders show for a character of which some bytes are missing."""
+
+
+@dataclass(frozen=True)
+class TextCodec:
+    """Turns text into ids and back. ``first`` is prepended where the model wants a BOS id."""
+
+    tokenizer: Any
+    first: tuple[int, ...]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``. Raises BundleError where it holds what is no character."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BundleError(
+                f"the prompt is not text: {error.reason} at character {error.start}"
+            ) from error
+        ids: list[int] = self.tokenizer.encode(text).ids
+        return [*self.first, *ids] if tuple(ids[: len(self.first)]) != self.first else ids
+
+    def count_unknown(self, ids: Sequence[int]) -> int:
+        """How many of ``ids`` stand for what the tokenizer does not know."""
+        name = getattr(self.tokenizer.model, "unk_token", None)  # Unigram has none by name
+        unknown = None if name is None else self.tokenizer.token_to_id(name)
+        return 0 if unknown is None else list(ids).count(unknown)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ``ids``, special tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+class TextStream:
+    """New ids as text, piece by piece: the pieces joined are the continuation of the prompt.
+
+    A token may hold a part of a character, and decoders treat the first token apart. So each
+    piece is what the newest ids add to the text of the piece before, held back until complete.
+    """
+
+    def __init__(self, codec: TextCodec, prompt: Sequence[int], stop: Collection[int] = ()) -> None:
+        self._codec = codec
+        self._stop = frozenset(stop)
+        self._shown = list(prompt)
+        self._held: list[int] = []
+
+    def push(self, token: int) -> str:
+        """The text that ``token`` completes; empty while a character lacks bytes."""
+        if token in self._stop:
+            return ""
+        self._held.append(token)
+        return self._take(final=False)
+
+    def finish(self) -> str:
+        """What was held back, an incomplete character as the replacement character."""
+        return self._take(final=True)
+
+    def _take(self, final: bool) -> str:
+        before = self._codec.decode(self._shown)
+        text = self._codec.decode([*self._shown, *self._held])
+        new = text[len(before) :]
+        if not new or (new.endswith(_INCOMPLETE) and not final):
+            return ""
+        self._shown, self._held = self._held, []
+        return new
+
+
+class NumberStream:
+    """New ids as numbers with spaces between, for a bundle without a tokenizer."""
+
+    def __init__(self) -> None:
+        self._separator = ""
+
+    def push(self, token: int) -> str:
+        """``token``, after a space where it is not the first."""
+        piece = f"{self._separator}{token}"
+        self._separator = " "
+        return piece
+
+    def finish(self) -> str:
+        """Nothing is held back."""
+        return ""
+
+
+def open_codec(bundle: Path, bos: bool | None = None) -> TextCodec | None:
+    """The codec of ``bundle``, or None when it carries no tokenizer.json.
+
+    ``bos`` puts the beginning-of-sequence id in front; None: where the configuration says so.
+
+    Raises BackendUnavailableError when the tokenizers package is missing, BundleError when the
+    file is damaged.
+    """
+    path = bundle / TOKENIZER_FILE
+    if not path.is_file():
+        return None
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{path}: text needs the tokenizers package (pip install tokenizers); "
+            "or give ids with --ids"
+        ) from error
+    try:
+        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # the library raises plain Exception
+        raise BundleError(f"{path}: not a readable tokenizer ({error})") from error
+    # left in the file by training: a prompt is neither cut nor filled up
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    wanted = _config(bundle, "config.json").get("force_bos_token_insert") is True
+    has_rule = wanted and isinstance(_config(bundle, "config.json").get("bos_token_id"), int)
+    return TextCodec(tokenizer, begin_id(bundle) if (has_rule if bos is None else bos) else ())
+
+
+def begin_id(bundle: Path) -> tuple[int, ...]:
+    """The beginning-of-sequence id. Raises BundleError where the configuration has none."""
+    for name in ("config.json", "generation_config.json"):
+        bos = _config(bundle, name).get("bos_token_id")
+        if isinstance(bos, int):
+            return (bos,)
+    raise BundleError(
+        f"{bundle}: no bos_token_id in its configuration; give the ids themselves, with the first"
+    )
+
+
+def stop_ids(bundle: Path) -> tuple[int, ...]:
+    """End-of-sequence ids from generation_config.json, else from config.json."""
+    for name in ("generation_config.json", "config.json"):
+        eos = _config(bundle, name).get("eos_token_id")
+        ids = eos if isinstance(eos, list) else [eos]
+        if ids and all(isinstance(e, int) for e in ids):
+            return tuple(ids)
+    return ()
+
+
+def _config(bundle: Path, name: str) -> dict[str, Any]:
+    path = bundle / name
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: not readable as JSON ({error})") from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,59 @@
+"""The manifest of a graph."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from xlstm_export.bundle.manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    OpsInfo,
+    SourceInfo,
+    StateInfo,
+    TensorInfo,
+)
+from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
+from xlstm_export.environment import versions
+from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.model.state import state_specs
+from xlstm_export.ops.catalog import DOMAIN, VERSION
+
+_RUNS_ON = {
+    "float32": ("onnxruntime-cpu", "onnxruntime-gpu", "tensorrt"),
+    "float16": ("onnxruntime-cpu", "onnxruntime-gpu", "tensorrt"),
+    "bfloat16": ("onnxruntime-gpu", "tensorrt"),
+}
+
+
+def describe_graph(
+    model: ir.Model, checkpoint: Checkpoint, source: Source, options: LoweringOptions
+) -> Manifest:
+    """The manifest of ``model``, lowered from ``checkpoint`` with ``options``."""
+    states = tuple(
+        StateInfo(s.key, *s.names(options.state_names), s.shape, s.dtype, s.init)
+        for s in state_specs(checkpoint.spec)
+    )
+    carried = {name for state in states for name in (state.input, state.output)}
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        family=checkpoint.spec.family,
+        dtype=options.dtype,
+        opset=options.opset,
+        ops=OpsInfo(DOMAIN, VERSION),
+        inputs=tuple(_info(v) for v in model.graph.inputs if v.name not in carried),
+        outputs=tuple(_info(v) for v in model.graph.outputs if v.name not in carried),
+        states=states,
+        source=SourceInfo(source.name, fingerprint(checkpoint)),
+        versions=versions(),
+        runs_on=_RUNS_ON[options.dtype],
+        logits=options.logits,
+        ragged=options.ragged,
+    )
+
+
+def _info(value: ir.Value) -> TensorInfo:
+    assert value.name is not None
+    assert value.shape is not None
+    assert value.dtype is not None
+    shape = tuple(d if isinstance(d, int) else str(d.value) for d in value.shape)
+    return TensorInfo(value.name, value.dtype.numpy().name, shape)

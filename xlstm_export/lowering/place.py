@@ -1,0 +1,103 @@
+"""Where a layer stands while it is emitted: its weights, its states, and the rows' lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
+
+from xlstm_export.lowering.emit import Emitter, scope_of
+from xlstm_export.model.layer import Layer, file_at
+from xlstm_export.model.spec import ModelSpec
+from xlstm_export.model.state import StateNaming, StateSpec, state_specs
+from xlstm_export.model.weights import Weights, below
+
+
+@dataclass
+class States:
+    """Graph inputs of every state, and the values that the layers make of them.
+
+    ``lengths`` is the operand every recurrent operator takes: an initialiser [-1], or the graph
+    input ``sequence_lengths``.
+    """
+
+    lengths: ir.Value
+    specs: tuple[StateSpec, ...]
+    naming: StateNaming
+    past: dict[tuple[str, str], ir.Value]
+    present: dict[tuple[str, str], ir.Value] = field(default_factory=dict)
+
+    def declare_outputs(self, g: Emitter) -> None:
+        """Make every present value a graph output, in the order of ``specs``."""
+        for s in self.specs:
+            value = self.present[s.path, f"{s.kind}.{s.letter}"]
+            g.output(value, s.names(self.naming)[1], s.dtype, s.shape)
+
+
+def declare_states(g: Emitter, spec: ModelSpec, naming: StateNaming, lengths: ir.Value) -> States:
+    """Graph inputs for every state of ``spec``."""
+    specs = state_specs(spec)
+    past = {
+        (s.path, f"{s.kind}.{s.letter}"): g.input(s.names(naming)[0], s.dtype, s.shape)
+        for s in specs
+    }
+    return States(lengths, specs, naming, past)
+
+
+@dataclass(frozen=True)
+class Place:
+    """``path`` in a model with all its weights and states; these are None before the first layer
+    that can carry one.
+    """
+
+    path: str
+    all_weights: Weights
+    states: States | None = None
+
+    @property
+    def weights(self) -> Weights:
+        """The layer's own, by name."""
+        return below(self.all_weights, self.path)
+
+    @property
+    def scope(self) -> str:
+        """What the layer's nodes are named below."""
+        return scope_of(self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def outer_scope(self) -> str:
+        """The scope of what the layer is a part of."""
+        return scope_of(self.path.rpartition(".")[0])
+
+    def at(self, path: str) -> Place:
+        """Another place of the same model."""
+        return replace(self, path=path)
+
+    @property
+    def lengths(self) -> ir.Value:
+        """The operand ``lengths`` of a recurrent operator."""
+        assert self.states is not None
+        return self.states.lengths
+
+    def take(self, kind: str, letters: str) -> list[ir.Value]:
+        """Past values of the layer, one per letter."""
+        assert self.states is not None
+        return [self.states.past[self.path, f"{kind}.{letter}"] for letter in letters]
+
+    def give(self, kind: str, letters: str, values: Sequence[ir.Value]) -> None:
+        """Present values of the layer, one per letter."""
+        assert self.states is not None
+        keys = [(self.path, f"{kind}.{letter}") for letter in letters]
+        self.states.present.update(zip(keys, values, strict=True))
+
+
+def emit_layer(g: Emitter, x: ir.Value, layer: Layer, place: Place) -> ir.Value:
+    """The output of ``layer`` at ``place`` for x [B,T,...]."""
+    result: ir.Value = file_at("lowering", layer).emit(g, x, layer, place)
+    return result

@@ -1,0 +1,33 @@
+"""The recurrent operators at the place of a layer, with its states."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from xlstm_export.model.layers.mlstm import MLSTMCell
+from xlstm_export.ops.reference import causal_conv1d
+from xlstm_export.reference.place import ALL_STEPS, Place, by_head
+
+
+def mlstm_cell(
+    q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor], cell: MLSTMCell, place: Place
+) -> Tensor:
+    """h [B,T,N,V] from q, k, v [B,T,N*size] and gates [B,T,N]."""
+    q, k, v = (by_head(x, cell.heads) for x in (q, k, v))
+    h, *states = place.mlstm(
+        q, k, v, *gates, *place.take("mlstm", "Cnm"), ALL_STEPS,
+        gate_soft_cap=cell.gate_soft_cap, eps=cell.eps,
+        scale_side=cell.scale_side, chunk_size=cell.chunk_size,
+    )  # fmt: skip
+    place.give("mlstm", "Cnm", states)
+    result: Tensor = h
+    return result
+
+
+def causal_conv(x: Tensor, place: Place) -> Tensor:
+    """silu(conv(x)) [B,T,D]."""
+    weight, bias = place["conv.weight"], place["conv.bias"]
+    (window,) = place.take("conv", "x")
+    y, state = causal_conv1d(x, weight, bias, window, ALL_STEPS, activation=1)
+    place.give("conv", "x", [state])
+    return y

@@ -1,0 +1,18 @@
+"""Logits of a language model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xlstm_export.model.layers.logit_head import LogitHead
+from xlstm_export.reference.place import Place
+
+
+def evaluate(x: Tensor, layer: LogitHead, place: Place) -> Tensor:
+    """x [B,T,D] to logits [B,T,vocab] in the state type."""
+    table = place.parameters[f"{layer.tied_to}.weight"] if layer.tied_to else place["weight"]
+    logits = F.linear(x.to(place.x_type), table, place.get("bias")).to(place.s_type)
+    cap = layer.soft_cap
+    return cap * torch.tanh(logits / cap) if cap > 0 else logits

@@ -1,0 +1,98 @@
+"""The readable model: a ModelSpec evaluated in torch, in any precision and either mLSTM form.
+
+In float64 it is the standard every other session is held to; in float32, float16 or bfloat16 its
+errors are what ``validation.tolerance`` allows others. The arithmetic types follow the exported
+graph: norms, gates and states in float32 (float64 in float64), the rest in the model's dtype.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xlstm_export.model.spec import ModelSpec
+from xlstm_export.model.state import state_specs
+from xlstm_export.model.storage import Storage
+from xlstm_export.model.weights import Weights
+from xlstm_export.ops.reference import mlstm_chunkwise, mlstm_recurrent
+from xlstm_export.ops.schema import state_dtype
+from xlstm_export.reference.place import Place, StateKey, evaluate_layer
+from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.states import States
+
+Form = Literal["recurrent", "chunkwise"]
+
+
+class ReferenceModel:
+    """Evaluates ``spec`` with ``weights`` rounded as a ``dtype`` bundle stores them.
+
+    ``compute`` is the arithmetic type: ``dtype`` itself, or "float64" for the exact result on
+    the rounded weights.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: Weights,
+        dtype: str = "float32",
+        compute: str = "float64",
+        form: Form = "recurrent",
+    ) -> None:
+        self.spec = spec
+        self._compute = compute
+        self._use_form(form)
+        self.states = state_specs(spec)
+        self._x_type: torch.dtype = getattr(torch, compute)
+        self._s_type: torch.dtype = getattr(torch, state_dtype(compute))
+        self._parameters: dict[str, Tensor] = {}
+        specs = spec.weights()
+        for name, weight in weights.items():
+            numbers = Storage(dtype).of(specs[name]).round_trip(weight)
+            working = self._s_type if specs[name].stays_float32 else self._x_type
+            self._parameters[name] = torch.from_numpy(numbers).to(working)
+
+    def _use_form(self, form: Form) -> None:
+        self.name = f"xlstm-export torch reference, {form}, {self._compute}"
+        self._mlstm = mlstm_recurrent if form == "recurrent" else mlstm_chunkwise
+
+    def in_form(self, form: Form) -> ReferenceModel:
+        """The same model, on the same weights, with the mLSTM computed in ``form``."""
+        other = copy.copy(self)
+        other._use_form(form)
+        return other
+
+    def run(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+    ) -> tuple[dict[str, Array], States]:
+        """As ``Session.run``; outputs and states in the state type."""
+        with torch.inference_mode():
+            return self._run(feeds, states)
+
+    def _run(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None
+    ) -> tuple[dict[str, Array], States]:
+        x = torch.tensor(feeds[self.spec.inputs[0].name])
+        x = x.to(self._x_type) if x.is_floating_point() else x
+        new: dict[StateKey, Tensor] = {}
+        place = Place(
+            "", self._parameters, self._old(states, len(x)), new,
+            self._x_type, self._s_type, self._mlstm,
+        )  # fmt: skip
+        for path, layer in self.spec.layers:
+            x = evaluate_layer(x, layer, place.at(path))
+        after = {s.key: new[s.path, f"{s.kind}.{s.letter}"].numpy() for s in self.states}
+        return {self.spec.outputs[0].name: x.to(self._s_type).numpy()}, States(after)
+
+    def _old(self, states: Mapping[str, Array] | None, batch: int) -> dict[StateKey, Tensor]:
+        old: dict[StateKey, Tensor] = {}
+        for s in self.states:
+            if states is None:
+                value = torch.zeros(batch, *(int(d) for d in s.shape[1:]), dtype=self._s_type)
+            else:
+                value = torch.tensor(states[s.key]).to(self._s_type)
+            old[s.path, f"{s.kind}.{s.letter}"] = value
+        return old

@@ -1,0 +1,91 @@
+"""Where a layer stands while it is evaluated: its parameters, its states, its arithmetic types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xlstm_export.model.layer import Layer, file_at
+
+ALL_STEPS = torch.tensor([-1], dtype=torch.int32)
+"""``lengths`` of an operator where every row has every step."""
+
+StateKey = tuple[str, str]
+"""Path of the layer, and ``kind.letter``."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """``path`` in a model with all its ``parameters``, and states ``old`` and ``new`` (filled in).
+
+    ``x_type`` is the type of activations, ``s_type`` that of norms, gates and states; ``mlstm`` is
+    the form of the recurrence that computes.
+    """
+
+    path: str
+    parameters: Mapping[str, Tensor]
+    old: Mapping[StateKey, Tensor]
+    new: dict[StateKey, Tensor]
+    x_type: torch.dtype
+    s_type: torch.dtype
+    mlstm: Callable[..., Any]
+
+    def at(self, path: str) -> Place:
+        """Another place of the same model."""
+        return replace(self, path=path)
+
+    def get(self, name: str) -> Tensor | None:
+        """The layer's parameter ``name``, None where it has none."""
+        return self.parameters.get(f"{self.path}.{name}")
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.parameters[f"{self.path}.{name}"]
+
+    def take(self, kind: str, letters: str) -> list[Tensor]:
+        """States of the layer before the call, one per letter."""
+        return [self.old[self.path, f"{kind}.{letter}"] for letter in letters]
+
+    def give(self, kind: str, letters: str, values: Sequence[Tensor]) -> None:
+        """States of the layer after the call, one per letter."""
+        keys = [(self.path, f"{kind}.{letter}") for letter in letters]
+        self.new.update(zip(keys, values, strict=True))
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        """x [...,in] through ``{name}.weight`` [out,in] and its bias where there is one."""
+        return F.linear(x, self[f"{name}.weight"], self.get(f"{name}.bias"))
+
+    def block_diagonal(self, x: Tensor, name: str) -> Tensor:
+        """Blocks [G, out, in] applied to consecutive channels of x [B,T,G*in]."""
+        weight = self[f"{name}.weight"]
+        y = torch.einsum("btgi,goi->btgo", by_head(x, weight.shape[0]), weight).flatten(-2)
+        bias = self.get(f"{name}.bias")
+        return y if bias is None else y + bias
+
+    def affine(self, x: Tensor, name: str = "") -> Tensor:
+        """x times ``weight`` plus ``bias``, each where there is one."""
+        weight, bias = self.get(f"{name}weight"), self.get(f"{name}bias")
+        x = x if weight is None else x * weight
+        return x if bias is None else x + bias
+
+    def head_norm(self, h: Tensor, eps: float) -> Tensor:
+        """LayerNorm over each head of h [B,T,N,V], then flat affine: [B,T,N*V]."""
+        h = h.to(self.s_type)
+        h = h - h.mean(-1, keepdim=True)
+        h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + eps)
+        return self.affine(h.flatten(-2), "head_norm.").to(self.x_type)
+
+
+def evaluate_layer(x: Tensor, layer: Layer, place: Place) -> Tensor:
+    """The output of ``layer`` at ``place`` for x [B,T,...]."""
+    result: Tensor = file_at("reference", layer).evaluate(x, layer, place)
+    return result
+
+
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """[B,T,heads*size] as [B,T,heads,size]."""
+    return x.reshape(*x.shape[:-1], heads, -1)

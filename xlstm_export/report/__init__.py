@@ -1,0 +1,1 @@
+"""A validation report as JSON and as Markdown."""

@@ -1,0 +1,23 @@
+"""A report's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xlstm_export.engine.record import ENGINE_SUFFIX
+from xlstm_export.output import write_text
+from xlstm_export.report.json import to_json
+from xlstm_export.report.markdown import to_markdown
+from xlstm_export.validation.result import Report
+
+
+def write_report(report: Report, folder: str | Path, engine: str | None = None) -> Path:
+    """Write ``report`` into ``folder`` as JSON and Markdown; returns the latter's path.
+
+    That of an ``engine`` has a name of its own. Raises TargetError.
+    """
+    name = f"validation-{Path(engine).name.removesuffix(ENGINE_SUFFIX)}" if engine else "validation"
+    write_text(Path(folder) / f"{name}.json", to_json(report))
+    path = Path(folder) / f"{name}.md"
+    write_text(path, to_markdown(report))
+    return path

@@ -1,0 +1,105 @@
+"""What a session is given, checked against the manifest: each mistake is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xlstm_export.bundle.manifest import LENGTHS, Manifest, TensorInfo, shape_text
+from xlstm_export.errors import InputError
+
+Array = npt.NDArray[Any]
+
+
+def prepare_feeds(manifest: Manifest, feeds: Mapping[str, Any]) -> dict[str, Array]:
+    """``feeds`` by input name as C-contiguous arrays of the types that the graph takes.
+
+    ``sequence_lengths`` may be left out: every row then has every step. Raises InputError.
+    """
+    check_names(manifest, feeds)
+    first = manifest.inputs[0]
+    prepared = {first.name: _prepare(first, feeds[first.name], manifest)}
+    batch = prepared[first.name].shape[0]
+    for tensor in manifest.inputs[1:]:
+        if tensor.name == LENGTHS:
+            given = feeds.get(LENGTHS)
+            prepared[LENGTHS] = prepare_lengths(given, batch)
+        else:
+            prepared[tensor.name] = _prepare(tensor, feeds[tensor.name], manifest)
+            if len(prepared[tensor.name]) != batch:
+                raise InputError(
+                    f"{tensor.name}: {len(prepared[tensor.name])} rows, where {first.name} has "
+                    f"{batch}"
+                )
+    return prepared
+
+
+def check_names(manifest: Manifest, feeds: Mapping[str, Any]) -> None:
+    """Raise InputError unless ``feeds`` has the inputs of ``manifest`` and no others."""
+    if not isinstance(feeds, Mapping):
+        raise InputError(
+            f"inputs are given by name, such as {{{manifest.inputs[0].name!r}: array}}, not as "
+            f"{type(feeds).__name__}"
+        )
+    known = {tensor.name: tensor for tensor in manifest.inputs}
+    for name in feeds:
+        if name == LENGTHS and name not in known:
+            raise InputError(f"{LENGTHS}: is for bundles of export --ragged")
+        if name not in known:
+            raise InputError(f"{name}: no input of this bundle; it takes {', '.join(known)}")
+    for name, tensor in known.items():
+        if name not in feeds and name != LENGTHS:
+            raise InputError(f"{name}: is missing; give {tensor.dtype} {shape_text(tensor.shape)}")
+
+
+def prepare_lengths(given: Any | None, batch: int) -> Array:
+    """int32 [batch] from ``given``; None: every row has every step. Raises InputError."""
+    if given is None:
+        return np.full(batch, -1, np.int32)
+    lengths = _numbers(LENGTHS, given, "iu")
+    if lengths.shape != (batch,):
+        raise InputError(f"{LENGTHS}: shape {list(lengths.shape)}, expected [{batch}]")
+    # more than there are means all of them
+    return np.ascontiguousarray(np.clip(lengths, -1, np.iinfo(np.int32).max), np.int32)
+
+
+def _prepare(tensor: TensorInfo, given: Any, manifest: Manifest) -> Array:
+    is_ids = tensor.dtype.startswith("int")
+    numbers = _numbers(tensor.name, given, "iu" if is_ids else "fiu")
+    fits = len(numbers.shape) == len(tensor.shape) and all(
+        size > 0 and (isinstance(want, str) or want == size)
+        for want, size in zip(tensor.shape, numbers.shape, strict=False)
+    )
+    if not fits:
+        raise InputError(
+            f"{tensor.name}: shape {list(numbers.shape)}, expected {shape_text(tensor.shape)}, no "
+            "dimension 0"
+        )
+    if is_ids:
+        check_ids(tensor.name, numbers, manifest)
+    return np.ascontiguousarray(numbers, tensor.dtype)
+
+
+def check_ids(name: str, ids: Array, manifest: Manifest) -> None:
+    """Raise InputError for an id that is negative, or outside the vocabulary where it is known."""
+    size = manifest.outputs[0].shape[-1] if manifest.is_language_model else None
+    most = size if isinstance(size, int) else np.iinfo(np.int64).max
+    wrong = ids[(ids < 0) | (ids >= most)]
+    if wrong.size:
+        known = f" of {size}" if isinstance(size, int) else ""
+        raise InputError(f"{name}: token id {wrong[0]} is outside the vocabulary{known}")
+
+
+def _numbers(name: str, given: Any, kinds: str) -> Array:
+    try:
+        numbers = np.asarray(given)
+    except Exception as error:  # whatever an array library raises when it is asked for numbers
+        raise InputError(f"{name}: cannot be read as an array ({error})") from error
+    kind = "f" if numbers.dtype.name == "bfloat16" else numbers.dtype.kind
+    if kind not in kinds:
+        wanted = "whole numbers" if "f" not in kinds else "numbers"
+        raise InputError(f"{name}: holds {numbers.dtype}, expected {wanted}")
+    return numbers

@@ -1,0 +1,147 @@
+"""A carried rollout of everyone who takes part, judged tensor by tensor over all its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xlstm_export.bundle.manifest import LENGTHS, Manifest
+from xlstm_export.progress import Progress
+from xlstm_export.runtime.session import Array, Runner
+from xlstm_export.validation.tally import Tally, TensorResult
+from xlstm_export.validation.tolerance import errors, magnitude
+
+ROLLOUT = (7, *[1] * 12, 33, *[1] * 12, 64, *[1] * 12, 2, 16)
+"""Lengths of the calls of a rollout: prefills around chunk borders, stretches of decode, states
+carried throughout. Every call is a sample of every state: with few, a maximum is a matter of luck.
+"""
+
+BASELINE_ROWS = 6
+"""Rows that the baselines run beside the subject's: their largest error is a rare event, and too
+few rows would make the allowance a matter of luck."""
+
+_RAGGED_STEPS = 80
+
+
+@dataclass(frozen=True)
+class Runners:
+    """Who takes part in a comparison.
+
+    ``reference`` is what the subject is held to: upstream's module, or our float64 model.
+    ``float64`` is our model, which the baselines, torch in the subject's dtype, are held to. The
+    two are one function if the reader is right; a fault it shares with the baselines must not
+    widen what they allow.
+    """
+
+    subject: Runner
+    reference: Runner
+    float64: Runner
+    recurrent: Runner
+    chunkwise: Runner
+
+
+@dataclass
+class _Tallies:
+    """One tally for each output of a model, and one for each of its states."""
+
+    manifest: Manifest
+    outputs: dict[str, Tally] = field(default_factory=dict)
+    states: dict[str, Tally] = field(default_factory=dict)
+
+    def add(
+        self, outputs: Sequence[Mapping[str, Array]], states: Sequence[Mapping[str, Array]]
+    ) -> None:
+        """Tensors of subject, reference, float64, and the baselines."""
+        for name in outputs[0]:
+            tally = self.outputs.setdefault(name, Tally(is_logits=name == "logits"))
+            tally.add([output[name] for output in outputs])
+        for key in states[0]:
+            self.states.setdefault(key, Tally()).add([state[key] for state in states])
+
+    def results(self, prefix: str = "") -> list[TensorResult]:
+        # states are float32 in every bundle; the output carries the rounding of its dtype
+        dtype = self.manifest.dtype
+        outputs = [t.result(prefix + n, "output", dtype) for n, t in self.outputs.items()]
+        states = [t.result(prefix + k, "state", "float32") for k, t in self.states.items()]
+        return [*outputs, *states]
+
+
+def compare_rollout(
+    runners: Runners,
+    inputs: Array,
+    batch: int,
+    calls: Sequence[int],
+    manifest: Manifest,
+    progress: Progress | None = None,
+) -> list[TensorResult]:
+    """Run ``calls`` steps at a time through everyone, each carrying its own states.
+
+    inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D], of which subject and reference
+    see the first ``batch`` rows and the baselines all; ``manifest`` is the subject's. Returns one
+    result per output and state.
+    """
+    everyone = (
+        runners.subject, runners.reference, runners.float64, runners.recurrent, runners.chunkwise,
+    )  # fmt: skip
+    name = manifest.inputs[0].name
+    states: list[Mapping[str, Array] | None] = [None] * len(everyone)
+    tallies = _Tallies(manifest)
+    done = 0
+    for steps in calls:
+        part = inputs[:, done : done + steps]
+        outputs = []
+        for index, runner in enumerate(everyone):
+            rows = part[:batch] if index < 2 else part
+            output, states[index] = runner.run({name: rows}, states[index])
+            outputs.append(_as_subject(manifest, output) if index else output)
+        tallies.add(outputs, [state for state in states if state is not None])
+        done += steps
+        if progress is not None:
+            progress("comparing", done, sum(calls), "steps")
+    return tallies.results()
+
+
+def compare_ragged(runners: Runners, inputs: Array, manifest: Manifest) -> list[TensorResult]:
+    """One batch of rows of different lengths, against each row alone.
+
+    Returns one result per output and state, named ``ragged {name}``.
+    """
+    name = manifest.inputs[0].name
+    longest = min(inputs.shape[1], _RAGGED_STEPS)
+    rows = inputs.shape[0]
+    lengths = np.array([longest - (row * longest) // (2 * rows) for row in range(rows)], np.int32)
+    together, states = runners.subject.run({name: inputs[:, :longest], LENGTHS: lengths})
+    tallies = _Tallies(manifest)
+    for row, length in enumerate(lengths):
+        alone = [
+            runner.run({name: inputs[row : row + 1, :length]})
+            for runner in (
+                runners.reference, runners.float64, runners.recurrent, runners.chunkwise,
+            )
+        ]  # fmt: skip
+        own_row, steps = slice(row, row + 1), slice(0, length)
+        if manifest.logits == "last":
+            steps = slice(-1, None)
+        mine = {key: value[own_row, steps] for key, value in together.items()}
+        outputs = [mine, *(_as_subject(manifest, output) for output, _ in alone)]
+        my_states = {key: value[own_row] for key, value in states.items()}
+        tallies.add(outputs, [my_states, *(state for _, state in alone)])
+    return tallies.results("ragged ")
+
+
+def _as_subject(manifest: Manifest, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Of a bundle that yields the last step alone, the last step."""
+    if manifest.logits != "last":
+        return outputs
+    return {name: output[:, -1:] for name, output in outputs.items()}
+
+
+def relative_distance(first: Runner, second: Runner, feeds: Mapping[str, Array]) -> float:
+    """Largest difference of two runners' outputs over ``feeds``, relative to the largest value.
+
+    Used to show that the reader's float64 model and upstream's are one function.
+    """
+    (a, _), (b, _) = first.run(feeds), second.run(feeds)
+    return max(errors(a[name], b[name]).largest / (magnitude(b[name]) or 1.0) for name in b)

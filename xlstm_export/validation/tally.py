@@ -1,0 +1,100 @@
+"""Errors of one tensor, added up over the calls of a check, and what the rule makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xlstm_export.runtime.session import Array
+from xlstm_export.validation.tolerance import Errors, Judgement, errors, judge_errors, magnitude
+
+
+@dataclass(frozen=True)
+class BestToken:
+    """How often the likeliest token is the exact one, as parts of ``positions``.
+
+    ``torch`` is the recurrent baseline: PyTorch in the subject's precision, on more rows.
+    """
+
+    positions: int
+    subject: float
+    torch: float
+
+    @property
+    def words(self) -> str:
+        """The user's own measure of a language model, beside PyTorch's."""
+        return (
+            f"the likeliest token is the exact one at {100 * self.subject:.1f} % of "
+            f"{self.positions} positions (the torch baseline in this precision: "
+            f"{100 * self.torch:.1f} %)"
+        )
+
+
+@dataclass(frozen=True)
+class TensorResult:
+    """The judgement of one output or state over a rollout.
+
+    ``errors_by_call`` is the largest error of each call: where a drift would show. ``finite`` is
+    False where the subject computed NaN or infinity. ``best_token`` is of logits alone.
+    """
+
+    name: str
+    kind: str
+    judgement: Judgement
+    magnitude: float
+    errors_by_call: tuple[float, ...]
+    finite: bool = True
+    best_token: BestToken | None = None
+
+
+@dataclass
+class Tally:
+    """Errors of the subject and the baselines in one tensor, added up call by call."""
+
+    totals: list[Errors] = field(default_factory=list)
+    by_call: list[float] = field(default_factory=list)
+    largest: float = 0.0
+    finite: bool = True
+    is_logits: bool = False
+    best: list[tuple[Array, Array]] = field(default_factory=list)
+
+    def add(self, tensors: Sequence[Array]) -> None:
+        """Subject, reference, float64, baselines: the subject is held to the reference, each
+        baseline to our float64 model.
+        """
+        got, exact, float64, *baselines = tensors
+        self.finite &= bool(np.isfinite(got).all())
+        if self.is_logits:
+            self.best.append((_same_best(got, exact), _same_best(baselines[0], float64)))
+        new = [errors(got, exact), *(errors(tensor, float64) for tensor in baselines)]
+        old = self.totals or [Errors()] * len(new)
+        self.totals = [before + more for before, more in zip(old, new, strict=True)]
+        self.by_call.append(new[0].largest)
+        self.largest = max(self.largest, magnitude(exact))
+
+    def result(self, name: str, kind: str, dtype: str) -> TensorResult:
+        """The judgement; ``dtype`` is the precision the tensor carries."""
+        judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype)
+        by_call = tuple(self.by_call)
+        best = self._best_token() if self.best else None
+        return TensorResult(name, kind, judgement, self.largest, by_call, self.finite, best)
+
+    def _best_token(self) -> BestToken:
+        subject, torch = (np.concatenate(part) for part in zip(*self.best, strict=True))
+        return BestToken(subject.size, float(subject.mean()), float(torch.mean()))
+
+
+def _same_best(logits: Array, exact: Array) -> Array:
+    """Position by position, whether both logits [B, T, vocab] are largest at the same token."""
+    return np.ravel(logits.argmax(-1) == exact.argmax(-1))
+
+
+def ratio(judgement: Judgement) -> float:
+    """Error over allowance, the larger of max and rms; above 1 the rule is broken."""
+    pairs = (
+        (judgement.max_error, judgement.max_allowed),
+        (judgement.rms_error, judgement.rms_allowed),
+    )
+    return max(error / allowed if allowed > 0 else float(error > 0) for error, allowed in pairs)
