@@ -185,7 +185,10 @@ def build(
 def trtexec_command(
     bundle: PathLike | Bundle, *, backend: str | None = None, **options: Any
 ) -> str:
-    """What ``build`` would do, as a command of NVIDIA's tools, whether or not they are here."""
+    """What ``build`` would do, as a shell command of NVIDIA's tools, whether or not they are here.
+
+    Options as in ``build``. Raises BundleError, EngineError, BackendUnavailableError, OptionError.
+    """
     from xlstm_export.engine.build import make_options, make_plan
     from xlstm_export.engine.trtexec import command
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(
     path
-    for folder in ("xlstm_export", "tests", "benchmarks", "recipes")
+    for folder in ("xlstm_export", "cli", "tests", "benchmarks", "recipes")
     for path in (ROOT / folder).rglob("*.py")
 )
 MOST_LINES = 400

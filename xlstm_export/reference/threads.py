@@ -13,8 +13,13 @@ def torch_threads(threads: int | None) -> Iterator[None]:
     """Let torch compute with ``threads`` in the block; None: with as many as it has."""
     before = torch.get_num_threads()
     if threads is not None:
-        torch.set_num_threads(threads)
+        set_torch_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        set_torch_threads(before)
+
+
+def set_torch_threads(threads: int) -> None:
+    """Let torch compute with ``threads`` from here on."""
+    torch.set_num_threads(threads)

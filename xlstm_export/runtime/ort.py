@@ -122,9 +122,9 @@ class OrtSession:
         threads: int | None = None,
         native: bool = True,
     ) -> None:
-        ort = import_onnxruntime()
         self.bundle = bundle
         self.manifest: Manifest = read_manifest(bundle)
+        ort = import_onnxruntime()  # takes a while: a missing bundle is told before
         if graph is None and "onnxruntime-cpu" not in self.manifest.runs_on:
             where = ", ".join(self.manifest.runs_on)
             raise BackendUnavailableError(

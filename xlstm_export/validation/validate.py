@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +24,11 @@ from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage
 from xlstm_export.progress import Progress
 from xlstm_export.reference.model import ReferenceModel
-from xlstm_export.reference.threads import torch_threads
+from xlstm_export.reference.threads import set_torch_threads, torch_threads
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.operators import BundleOperators
-from xlstm_export.runtime.ort import BODIES, OrtSession
+from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import (
@@ -53,6 +57,8 @@ _REPEATED = (
 )
 _CHANGED = "the files of the bundle are not those that export wrote"
 _READER_STEPS = 16
+_SMALL = 20_000_000
+"""Parameters up to which a step's products are too short for several threads."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ def validate_bundle(
     Raises BundleError when the two have different states or vocabularies, and when the bundle
     was replaced meanwhile.
     """
-    with torch_threads(threads):
-        options = _Options(engine, native, threads)
+    options = _Options(engine, native, threads)
+    with torch_threads(threads), _quiet():
         return _validate(bundle, source, module, options, upstream, batch, seed, progress)
 
 
@@ -99,6 +105,7 @@ def _validate(
     if manifest.sha256 and not (manifest.sha256 == digest and is_manifest_unchanged(bundle)):
         notes.append(_CHANGED)
     _tell(progress, "loading the float64 reference")
+    workers = _workers(checkpoint, threads=options.threads)
     float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     _tell(progress, "loading the upstream module")
     oracle = _oracle(module, checkpoint, manifest.dtype, notes) if upstream else None
@@ -110,7 +117,7 @@ def _validate(
 
     def sample(seed: int) -> list[TensorResult]:
         inputs = rollout_inputs(checkpoint.spec, batch + BASELINE_ROWS, sum(ROLLOUT), seed)
-        results = compare_rollout(runners, inputs, batch, ROLLOUT, manifest, progress)
+        results = compare_rollout(runners, inputs, batch, ROLLOUT, manifest, workers, progress)
         if manifest.ragged:
             results += compare_ragged(runners, inputs[:batch], manifest)
         _tell(progress, "checking operators")
@@ -139,6 +146,32 @@ def _validate(
         versions=versions(),
         results=tuple(results),
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What upstream's packages warn of is not about the bundle, and would break a progress bar."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _workers(checkpoint: Checkpoint, threads: int | None) -> int:
+    """How many runners compute side by side.
+
+    In a small model torch's threads wait for each other longer than they compute: there each
+    runner takes one thread, and several run at once.
+    """
+    parameters = sum(math.prod(weight.shape) for weight in checkpoint.weights.values())
+    if parameters > _SMALL:
+        return 1
+    set_torch_threads(1)
+    return threads or cpu_threads()
 
 
 def middle_of_samples(

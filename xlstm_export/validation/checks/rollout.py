@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -74,32 +76,35 @@ def compare_rollout(
     batch: int,
     calls: Sequence[int],
     manifest: Manifest,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> list[TensorResult]:
     """Run ``calls`` steps at a time through everyone, each carrying its own states.
 
     inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D], of which subject and reference
-    see the first ``batch`` rows and the baselines all; ``manifest`` is the subject's. Returns one
-    result per output and state.
+    see the first ``batch`` rows and the baselines all; ``manifest`` is the subject's. ``workers``
+    of them run at once. Returns one result per output and state.
     """
     everyone = (
         runners.subject, runners.reference, runners.float64, runners.recurrent, runners.chunkwise,
     )  # fmt: skip
     name = manifest.inputs[0].name
-    states: list[Mapping[str, Array] | None] = [None] * len(everyone)
+    states: Sequence[Any] = [None] * len(everyone)
     tallies = _Tallies(manifest)
     done = 0
-    for steps in calls:
-        part = inputs[:, done : done + steps]
-        outputs = []
-        for index, runner in enumerate(everyone):
-            rows = part[:batch] if index < 2 else part
-            output, states[index] = runner.run({name: rows}, states[index])
-            outputs.append(_as_subject(manifest, output) if index else output)
-        tallies.add(outputs, [state for state in states if state is not None])
-        done += steps
-        if progress is not None:
-            progress("comparing", done, sum(calls), "steps")
+    with ThreadPoolExecutor(workers) as pool:
+        for steps in calls:
+            part = inputs[:, done : done + steps]
+            rows = [part[:batch] if index < 2 else part for index in range(len(everyone))]
+            found = list(
+                pool.map(lambda who, x, old: who.run({name: x}, old), everyone, rows, states)
+            )
+            states = [state for _, state in found]
+            first, *others = (output for output, _ in found)
+            tallies.add([first, *(_as_subject(manifest, o) for o in others)], states)
+            done += steps
+            if progress is not None:
+                progress("comparing", done, sum(calls), "steps")
     return tallies.results()
 
 
