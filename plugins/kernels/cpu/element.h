@@ -3,6 +3,9 @@
 
 #include "simd.h"
 
+#define XLSTM_KERNELS cpu::XLSTM_ISA
+#include "xlstm/mlstm_operands.h"
+
 namespace xlstm::cpu::XLSTM_ISA {
 
 struct Float16 {
@@ -11,18 +14,6 @@ struct Float16 {
 struct Bfloat16 {
   uint16_t bits;
 };
-
-// float for every TX but double.
-template <class TX>
-struct ArithmeticOf {
-  using Type = float;
-};
-template <>
-struct ArithmeticOf<double> {
-  using Type = double;
-};
-template <class TX>
-using Arithmetic = typename ArithmeticOf<TX>::Type;
 
 #if !defined(__F16C__) && !defined(__ARM_NEON)
 XLSTM_INLINE float widen_one(uint16_t half) {

@@ -15,26 +15,6 @@ XLSTM_INLINE bool mlstm_goes_by_steps(int64_t length, int64_t qk_dim, int64_t v_
 }
 
 template <class TX, class T = Arithmetic<TX>>
-XLSTM_INLINE MlstmOperands<TX> mlstm_operands(const Call& call) {
-  using namespace mlstm;
-  const int64_t* size = call.problem.sizes;
-  const auto& attributes = *static_cast<const Attributes*>(call.attributes);
-  const auto tx = [&](int i) { return static_cast<const TX*>(call.inputs[i]); };
-  const auto ts = [&](int i) { return static_cast<const T*>(call.inputs[i]); };
-  const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
-  const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(size[size_K])));
-  const bool on_k = attributes.scale_side == 1;
-  return {size[size_B], size[size_T], size[size_N], size[size_K], size[size_V],
-          tx(in_q), tx(in_k), tx(in_v),
-          ts(in_i), ts(in_f), ts(in_C), ts(in_n), ts(in_m),
-          static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
-          static_cast<TX*>(call.outputs[out_h]), out(out_C), out(out_n), out(out_m),
-          static_cast<T>(attributes.gate_soft_cap), static_cast<T>(attributes.eps),
-          on_k ? T(1) : scale, on_k ? scale : T(1),
-          attributes.chunk_size};
-}
-
-template <class TX, class T = Arithmetic<TX>>
 XLSTM_INLINE void mlstm_read_panels(const MlstmOperands<TX>& x, const MlstmUnit& unit, const T* C,
                                     MlstmScratch<T>& s) {
   for (int64_t c = 0; c < unit.columns; c += kTileColumns<T>) {

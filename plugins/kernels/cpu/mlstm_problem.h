@@ -1,4 +1,4 @@
-// What the parts of the mLSTM share: the typed operands and the scratch memory of one part.
+// What the parts of the mLSTM share: the units of work and the scratch memory of one part.
 #pragma once
 
 #include "element.h"
@@ -9,20 +9,6 @@ namespace xlstm::cpu::XLSTM_ISA {
 
 // Longest chunk computed at once; a greater chunk_size is cut on.
 inline constexpr int64_t kMostChunk = 64;
-
-template <class TX>
-struct MlstmOperands {
-  using T = Arithmetic<TX>;
-  int64_t batch, time, heads, qk_dim, v_dim;
-  const TX *q, *k, *v;
-  const T *i, *f, *C, *n, *m;
-  const int32_t* lengths;
-  int64_t lengths_size;
-  TX* h;
-  T *C_out, *n_out, *m_out;
-  T soft_cap, eps, q_scale, k_scale;
-  int64_t chunk_size;
-};
 
 // One head of one row, and of its values the columns [column, column + columns).
 struct MlstmUnit {

@@ -6,19 +6,10 @@
 
 #include "device.h"
 
-namespace xlstm::cuda {
+#define XLSTM_KERNELS cuda
+#include "xlstm/mlstm_operands.h"
 
-// float for every TX but double.
-template <class TX>
-struct ArithmeticOf {
-  using Type = float;
-};
-template <>
-struct ArithmeticOf<double> {
-  using Type = double;
-};
-template <class TX>
-using Arithmetic = typename ArithmeticOf<TX>::Type;
+namespace xlstm::cuda {
 
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }

@@ -20,17 +20,10 @@ constexpr int kMostWarps = 16;        // of a block of columns
 constexpr int kMostSteps = 16;        // whose q, k, v lie in shared memory at once
 constexpr size_t kColumnBytes = 32 * 1024;  // of them, so that several blocks fit one processor
 
+// Operands of a call, and what its launches share.
 template <class TX>
-struct MlstmOperands {
+struct MlstmProblem : MlstmOperands<TX> {
   using T = Arithmetic<TX>;
-  int64_t batch, time, heads, qk_dim, v_dim;
-  const TX *q, *k, *v;
-  const T *i, *f, *C, *n, *m;
-  const int32_t* lengths;
-  int64_t lengths_size;
-  TX* h;
-  T *C_out, *n_out, *m_out;
-  T soft_cap, eps, q_scale, k_scale;
   T *forget, *write, *denominator;  // [B,N,T] F, I and h's, from the first launch
   int block_steps;                  // steps of the second launch at once
 };
@@ -58,7 +51,7 @@ struct GateScratch {
 
 // F and I of the steps [start, start + count), in shared memory and for the second launch.
 template <class TX, class T = Arithmetic<TX>>
-__device__ void mlstm_step_gates(const MlstmOperands<TX>& x, int64_t head, int64_t start,
+__device__ void mlstm_step_gates(const MlstmProblem<TX>& x, int64_t head, int64_t start,
                                  int count, GateScratch<T>& s) {
   const int t = static_cast<int>(threadIdx.x);
   const int64_t row = head / x.heads;
@@ -88,7 +81,7 @@ __device__ void mlstm_step_gates(const MlstmOperands<TX>& x, int64_t head, int64
 
 // n over the steps; sums[t] += q_t n_t over this thread's rows.
 template <class TX, class T = Arithmetic<TX>>
-__device__ void mlstm_carry_n(const MlstmOperands<TX>& x, int64_t head, int64_t start, int count,
+__device__ void mlstm_carry_n(const MlstmProblem<TX>& x, int64_t head, int64_t start, int count,
                               const GateScratch<T>& s, T* sums) {
   const int64_t step = x.heads * x.qk_dim;
   const int64_t first =
@@ -123,7 +116,7 @@ __device__ T sum_lanes(T value) {
 }
 
 template <class TX, class T = Arithmetic<TX>>
-__device__ void mlstm_head_gates(const MlstmOperands<TX>& x, int64_t head, GateScratch<T>& s) {
+__device__ void mlstm_head_gates(const MlstmProblem<TX>& x, int64_t head, GateScratch<T>& s) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   const int64_t steps = valid_steps(x.lengths, x.lengths_size, head / x.heads, x.time);
   if (steps == 0) {
@@ -156,7 +149,7 @@ __device__ void mlstm_head_gates(const MlstmOperands<TX>& x, int64_t head, GateS
 }
 
 template <class TX>
-__global__ void __launch_bounds__(kGateThreads, 1) mlstm_gates(MlstmOperands<TX> x) {
+__global__ void __launch_bounds__(kGateThreads, 1) mlstm_gates(MlstmProblem<TX> x) {
   Arena arena(shared_memory);
   GateScratch<Arithmetic<TX>> scratch(arena, blockDim.x / kWarp);
   for (int64_t head = blockIdx.x; head < x.batch * x.heads; head += gridDim.x) {
@@ -197,7 +190,7 @@ struct ColumnTile {
 
 // What every step needs of rows [first, first + panel), and once per block of steps the rest.
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void mlstm_load_steps(const MlstmOperands<TX>& x, const ColumnTile<T>& tile,
+__device__ void mlstm_load_steps(const MlstmProblem<TX>& x, const ColumnTile<T>& tile,
                                  int64_t start, int count, int64_t first, ColumnScratch<T>& s) {
   constexpr int kStepsAtOnce = kWarp / kRows;  // a panel of rows per this part of the block
   const int thread = static_cast<int>(threadIdx.x);
@@ -272,7 +265,7 @@ __device__ void mlstm_steps(const ColumnTile<T>& tile, int count, bool adds, Col
 }
 
 template <class TX, class T = Arithmetic<TX>>
-__device__ void mlstm_write_h(const MlstmOperands<TX>& x, const ColumnTile<T>& tile,
+__device__ void mlstm_write_h(const MlstmProblem<TX>& x, const ColumnTile<T>& tile,
                               int64_t start, int count, const ColumnScratch<T>& s) {
   for (int t = tile.warp; t < count && tile.owns; t += tile.warps) {
     T sum = T(0);
@@ -286,7 +279,7 @@ __device__ void mlstm_write_h(const MlstmOperands<TX>& x, const ColumnTile<T>& t
 }
 
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void mlstm_tile(const MlstmOperands<TX>& x, const ColumnTile<T>& tile,
+__device__ void mlstm_tile(const MlstmProblem<TX>& x, const ColumnTile<T>& tile,
                            ColumnScratch<T>& s) {
   const int64_t steps = valid_steps(x.lengths, x.lengths_size, tile.row, x.time);
   const bool in_turns = x.qk_dim > tile.panel;
@@ -318,7 +311,7 @@ __device__ void mlstm_tile(const MlstmOperands<TX>& x, const ColumnTile<T>& tile
 }
 
 template <class TX, int kRows>
-__global__ void __launch_bounds__(kMostWarps* kWarp, 1) mlstm_columns(MlstmOperands<TX> x) {
+__global__ void __launch_bounds__(kMostWarps* kWarp, 1) mlstm_columns(MlstmProblem<TX> x) {
   using T = Arithmetic<TX>;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   Arena arena(shared_memory);
@@ -334,29 +327,8 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, 1) mlstm_columns(MlstmOpera
 
 // --- launching ---------------------------------------------------------------------------------
 
-// Operands of a call, without the workspace.
-template <class TX, class T = Arithmetic<TX>>
-MlstmOperands<TX> mlstm_operands(const Call& call) {
-  using namespace mlstm;
-  const int64_t* size = call.problem.sizes;
-  const auto& attributes = *static_cast<const Attributes*>(call.attributes);
-  const auto tx = [&](int i) { return static_cast<const TX*>(call.inputs[i]); };
-  const auto ts = [&](int i) { return static_cast<const T*>(call.inputs[i]); };
-  const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
-  const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(size[size_K])));
-  const bool on_k = attributes.scale_side == 1;
-  return {size[size_B], size[size_T], size[size_N], size[size_K], size[size_V],
-          tx(in_q), tx(in_k), tx(in_v),
-          ts(in_i), ts(in_f), ts(in_C), ts(in_n), ts(in_m),
-          static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
-          static_cast<TX*>(call.outputs[out_h]), out(out_C), out(out_n), out(out_m),
-          static_cast<T>(attributes.gate_soft_cap), static_cast<T>(attributes.eps),
-          on_k ? T(1) : scale, on_k ? scale : T(1),
-          nullptr, nullptr, nullptr, 0};
-}
-
 template <class TX, int kRows, class T = Arithmetic<TX>>
-Status mlstm_launch_columns(MlstmOperands<TX> x, void* stream) {
+Status mlstm_launch_columns(MlstmProblem<TX> x, void* stream) {
   const int64_t warps = min_of(parts_of(x.qk_dim, kRows), kMostWarps);
   const auto bytes = [&](int64_t steps) {
     Arena counter(nullptr);
@@ -374,7 +346,7 @@ template <class TX>
 Status mlstm_launch(const Call& call, void* stream) {
   using T = Arithmetic<TX>;
   constexpr int kManyRows = sizeof(T) == 4 ? 32 : 16, kFewRows = 8;
-  MlstmOperands<TX> x = mlstm_operands<TX>(call);
+  MlstmProblem<TX> x{mlstm_operands<TX>(call), nullptr, nullptr, nullptr, 0};
   const int64_t heads = x.batch * x.heads;
   Arena workspace(call.workspace);
   x.forget = workspace.take<T>(heads * x.time);
