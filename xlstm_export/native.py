@@ -62,27 +62,42 @@ def load_ort_library() -> NativeLibrary | None:
     path = ort_library_path()
     if path is None:
         return None
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise BackendUnavailableError(f"{path}: cannot be loaded ({error}); {CURE}") from error
-    try:
-        version_of, isa_of = library.xlstm_version, library.xlstm_cpu_isa
-    except AttributeError as error:
-        raise BackendUnavailableError(f"{path}: no library of xlstm-export; {CURE}") from error
-    version_of.restype = ctypes.c_char_p
-    version = (version_of() or b"").decode()
-    if version != __version__:
-        raise BackendUnavailableError(
-            f"{path}: version {version}, where xlstm-export is {__version__}; {CURE}"
-        )
+    library = load_library(path)
+    isa_of = getattr(library, "xlstm_cpu_isa", None)
+    if isa_of is None:
+        raise BackendUnavailableError(f"{path}: no library of xlstm-export; {CURE}")
     name = ctypes.c_char_p()
     if isa_of(ctypes.byref(name)) != 0:
         raise BackendUnavailableError(
             f"{ISA_VARIABLE}={os.environ.get(ISA_VARIABLE)}: not an instruction set of both this "
             f"processor and {path.name}; unset it, or name portable, neon, avx2 or avx512"
         )
-    return NativeLibrary(path, (name.value or b"").decode(), version)
+    return NativeLibrary(path, (name.value or b"").decode(), __version__)
+
+
+def load_library(
+    path: Path, version: str = __version__, whose: str = "xlstm-export", cure: str = CURE
+) -> ctypes.CDLL:
+    """A library of ours, loaded into this process.
+
+    Raises BackendUnavailableError, with ``cure``, where it is none, or of another version than
+    ``version``, which is that of ``whose``.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BackendUnavailableError(f"{path}: cannot be loaded ({error}); {cure}") from error
+    try:
+        version_of = library.xlstm_version
+    except AttributeError as error:
+        raise BackendUnavailableError(f"{path}: no library of xlstm-export; {cure}") from error
+    version_of.restype = ctypes.c_char_p
+    found = (version_of() or b"").decode()
+    if found != version:
+        raise BackendUnavailableError(
+            f"{path}: version {found}, where {whose} is {version}; {cure}"
+        )
+    return library
 
 
 def _library_path(name: str) -> Path | None:

@@ -8,7 +8,6 @@ progress, and at the end a result or an error. What builder and plugins log goes
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import importlib
 import json
@@ -21,10 +20,10 @@ from typing import Any
 
 import onnx
 
-from xlstm_export import __version__
 from xlstm_export.bundle.manifest import DATA_FILE
 from xlstm_export.engine.backend import OLDEST, TITLES, BackendName
-from xlstm_export.errors import EngineError
+from xlstm_export.errors import EngineError, XlstmExportError
+from xlstm_export.native import load_library
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.output import new_file
 
@@ -64,7 +63,7 @@ def main() -> None:
     events = Events(int(sys.argv[2]))
     try:
         events.send(result=build(request, path.parent, events))
-    except EngineError as error:
+    except XlstmExportError as error:
         events.send(error=str(error))
     except Exception as error:
         what = str(error).strip() or type(error).__name__
@@ -103,17 +102,7 @@ def _check_version(backend: BackendName, trt: Any) -> None:
 
 
 def _load_plugins(trt: Any, library: str) -> None:
-    try:
-        version_of = ctypes.CDLL(library).xlstm_version
-    except (OSError, AttributeError) as error:
-        raise EngineError(f"{library}: no plugin library of xlstm-export ({error})") from error
-    version_of.restype = ctypes.c_char_p
-    version = (version_of() or b"").decode()
-    if version != __version__:
-        raise EngineError(
-            f"{library}: version {version}, where xlstm-export is {__version__}; build it again "
-            "with make wheel"
-        )
+    load_library(Path(library), cure="build it again with make wheel")
     if not trt.get_plugin_registry().load_library(library):
         raise EngineError(f"{library}: the builder refused its plugins")
 

@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from xlstm_export import __version__
 from xlstm_export.bundle.checksum import bundle_sha256, sha256
 from xlstm_export.engine.backend import BACKENDS, EXTRAS, TITLES
 from xlstm_export.engine.build import ENGINE_FOLDER
 from xlstm_export.engine.profiles import Profile, Shape, ShapeRange
 from xlstm_export.engine.record import ENGINE_SUFFIX, EngineRecord, read_record, record_path
 from xlstm_export.errors import BackendUnavailableError, EngineError
-from xlstm_export.native import FOLDER_VARIABLE, trt_library_path
+from xlstm_export.native import FOLDER_VARIABLE, load_library, trt_library_path
 
 _DTYPES = {
     "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT64": "int64", "INT32": "int32",
@@ -136,23 +134,10 @@ def load_plugins(runtime: Any, record: EngineRecord, title: str) -> None:
             f"here: make wheel in a checkout, or name its folder in {FOLDER_VARIABLE}; an engine "
             "built by this version carries it"
         )
-    version = _plugin_version(path)
-    if version != record.plugin_library.version:
-        raise BackendUnavailableError(
-            f"{path}: version {version}, and the engine was built with "
-            f"{record.plugin_library.version}; xlstm-export is {__version__}: build again"
-        )
+    version, cure = record.plugin_library.version, "build the engine again"
+    load_library(path, version, "the engine's plugin library", cure)
     if not runtime.get_plugin_registry().load_library(str(path)):
         raise BackendUnavailableError(f"{path}: {title} refused it")
-
-
-def _plugin_version(path: Path) -> str:
-    try:
-        version_of = ctypes.CDLL(str(path)).xlstm_version
-    except (OSError, AttributeError) as error:
-        raise BackendUnavailableError(f"{path}: no library of xlstm-export ({error})") from error
-    version_of.restype = ctypes.c_char_p
-    return (version_of() or b"").decode()
 
 
 class TensorRTEngine:
