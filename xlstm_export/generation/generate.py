@@ -160,7 +160,10 @@ def start_generation(
 
 
 def _ids(prompt: Sequence[int]) -> list[int]:
-    numbers = np.asarray(prompt)
+    try:
+        numbers = np.asarray(prompt)
+    except ValueError:  # lists of different lengths in it
+        numbers = np.asarray(None)
     if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
         raise InputError("the prompt: give text, or a list of token ids (whole numbers)")
     return [int(number) for number in numbers]
