@@ -16,7 +16,7 @@ from tests.families.large_checkpoints import make_hf, make_xlstm_large
 from xlstm_export import pipeline
 from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.spec import Activation
+from xlstm_export.model.layers.feed_forward import Activation
 
 VOCABULARY = 199
 """Large enough for many rows of one token to be all different."""
@@ -155,6 +155,6 @@ class Library:
         key = (case.id, chosen)
         if key not in self._bundles:
             out = self.root / "bundles" / f"{len(self._bundles)}-{case.id}"
-            pipeline.export(self.source(case), out, chosen)
+            pipeline.export_source(self.source(case), out, chosen)
             self._bundles[key] = out
         return self._bundles[key]
