@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from xlstm_export.validation.checks.rollout import TensorResult
+from xlstm_export.validation.tally import TensorResult
 from xlstm_export.validation.tolerance import Judgement
 from xlstm_export.validation.validate import middle_of_samples
 
