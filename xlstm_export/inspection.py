@@ -30,6 +30,7 @@ from xlstm_export.engine.record import (
     read_record,
 )
 from xlstm_export.errors import BundleError, CheckpointError
+from xlstm_export.families.registry import check_family
 from xlstm_export.model.layer import Layer, leaves
 from xlstm_export.model.layers.feed_forward import FeedForward
 from xlstm_export.model.layers.logit_head import LogitHead
@@ -70,8 +71,9 @@ def inspect(
 
     The numbers of a checkpoint are not read; a bundle and an engine are read to the end, to say
     whether they are still what was written. Options as in ``export``. Raises CheckpointError,
-    UnsupportedModelError, BundleError, EngineError.
+    UnsupportedModelError, BundleError, EngineError, OptionError.
     """
+    check_family(family)
     path = Path(source)
     if path.name in _FOR_THEIR_FOLDER and path.is_file():
         path = path.parent

@@ -14,7 +14,7 @@ from xlstm_export.checkpoint.companions import copy_companions
 from xlstm_export.checkpoint.hub import resolve_source
 from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.errors import BackendUnavailableError
-from xlstm_export.families.registry import find_family
+from xlstm_export.families.registry import check_family, find_family
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.output import check_target, new_folder
 from xlstm_export.progress import Progress
@@ -58,6 +58,7 @@ def export(
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError.
     """
+    check_family(family)  # before anything is downloaded
     chosen = LoweringOptions(**options)
     found = resolve_source(str(source), _path(config), prefix)
     return export_source(
@@ -218,8 +219,9 @@ def validate(
     ``self-consistent``. With ``native`` False the function bodies are compared, also where native
     kernels are installed. ``batch`` rows, inputs by ``seed``, ``threads`` for every runtime and
     torch (default: all). Raises BundleError, CheckpointError, UnsupportedModelError, EngineError,
-    BackendUnavailableError.
+    BackendUnavailableError, OptionError.
     """
+    check_family(family)
     path = _bundle_path(bundle)
     read_manifest(path)  # what is missing is said before torch is loaded, which takes seconds
     source = resolve_source(str(reference), _path(config), prefix)

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Protocol, cast
 
 from xlstm_export.bundle.manifest import MANIFEST_FILE
-from xlstm_export.checkpoint.source import Checkpoint, Source
-from xlstm_export.errors import CheckpointError
+from xlstm_export.checkpoint.source import Source
+from xlstm_export.errors import CheckpointError, OptionError
 from xlstm_export.families import block_stack, hf, xlstm_large
-from xlstm_export.families.oracle import Oracle
-from xlstm_export.model.storage import Storage
-
-
-class Family(Protocol):
-    """What every family module offers."""
-
-    def detect(self, source: Source) -> bool:
-        """True when ``source`` has this family's files."""
-        ...
-
-    def read(self, source: Source) -> Checkpoint:
-        """Structure and lazy weights. Raises CheckpointError, UnsupportedModelError."""
-        ...
-
-    def oracle(self, checkpoint: Checkpoint, storage: Storage) -> Oracle:
-        """The upstream module on numbers as stored. Raises BackendUnavailableError."""
-        ...
-
+from xlstm_export.families.family import Family
 
 FAMILIES: dict[str, Family] = {
-    "hf": cast(Family, hf),
-    "xlstm_large": cast(Family, xlstm_large),
-    "block_stack": cast(Family, block_stack),
+    "hf": hf.FAMILY,
+    "xlstm_large": xlstm_large.FAMILY,
+    "block_stack": block_stack.FAMILY,
 }
 
 _EXPECTED = """expected one of
@@ -43,10 +24,12 @@ _EXPECTED = """expected one of
 
 
 def find_family(source: Source, wanted: str = "auto") -> Family:
-    """The family module of ``source``; ``wanted`` other than "auto" decides without looking.
+    """The family of ``source``; ``wanted`` other than "auto" decides without looking.
 
-    Raises CheckpointError when there is no such source or no family recognises it.
+    Raises OptionError for a family that is none, CheckpointError when there is no such source or
+    no family recognises it.
     """
+    check_family(wanted)
     if not source.path.exists():
         raise CheckpointError(f"{source.path}: no such file or folder")
     if (source.path / MANIFEST_FILE).is_file():
@@ -54,8 +37,6 @@ def find_family(source: Source, wanted: str = "auto") -> Family:
     if source.config is not None and not source.config.is_file():
         raise CheckpointError(f"{source.config}: no such configuration file")
     if wanted != "auto":
-        if wanted not in FAMILIES:
-            raise CheckpointError(f"--family {wanted}: choose auto, {', '.join(FAMILIES)}")
         return FAMILIES[wanted]
     for family in FAMILIES.values():
         if family.detect(source):
@@ -63,6 +44,12 @@ def find_family(source: Source, wanted: str = "auto") -> Family:
     raise CheckpointError(
         f"{source.path}: not recognised as an xLSTM checkpoint{_stated_type(source)}; {_EXPECTED}"
     )
+
+
+def check_family(wanted: str) -> None:
+    """Raise OptionError unless ``wanted`` is "auto" or a family."""
+    if wanted != "auto" and wanted not in FAMILIES:
+        raise OptionError("family", f"{wanted} is not one of auto, {', '.join(FAMILIES)}")
 
 
 def _stated_type(source: Source) -> str:

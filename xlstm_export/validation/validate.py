@@ -17,8 +17,8 @@ from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
 from xlstm_export.environment import versions
 from xlstm_export.errors import BackendUnavailableError, BundleError
+from xlstm_export.families.family import Family
 from xlstm_export.families.oracle import Oracle
-from xlstm_export.families.registry import Family
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage

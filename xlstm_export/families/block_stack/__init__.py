@@ -1,5 +1,9 @@
-"""The family ``block_stack``: ``detect``, ``read``, ``oracle`` as ``registry.Family`` says."""
+"""The family ``block_stack``, as ``families.family`` says."""
 
-from xlstm_export.families.block_stack.read import detect, oracle, read
+from xlstm_export.families.block_stack.read import detect, read
+from xlstm_export.families.block_stack.read import oracle as _oracle
+from xlstm_export.families.family import Family
 
-__all__ = ["detect", "oracle", "read"]
+FAMILY = Family(detect, read, _oracle)
+
+__all__ = ["FAMILY", "detect", "read"]

@@ -1,5 +1,9 @@
-"""The family ``xlstm_large``: ``detect``, ``read``, ``oracle`` as ``registry.Family`` says."""
+"""The family ``xlstm_large``, as ``families.family`` says."""
 
-from xlstm_export.families.xlstm_large.read import detect, oracle, read
+from xlstm_export.families.family import Family
+from xlstm_export.families.xlstm_large.read import detect, read
+from xlstm_export.families.xlstm_large.read import oracle as _oracle
 
-__all__ = ["detect", "oracle", "read"]
+FAMILY = Family(detect, read, _oracle)
+
+__all__ = ["FAMILY", "detect", "read"]
