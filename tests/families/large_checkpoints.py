@@ -21,7 +21,10 @@ from transformers.models.xlstm.configuration_xlstm import xLSTMConfig
 from transformers.models.xlstm.modeling_xlstm import xLSTMForCausalLM
 from xlstm.xlstm_large.model import xLSTMLarge, xLSTMLargeConfig
 
-from xlstm_export.checkpoint.source import FloatArray, Oracle, Source
+from tests.families.upstream import Upstream
+from xlstm_export.checkpoint.source import Source
+from xlstm_export.families.oracle import FloatArray
+from xlstm_export.families.registry import find_family
 
 IntArray = npt.NDArray[np.integer]
 
@@ -48,11 +51,11 @@ DEAD_KEYS = {
 # canonical name below blocks.i -> upstream's module below backbone.blocks.i
 BLOCK_LAYERS = {
     "mixer_norm": "norm_mlstm", "ffn_norm": "norm_ffn",
-    "mixer.q": "mlstm_layer.q", "mixer.k": "mlstm_layer.k", "mixer.v": "mlstm_layer.v",
-    "mixer.output_gate": "mlstm_layer.ogate_preact",
-    "mixer.input_gate": "mlstm_layer.igate_preact",
-    "mixer.forget_gate": "mlstm_layer.fgate_preact",
-    "mixer.head_norm": "mlstm_layer.multihead_norm", "mixer.out": "mlstm_layer.out_proj",
+    "mlstm.q": "mlstm_layer.q", "mlstm.k": "mlstm_layer.k", "mlstm.v": "mlstm_layer.v",
+    "mlstm.output_gate": "mlstm_layer.ogate_preact",
+    "mlstm.input_gate": "mlstm_layer.igate_preact",
+    "mlstm.forget_gate": "mlstm_layer.fgate_preact",
+    "mlstm.head_norm": "mlstm_layer.multihead_norm", "mlstm.out": "mlstm_layer.out_proj",
     "ffn.gate": "ffn.proj_up_gate", "ffn.up": "ffn.proj_up", "ffn.down": "ffn.proj_down",
 }  # fmt: skip
 
@@ -201,7 +204,7 @@ def expected_weights(model: torch.nn.Module, blocks: int, embedding: str) -> dic
     names = {embedding: "embedding", "lm_head": "head", "backbone.out_norm": "out_norm"}
     for i in range(blocks):
         for ours, theirs in BLOCK_LAYERS.items():
-            names[f"backbone.blocks.{i}.{theirs}"] = f"blocks.{i}.{ours}"
+            names[f"backbone.blocks.{i}.{theirs}"] = f"layers.{i}.{ours}"
     renamed = {}
     for key, parameter in model.named_parameters():
         module, _, leaf = key.rpartition(".")
@@ -217,14 +220,24 @@ def edit_tensors(made: Made, **changes: torch.Tensor | None) -> Source:
     return made.source
 
 
+def stored_in_bfloat16(source: Source) -> dict[str, Tensor]:
+    """The tensors of ``source`` by key; in bfloat16 those of which its bundle keeps no more."""
+    checkpoint = find_family(source).read(source)
+    specs, tensors = checkpoint.spec.weights(), load_file(source.path / "model.safetensors")
+    for name, weight in checkpoint.weights.items():
+        if not specs[name].stays_float32:
+            tensors |= {key: tensors[key].bfloat16() for key in weight.sources}
+    return tensors
+
+
 def rms_difference(ours: FloatArray, theirs: FloatArray) -> float:
     """Root mean square of the difference, relative to that of ``theirs``."""
     return float(np.sqrt(np.mean((ours - theirs) ** 2) / np.mean(theirs**2)))
 
 
-def assert_splits_agree(oracle: Oracle, ids: IntArray, cuts: Sequence[int]) -> None:
+def assert_splits_agree(oracle: Upstream, ids: IntArray, cuts: Sequence[int]) -> None:
     """The parts of ``ids`` between ``cuts`` with carried state give what one run gives."""
-    whole, whole_state = oracle.run(ids, None)
+    whole, whole_state = oracle.run(ids)
     parts, state = [], None
     for start, stop in zip([0, *cuts], [*cuts, ids.shape[1]], strict=True):
         before = None if state is None else {key: value.copy() for key, value in state.items()}

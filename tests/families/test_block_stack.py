@@ -18,14 +18,17 @@ from tests.families.block_stack_checkpoints import (
     edit_tensors,
     make_block_stack,
 )
+from tests.families.upstream import upstream
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families import block_stack
-from xlstm_export.families import block_stack_config as config_module
+from xlstm_export.families.block_stack import config as config_module
 from xlstm_export.families.block_stack.oracle import BlockStackOracle
-from xlstm_export.model.spec import FeedForward, SLSTMMixer, UpProjectedMLSTMMixer
+from xlstm_export.model.layers.feed_forward import FeedForward
+from xlstm_export.model.layers.logit_head import LogitHead
+from xlstm_export.model.layers.slstm import SLSTM
+from xlstm_export.model.layers.up_projected_mlstm import UpProjectedMLSTM
 from xlstm_export.model.state import state_specs
-from xlstm_export.model.storage import checkpoint_rounding
 from xlstm_export.reference.model import ReferenceModel
 
 torch.set_num_threads(1)
@@ -68,7 +71,7 @@ def random_inputs(source: Source, batch: int = 2, time: int = 9) -> np.ndarray:
     spec = block_stack.read(source).spec
     random = np.random.default_rng(0)
     if spec.vocab_size is None:
-        return random.normal(size=(batch, time, spec.model_size))
+        return random.normal(size=(batch, time, spec.inputs[0].shape[-1]))
     return random.integers(0, spec.vocab_size, (batch, time))
 
 
@@ -95,12 +98,12 @@ def test_spec_and_weights_compute_what_upstream_computes(
     """Both on the numbers a ``dtype`` bundle holds, so that float64 agrees to its rounding."""
     source, _ = make_block_stack(tmp_path, **VARIANTS[variant])
     checkpoint = block_stack.read(source)
-    oracle = block_stack.oracle(source, checkpoint_rounding(checkpoint.weights, dtype))
+    theirs = upstream(block_stack.FAMILY, source, dtype)
     model = ReferenceModel(checkpoint.spec, checkpoint.weights, dtype, compute="float64")
     inputs = random_inputs(source)
-    expected, expected_states = oracle.run(inputs, None)
-    actual, states = model.run(inputs)
-    assert_close(actual, expected, 1e-11)
+    expected, expected_states = theirs.run(inputs)
+    outputs, states = model.run({theirs.input: inputs})
+    assert_close(outputs[theirs.output], expected, 1e-11)
     assert states.keys() == expected_states.keys()
     for key, state in states.items():
         assert_close(state, expected_states[key], 1e-11)
@@ -110,12 +113,13 @@ def test_spec_and_weights_compute_what_upstream_computes(
 def test_oracle_steps_are_upstreams_parallel_form(tmp_path: Path, variant: str) -> None:
     """Once i >= log f at t = 0, m_t is the same in both forms, and with it the weight of eps."""
     source, module = make_block_stack(tmp_path, input_gate_mean=8.0, **VARIANTS[variant])
-    oracle = block_stack.oracle(source, {})
+    theirs = upstream(block_stack.FAMILY, source)
+    oracle = theirs.oracle
     assert isinstance(oracle, BlockStackOracle)
     inputs = random_inputs(source, time=70 if variant == "short-context" else 30)
-    output, states = oracle.run(inputs, None)
+    output, states = theirs.run(inputs)
     assert output.dtype == np.float64
-    assert_close(output, oracle.forward(inputs), 1e-9)
+    assert_close(output, oracle.forward({theirs.input: inputs}), 1e-9)
     specs = state_specs(block_stack.read(source).spec)
     assert {s.key: (2, *s.shape[1:]) for s in specs} == {k: v.shape for k, v in states.items()}
     if variant != "short-context":  # the trained module, in float32, refuses the length
@@ -124,9 +128,11 @@ def test_oracle_steps_are_upstreams_parallel_form(tmp_path: Path, variant: str) 
 
 def test_oracle_eps_is_all_that_separates_the_forms(tmp_path: Path) -> None:
     source, _ = make_block_stack(tmp_path)
-    oracle = block_stack.oracle(source, {})
+    theirs = upstream(block_stack.FAMILY, source)
+    oracle = theirs.oracle
+    assert isinstance(oracle, BlockStackOracle)
     inputs = random_inputs(source, time=30)
-    assert_close(oracle.run(inputs, None)[0], oracle.forward(inputs), 1e-5)
+    assert_close(theirs.run(inputs)[0], oracle.forward({theirs.input: inputs}), 1e-5)
     assert oracle.name == (
         f"xlstm {xlstm.__version__} xLSTMLMModel.step, sLSTM vanilla, mLSTM native, float64"
     )
@@ -136,10 +142,10 @@ def test_oracle_eps_is_all_that_separates_the_forms(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", [1, 2, 6])
 def test_oracle_continues_from_states(tmp_path: Path, variant: str, split: int) -> None:
     source, _ = make_block_stack(tmp_path, **VARIANTS[variant])
-    oracle = block_stack.oracle(source, {})
+    oracle = upstream(block_stack.FAMILY, source)
     inputs = random_inputs(source)
-    whole, last = oracle.run(inputs, None)
-    first, states = oracle.run(inputs[:, :split], None)
+    whole, last = oracle.run(inputs)
+    first, states = oracle.run(inputs[:, :split])
     before = {key: state.copy() for key, state in states.items()}
     second, resumed = oracle.run(inputs[:, split:], states)
     np.testing.assert_array_equal(np.concatenate([first, second], axis=1), whole)
@@ -154,16 +160,16 @@ def test_canonical_weights(tmp_path: Path) -> None:
     checkpoint, weights = block_stack.read(source), loaded(source)
     mlstm, slstm, _ = (block.xlstm for block in module.xlstm_block_stack.blocks)
     pairs = {
-        "blocks.0.mixer.input_gate.weight": mlstm.mlstm_cell.igate.weight,
-        "blocks.0.mixer.forget_gate.bias": mlstm.mlstm_cell.fgate.bias,
-        "blocks.0.mixer.z.weight": mlstm.proj_up.weight[32:],
-        "blocks.0.mixer.conv.weight": mlstm.conv1d.conv.weight[:, 0],
-        "blocks.0.mixer.head_norm.weight": mlstm.mlstm_cell.outnorm.weight_proxy,
-        "blocks.1.mixer.input_gate.weight": slstm.fgate.weight,
-        "blocks.1.mixer.forget_gate.weight": slstm.igate.weight,
-        "blocks.1.mixer.R.weight": slstm.slstm_cell.recurrent_kernel.clone(),
-        "blocks.1.mixer.R.bias": slstm.slstm_cell.bias.clone().transpose(0, 1),
-        "blocks.1.ffn.gate.weight": module.xlstm_block_stack.blocks[1].ffn.proj_up.weight[:24],
+        "layers.0.mlstm.input_gate.weight": mlstm.mlstm_cell.igate.weight,
+        "layers.0.mlstm.forget_gate.bias": mlstm.mlstm_cell.fgate.bias,
+        "layers.0.mlstm.z.weight": mlstm.proj_up.weight[32:],
+        "layers.0.mlstm.conv.weight": mlstm.conv1d.conv.weight[:, 0],
+        "layers.0.mlstm.head_norm.weight": mlstm.mlstm_cell.outnorm.weight_proxy,
+        "layers.1.slstm.input_gate.weight": slstm.fgate.weight,
+        "layers.1.slstm.forget_gate.weight": slstm.igate.weight,
+        "layers.1.slstm.R.weight": slstm.slstm_cell.recurrent_kernel.clone(),
+        "layers.1.slstm.R.bias": slstm.slstm_cell.bias.clone().transpose(0, 1),
+        "layers.1.ffn.gate.weight": module.xlstm_block_stack.blocks[1].ffn.proj_up.weight[:24],
         "out_norm.weight": module.xlstm_block_stack.post_blocks_norm.weight_proxy,
         "head.weight": module.lm_head.weight,
     }
@@ -172,9 +178,14 @@ def test_canonical_weights(tmp_path: Path) -> None:
         assert checkpoint.weights[name].shape == weights[name].shape
     sources = {key for weight in checkpoint.weights.values() for key in weight.sources}
     assert sources == load_file(tmp_path / "model.safetensors").keys()
-    kinds = [type(block.mixer) for block in checkpoint.spec.blocks]
-    assert kinds == [UpProjectedMLSTMMixer, SLSTMMixer, UpProjectedMLSTMMixer]
-    assert checkpoint.spec.blocks[1].ffn == FeedForward(24, "gelu")
+    layers = dict(checkpoint.spec.leaves())
+    kinds = {path: type(layer) for path, layer in layers.items() if path.endswith("lstm")}
+    assert kinds == {
+        "layers.0.mlstm": UpProjectedMLSTM, "layers.1.slstm": SLSTM,
+        "layers.2.mlstm": UpProjectedMLSTM,
+    }  # fmt: skip
+    assert layers["layers.1.ffn"] == FeedForward(16, 24, "gelu")
+    assert not {"layers.0.ffn", "layers.2.ffn"} & layers.keys()
     assert checkpoint.files == (tmp_path / "config.yaml", tmp_path / "model.safetensors")
 
 
@@ -205,11 +216,11 @@ def test_tied_weights(tmp_path: Path, kept: str) -> None:
     if kept != "both":
         edit_tensors(source, dict.fromkeys(ends - {kept}))
     checkpoint, weights = block_stack.read(source), loaded(source)
-    assert checkpoint.spec.tied_head
+    assert [head.tied_to for head in checkpoint.spec.layers_of(LogitHead)] == ["embedding"]
     assert "head.weight" not in weights
     np.testing.assert_array_equal(weights["embedding.weight"], module.lm_head.weight.detach())
     inputs = random_inputs(source)
-    output, _ = block_stack.oracle(source, {}).run(inputs, None)
+    output, _ = upstream(block_stack.FAMILY, source).run(inputs)
     assert_close(output, forward(module, inputs), 1e-4)
 
 
@@ -269,21 +280,22 @@ def test_rounding_is_upstreams_own(tmp_path: Path) -> None:
     source, _ = make_block_stack(tmp_path / "a")
     rounded, _ = make_block_stack(tmp_path / "b", stored_type=torch.bfloat16)
     inputs = random_inputs(source)
-    keys = [key for key in load_file(tmp_path / "a" / "model.safetensors") if "norm" not in key]
-    norms = {key: value for key, value in load_file(tmp_path / "a" / "model.safetensors").items()
-             if "norm" in key}  # fmt: skip
-    edit_tensors(rounded, norms)
-    exact, _ = block_stack.oracle(source, {}).run(inputs, None)
-    expected, _ = block_stack.oracle(rounded, {}).run(inputs, None)
-    actual, _ = block_stack.oracle(source, dict.fromkeys(keys, "bfloat16")).run(inputs, None)
+    checkpoint, tensors = block_stack.read(source), load_file(tmp_path / "a" / "model.safetensors")
+    specs, kept = checkpoint.spec.weights(), {}
+    for name, weight in checkpoint.weights.items():
+        if specs[name].stays_float32:
+            for key in weight.sources:  # norms are stored as w - 1 and kept as w
+                kept[key] = (tensors[key] + weight.offset).double() - weight.offset
+    edit_tensors(rounded, kept)
+    exact, _ = upstream(block_stack.FAMILY, source).run(inputs)
+    expected, _ = upstream(block_stack.FAMILY, rounded).run(inputs)
+    actual, _ = upstream(block_stack.FAMILY, source, "bfloat16").run(inputs)
     np.testing.assert_array_equal(actual, expected)
     assert np.abs(actual - exact).max() > 1e-3
-    with pytest.raises(ValueError, match="not in the checkpoint"):
-        block_stack.oracle(source, {"lm_head": "bfloat16"})
 
 
 def test_oracle_leaves_the_random_state_alone(tmp_path: Path) -> None:
     source, _ = make_block_stack(tmp_path)
     before = torch.get_rng_state()
-    block_stack.oracle(source, {})
+    upstream(block_stack.FAMILY, source)
     assert torch.equal(before, torch.get_rng_state())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -27,11 +28,15 @@ from tests.families.large_checkpoints import (
     make_hf,
     make_xlstm_large,
     rms_difference,
+    stored_in_bfloat16,
 )
+from tests.families.upstream import upstream
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
-from xlstm_export.families import hf, hf_oracle, xlstm_large
-from xlstm_export.model.spec import MLSTMMixer, Norm
+from xlstm_export.families import hf, xlstm_large
+from xlstm_export.model.layers.logit_head import LogitHead
+from xlstm_export.model.layers.mlstm import MLSTM
+from xlstm_export.model.layers.norm import Norm
 
 IDS = np.random.default_rng(1).integers(0, 61, size=(2, 130))
 
@@ -55,7 +60,7 @@ def test_weights_are_upstreams(tmp_path: Path, use_bias: bool) -> None:
     assert checkpoint.weights.keys() == expected.keys()
     # transformers gives this norm no bias, whatever use_bias says
     assert "out_norm.bias" not in checkpoint.weights
-    assert ("blocks.1.mixer.head_norm.bias" in checkpoint.weights) == use_bias
+    assert ("layers.1.mlstm.head_norm.bias" in checkpoint.weights) == use_bias
     for name, weight in checkpoint.weights.items():
         assert np.array_equal(weight.load(), expected[name]), name
 
@@ -67,8 +72,8 @@ def test_equals_the_same_model_in_the_other_layout(tmp_path: Path) -> None:
     tensors[EMBEDDING] = tensors.pop("embedding.weight")
     single = make_hf(tmp_path / "single", seed=6)
     save_file(tensors, single.source.path / "model.safetensors")
-    theirs, states = xlstm_large.oracle(large.source, {}).run(IDS, None)
-    ours, our_states = hf.oracle(single.source, {}).run(IDS, None)
+    theirs, states = upstream(xlstm_large.FAMILY, large.source).run(IDS)
+    ours, our_states = upstream(hf.FAMILY, single.source).run(IDS)
     assert rms_difference(ours, theirs) < 1e-12
     assert all(rms_difference(our_states[key], states[key]) < 1e-12 for key in states)
     assert hf.read(other.source).spec == hf.read(single.source).spec
@@ -86,7 +91,7 @@ def test_equals_the_same_model_in_the_other_layout(tmp_path: Path) -> None:
     ],
 )
 def test_oracle_is_exact_in_any_split(tmp_path: Path, config: dict[str, Any]) -> None:
-    oracle = hf.oracle(make_hf(tmp_path, **config).source, {})
+    oracle = upstream(hf.FAMILY, make_hf(tmp_path, **config).source)
     assert_splits_agree(oracle, IDS, [1, 65, 66, 129])
 
 
@@ -95,15 +100,15 @@ def test_oracle_is_exact_in_any_split(tmp_path: Path, config: dict[str, Any]) ->
 def test_oracle_is_what_transformers_loads(tmp_path: Path, dtype: str, shards: int) -> None:
     made = make_hf(tmp_path, embedding_dim=128, dtype=dtype, shards=shards)
     checkpoint = hf.read(made.source)
-    weight = checkpoint.weights["blocks.0.mixer.v.weight"]
+    weight = checkpoint.weights["layers.0.mlstm.v.weight"]
     assert weight.dtype == dtype
     numpy_type = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
     assert weight.load().dtype == numpy_type
     shard_names = [f"model-{n + 1:05d}-of-{shards:05d}.safetensors" for n in range(shards)]
     names = ["model.safetensors"] if shards == 1 else shard_names
     assert [path.name for path in checkpoint.files] == ["config.json", *names]
-    oracle = hf.oracle(made.source, {})
-    logits, states = oracle.run(IDS, None)
+    oracle = upstream(hf.FAMILY, made.source)
+    logits, states = oracle.run(IDS)
     loaded = xLSTMForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     with torch.no_grad():
         output = loaded(torch.from_numpy(IDS), use_cache=True)
@@ -115,7 +120,7 @@ def test_oracle_is_what_transformers_loads(tmp_path: Path, dtype: str, shards: i
     assert re.fullmatch(
         r"transformers \S+ xLSTMForCausalLM \(via xlstm \S+\), "
         r"chunkwise native_autograd / step native, float64",
-        oracle.name,
+        oracle.oracle.name,
     )
 
 
@@ -125,11 +130,13 @@ def test_oracle_without_the_package_xlstm_uses_transformers_own_blocks(tmp_path:
     program = (
         "import sys, numpy as np, transformers.utils as u; from pathlib import Path\n"
         "u.is_xlstm_available = lambda: False\n"
-        "from xlstm_export.families import hf, source\n"
-        "oracle = hf.oracle(source.Source(Path(sys.argv[1])), {})\n"
-        "print(oracle.name)\n"
+        "from tests.families.upstream import upstream\n"
+        "from xlstm_export.checkpoint.source import Source\n"
+        "from xlstm_export.families import hf\n"
+        "oracle = upstream(hf.FAMILY, Source(Path(sys.argv[1])))\n"
+        "print(oracle.oracle.name)\n"
         "ids = np.load(sys.argv[1] + '/ids.npy')\n"
-        "first, state = oracle.run(ids[:, :1], None)\n"
+        "first, state = oracle.run(ids[:, :1])\n"
         "rest, _ = oracle.run(ids[:, 1:], state)\n"
         "np.save(sys.argv[1] + '/logits.npy', np.concatenate([first, rest], 1))\n"
     )
@@ -138,7 +145,7 @@ def test_oracle_without_the_package_xlstm_uses_transformers_own_blocks(tmp_path:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "xLSTMForCausalLM (own kernels)" in done.stdout
-    logits, _ = hf.oracle(made.source, {}).run(IDS, None)
+    logits, _ = upstream(hf.FAMILY, made.source).run(IDS)
     assert rms_difference(np.load(tmp_path / "logits.npy"), logits) < 1e-12
 
 
@@ -148,8 +155,8 @@ def test_legacy_keys_give_the_same_model(tmp_path: Path) -> None:
     assert "hidden_size" not in json.loads((old.source.path / "config.json").read_text())
     assert hf.detect(old.source)
     assert hf.read(old.source).spec == hf.read(new.source).spec
-    logits, _ = hf.oracle(new.source, {}).run(IDS, None)
-    legacy, _ = hf.oracle(old.source, {}).run(IDS, None)
+    logits, _ = upstream(hf.FAMILY, new.source).run(IDS)
+    legacy, _ = upstream(hf.FAMILY, old.source).run(IDS)
     assert np.array_equal(legacy, logits)
 
 
@@ -166,16 +173,18 @@ def test_either_name_of_a_size_is_enough(tmp_path: Path) -> None:
 def test_tied_head(tmp_path: Path) -> None:
     made = make_hf(tmp_path, tied=True)
     checkpoint = hf.read(made.source)
-    assert checkpoint.spec.tied_head
+    assert [head.tied_to for head in checkpoint.spec.layers_of(LogitHead)] == ["embedding"]
     assert "head.weight" not in checkpoint.weights
-    logits, _ = hf.oracle(made.source, {}).run(IDS, None)
+    logits, _ = upstream(hf.FAMILY, made.source).run(IDS)
     with torch.no_grad():  # made with one tensor for both
         theirs = made.model(torch.from_numpy(IDS), use_cache=False).logits
     assert rms_difference(theirs.double().numpy(), logits) < 5e-6
-    rounded, _ = hf.oracle(made.source, {EMBEDDING: "bfloat16"}).run(IDS[:, :5], None)
-    embedding = load_file(tmp_path / "model.safetensors")[EMBEDDING].bfloat16()
-    edit_tensors(made, backbone__embeddings__weight=embedding, lm_head__weight=embedding.clone())
-    both, _ = hf.oracle(made.source, {}).run(IDS[:, :5], None)
+    rounded, _ = upstream(hf.FAMILY, made.source, "bfloat16").run(IDS[:, :5])
+    tensors = stored_in_bfloat16(made.source)
+    save_file(
+        tensors | {"lm_head.weight": tensors[EMBEDDING].clone()}, tmp_path / "model.safetensors"
+    )
+    both, _ = upstream(hf.FAMILY, made.source).run(IDS[:, :5])
     assert np.array_equal(rounded, both)
 
 
@@ -183,7 +192,7 @@ def test_stored_head_wins_over_the_flag(tmp_path: Path) -> None:
     made = make_hf(tmp_path)
     head = made.model.lm_head.weight.detach().numpy()
     checkpoint = hf.read(edit(made, tie_word_embeddings=True))
-    assert not checkpoint.spec.tied_head
+    assert [head.tied_to for head in checkpoint.spec.layers_of(LogitHead)] == [""]
     assert np.array_equal(checkpoint.weights["head.weight"].load(), head)
 
 
@@ -204,22 +213,22 @@ def test_bare_backbone_is_refused(tmp_path: Path) -> None:
 
 def test_caps_of_null_and_zero_are_off(tmp_path: Path) -> None:
     made = make_hf(tmp_path)
-    capped, _ = hf.oracle(made.source, {}).run(IDS[:, :9], None)
+    capped, _ = upstream(hf.FAMILY, made.source).run(IDS[:, :9])
     off = edit(made, gate_soft_cap=None, output_logit_soft_cap=None)
     spec = hf.read(off).spec
-    mixer = spec.blocks[0].mixer
-    assert isinstance(mixer, MLSTMMixer)
-    assert (spec.logit_soft_cap, mixer.cell.gate_soft_cap) == (0.0, 0.0)
-    without, _ = hf.oracle(off, {}).run(IDS[:, :9], None)
+    heads, mixers = spec.layers_of(LogitHead), spec.layers_of(MLSTM)
+    assert [head.soft_cap for head in heads] == [0.0]
+    assert [mixer.cell.gate_soft_cap for mixer in mixers] == [0.0, 0.0]
+    without, _ = upstream(hf.FAMILY, off).run(IDS[:, :9])
     assert rms_difference(capped, without) > 1e-3
     zero = edit(made, gate_soft_cap=0, output_logit_soft_cap=0.0)
     assert hf.read(zero).spec == spec
-    assert np.array_equal(hf.oracle(zero, {}).run(IDS[:, :9], None)[0], without)
+    assert np.array_equal(upstream(hf.FAMILY, zero).run(IDS[:, :9])[0], without)
 
 
 def test_out_norm_is_there_whatever_the_flag_says(tmp_path: Path) -> None:
     made = make_hf(tmp_path, add_out_norm=False, norm_eps=1e-3)
-    assert hf.read(made.source).spec.out_norm == Norm("rms", 1e-3)
+    assert dict(hf.read(made.source).spec.layers)["out_norm"] == Norm("rms", 1e-3, 64)
 
 
 def test_torch_files_and_their_index(tmp_path: Path) -> None:
@@ -329,11 +338,9 @@ def test_names_behind_a_prefix(tmp_path: Path) -> None:
     made = make_hf(tmp_path)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
-    plain, _ = hf.oracle(made.source, {"lm_head.weight": "float16"}).run(IDS, None)
+    plain, _ = upstream(hf.FAMILY, made.source, "float16").run(IDS)
     save_file({f"model.{name}": tensor for name, tensor in tensors.items()}, path)
-    checkpoint = hf.read(made.source)
-    rounding = dict.fromkeys(checkpoint.weights["head.weight"].sources, "float16")
-    logits, _ = hf.oracle(made.source, rounding).run(IDS, None)
+    logits, _ = upstream(hf.FAMILY, made.source, "float16").run(IDS)
     np.testing.assert_array_equal(logits, plain)
     save_file({f"student.{name}": tensor for name, tensor in tensors.items()}, path)
     with pytest.raises(
@@ -341,7 +348,7 @@ def test_names_behind_a_prefix(tmp_path: Path) -> None:
     ):
         hf.read(made.source)
     inner = replace(made.source, prefix="student")
-    np.testing.assert_array_equal(hf.oracle(inner, rounding).run(IDS, None)[0], plain)
+    np.testing.assert_array_equal(upstream(hf.FAMILY, inner, "float16").run(IDS)[0], plain)
 
 
 def test_a_configuration_that_may_not_be_read(
@@ -380,8 +387,8 @@ def test_oracle_without_upstream_says_what_to_install(
     source = make_hf(tmp_path).source
     monkeypatch.delitem(sys.modules, "xlstm_export.families.hf.oracle", raising=False)
     monkeypatch.setitem(sys.modules, "transformers.models.xlstm.configuration_xlstm", None)
-    with pytest.raises(BackendUnavailableError, match=re.escape("xlstm-export[validate]")):
-        hf.oracle(source, {})
+    with pytest.raises(BackendUnavailableError, match="install torch, xlstm, mlstm_kernels and tr"):
+        upstream(hf.FAMILY, source)
 
 
 def test_upstream_that_misses_a_package_of_its_own_says_what_to_install(
@@ -392,6 +399,7 @@ def test_upstream_that_misses_a_package_of_its_own_says_what_to_install(
     def make(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'triton'")
 
+    hf_oracle = importlib.import_module("xlstm_export.families.hf.oracle")
     monkeypatch.setattr(hf_oracle.upstream, "xLSTMForCausalLM", make)
-    with pytest.raises(BackendUnavailableError, match=r"triton.*xlstm-export\[validate\]"):
-        hf.oracle(make_hf(tmp_path).source, {})
+    with pytest.raises(BackendUnavailableError, match=r"triton.*install torch, xlstm"):
+        upstream(hf.FAMILY, make_hf(tmp_path).source)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tests.families.large_checkpoints import (
     Made,
@@ -21,11 +21,16 @@ from tests.families.large_checkpoints import (
     expected_weights,
     make_xlstm_large,
     rms_difference,
+    stored_in_bfloat16,
 )
+from tests.families.upstream import upstream
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
 from xlstm_export.families import xlstm_large
-from xlstm_export.model.spec import FeedForward, MLSTMMixer, Norm
+from xlstm_export.model.layers.feed_forward import FeedForward
+from xlstm_export.model.layers.logit_head import LogitHead
+from xlstm_export.model.layers.mlstm import MLSTM
+from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.state import state_specs
 
 IDS = np.random.default_rng(0).integers(0, 61, size=(2, 150))
@@ -45,14 +50,17 @@ def test_structure_comes_from_tensors_and_configuration(tmp_path: Path) -> None:
         ffn_proj_factor=1.3, norm_eps=1e-4, eps=1e-5, gate_soft_cap=7.0, chunk_size=16,
     )  # fmt: skip
     checkpoint = xlstm_large.read(made.source)
-    spec, block = checkpoint.spec, checkpoint.spec.blocks[1]
-    assert (spec.family, spec.model_size, spec.vocab_size) == ("xlstm_large", 80, 61)
-    assert (spec.out_norm, spec.logit_soft_cap, spec.tied_head) == (Norm("rms", 1e-4), 30.0, False)
-    assert block.mixer_norm == block.ffn_norm == Norm("rms", 1e-4)
-    assert block.ffn == FeedForward(128, "swish")
-    assert isinstance(block.mixer, MLSTMMixer)
-    assert block.mixer.head_norm_eps == 1e-4
-    cell = block.mixer.cell
+    spec, layers = checkpoint.spec, dict(checkpoint.spec.leaves())
+    assert (spec.family, spec.vocab_size) == ("xlstm_large", 61)
+    norm = Norm("rms", 1e-4, 80)
+    assert layers["out_norm"] == norm
+    assert layers["head"] == LogitHead(61, 80, soft_cap=30.0, tied_to="")
+    assert layers["layers.1.mixer_norm"] == layers["layers.1.ffn_norm"] == norm
+    assert layers["layers.1.ffn"] == FeedForward(80, 128, "swish")
+    mixer = layers["layers.1.mlstm"]
+    assert isinstance(mixer, MLSTM)
+    assert (mixer.model_size, mixer.head_norm_eps) == (80, 1e-4)
+    cell = mixer.cell
     assert (cell.heads, cell.qk_size, cell.v_size) == (2, 12, 28)
     assert (cell.gate_soft_cap, cell.eps, cell.scale_side, cell.chunk_size) == (7.0, 1e-5, 0, 64)
 
@@ -63,7 +71,7 @@ def test_weights_are_upstreams(tmp_path: Path, use_bias: bool) -> None:
     weights = xlstm_large.read(made.source).weights
     expected = expected_weights(made.model, 2, "embedding")
     assert weights.keys() == expected.keys()
-    assert ("out_norm.bias" in weights, "blocks.0.mixer.head_norm.bias" in weights) == (
+    assert ("out_norm.bias" in weights, "layers.0.mlstm.head_norm.bias" in weights) == (
         use_bias, use_bias,
     )  # fmt: skip
     for name, weight in weights.items():
@@ -83,9 +91,9 @@ def test_fused_equals_single(tmp_path: Path, use_bias: bool) -> None:
     for name, weight in one.weights.items():
         assert np.array_equal(weight.load(), other.weights[name].load()), name
     q_key = "backbone.blocks.11.mlstm_layer.qkv_opreact.weight"
-    assert other.weights["blocks.11.mixer.q.weight"].sources == (q_key,)
-    logits, states = xlstm_large.oracle(single.source, {}).run(IDS[:, :20], None)
-    fused_logits, fused_states = xlstm_large.oracle(fused.source, {}).run(IDS[:, :20], None)
+    assert other.weights["layers.11.mlstm.q.weight"].sources == (q_key,)
+    logits, states = upstream(xlstm_large.FAMILY, single.source).run(IDS[:, :20])
+    fused_logits, fused_states = upstream(xlstm_large.FAMILY, fused.source).run(IDS[:, :20])
     assert rms_difference(fused_logits, logits) < 1e-12
     assert all(rms_difference(fused_states[key], states[key]) < 1e-12 for key in states)
 
@@ -130,15 +138,15 @@ def test_detect_leaves_block_stacks_and_json_alone(tmp_path: Path) -> None:
     ],
 )
 def test_oracle_is_exact_in_any_split(tmp_path: Path, config: dict[str, Any]) -> None:
-    oracle = xlstm_large.oracle(make_xlstm_large(tmp_path, **config).source, {})
+    oracle = upstream(xlstm_large.FAMILY, make_xlstm_large(tmp_path, **config).source)
     assert_splits_agree(oracle, IDS, [1, 2, 66, 67, 149])
 
 
 @pytest.mark.parametrize("weight_mode", ["single", "fused"])
 def test_oracle_is_upstreams_float32_module(tmp_path: Path, weight_mode: str) -> None:
     made = make_xlstm_large(tmp_path, use_bias=True, weight_mode=weight_mode)
-    oracle = xlstm_large.oracle(made.source, {})
-    logits, states = oracle.run(IDS, None)
+    oracle = upstream(xlstm_large.FAMILY, made.source)
+    logits, states = oracle.run(IDS)
     with torch.no_grad():
         theirs, state = made.model(torch.from_numpy(IDS))
     assert rms_difference(theirs.double().numpy(), logits) < 5e-6
@@ -151,36 +159,36 @@ def test_oracle_is_upstreams_float32_module(tmp_path: Path, weight_mode: str) ->
     assert re.fullmatch(
         r"xlstm \S+ xLSTMLarge \(mlstm_kernels \S+\), "
         r"chunkwise native_autograd / step native, float64",
-        oracle.name,
+        oracle.oracle.name,
     )
 
 
 def test_caps_of_null_and_zero_are_off(tmp_path: Path) -> None:
     made = make_xlstm_large(tmp_path, gate_soft_cap=None, output_logit_soft_cap=None)
-    without, _ = xlstm_large.oracle(made.source, {}).run(IDS[:, :9], None)
+    without, _ = upstream(xlstm_large.FAMILY, made.source).run(IDS[:, :9])
     spec = xlstm_large.read(made.source).spec
-    assert spec.logit_soft_cap == 0.0
+    assert [head.soft_cap for head in spec.layers_of(LogitHead)] == [0.0]
     source = edit(made, gate_soft_cap=0, output_logit_soft_cap=0.0)
     assert xlstm_large.read(source).spec == spec
-    zero, _ = xlstm_large.oracle(source, {}).run(IDS[:, :9], None)
+    zero, _ = upstream(xlstm_large.FAMILY, source).run(IDS[:, :9])
     assert np.array_equal(zero, without)
     source = edit(made, gate_soft_cap=15.0, output_logit_soft_cap="3e1")
-    assert xlstm_large.read(source).spec.logit_soft_cap == 30.0
-    capped, _ = xlstm_large.oracle(source, {}).run(IDS[:, :9], None)
+    heads = xlstm_large.read(source).spec.layers_of(LogitHead)
+    assert [head.soft_cap for head in heads] == [30.0]
+    capped, _ = upstream(xlstm_large.FAMILY, source).run(IDS[:, :9])
     assert rms_difference(capped, without) > 1e-3
 
 
 def test_rounding_is_that_of_a_rounded_checkpoint(tmp_path: Path) -> None:
     made = make_xlstm_large(tmp_path)
-    keys = ["lm_head.weight", "backbone.blocks.1.mlstm_layer.q.weight"]
-    exact, _ = xlstm_large.oracle(made.source, {}).run(IDS[:, :9], None)
-    rounding = dict.fromkeys(keys, "bfloat16")
-    rounded, _ = xlstm_large.oracle(made.source, rounding).run(IDS[:, :9], None)
+    exact, _ = upstream(xlstm_large.FAMILY, made.source).run(IDS[:, :9])
+    rounded, _ = upstream(xlstm_large.FAMILY, made.source, "bfloat16").run(IDS[:, :9])
     assert rms_difference(rounded, exact) > 1e-5
-    path = made.source.path / "model.safetensors"
-    tensors = load_file(path)
-    save_file(tensors | {key: tensors[key].bfloat16() for key in keys}, path)
-    stored, _ = xlstm_large.oracle(made.source, {}).run(IDS[:, :9], None)
+    kept = "backbone.blocks.1.mlstm_layer.igate_preact.weight"
+    tensors = stored_in_bfloat16(made.source)
+    assert tensors[kept].dtype == torch.float32
+    save_file(tensors, made.source.path / "model.safetensors")
+    stored, _ = upstream(xlstm_large.FAMILY, made.source).run(IDS[:, :9])
     assert np.array_equal(stored, rounded)
     weight = xlstm_large.read(made.source).weights["head.weight"]
     assert weight.dtype == "bfloat16"
@@ -230,7 +238,7 @@ def test_other_kernels_and_types_are_accepted(tmp_path: Path) -> None:
         inference_state_dtype="bfloat16", weight_mode="fused", qk_dim_factor=0.25,
     )  # fmt: skip
     assert xlstm_large.read(source).spec == plain
-    logits, _ = xlstm_large.oracle(source, {}).run(IDS, None)
+    logits, _ = upstream(xlstm_large.FAMILY, source).run(IDS)
     assert logits.shape == (2, 150, 61)
 
 
@@ -241,8 +249,8 @@ Q, GATE = "backbone__blocks__1__mlstm_layer__q__weight", "backbone__blocks__0__m
     ("changes", "words"),
     [
         ({Q: None}, "blocks.1.mlstm_layer.q.weight is missing"),
-        ({Q: torch.zeros(31, 64)}, "blocks.1.mlstm_layer: q has 31 rows and v 64"),
-        ({Q: torch.zeros(32, 63)}, "q.weight has shape [32, 63], expected [any, 64]"),
+        ({Q: torch.zeros(31, 64)}, "q.weight [31, 64] say 31"),
+        ({Q: torch.zeros(32, 63)}, "q.weight has shape [32, 63], expected [32, 64]"),
         ({"lm_head__weight": None}, "lm_head.weight is missing"),
         ({"lm_head__weight": torch.zeros(60, 64)}, "lm_head.weight has shape [60, 64]"),
         ({"embedding__weight": torch.zeros(61)}, "embedding.weight has shape [61]"),
@@ -305,5 +313,5 @@ def test_oracle_without_upstream_says_what_to_install(
     source = make_xlstm_large(tmp_path).source
     monkeypatch.delitem(sys.modules, "xlstm_export.families.xlstm_large.oracle", raising=False)
     monkeypatch.setitem(sys.modules, "xlstm.xlstm_large.model", None)
-    with pytest.raises(BackendUnavailableError, match=re.escape("xlstm-export[validate]")):
-        xlstm_large.oracle(source, {})
+    with pytest.raises(BackendUnavailableError, match="install torch, xlstm, mlstm_kernels and tr"):
+        upstream(xlstm_large.FAMILY, source)
