@@ -6,7 +6,15 @@ bin=${BIN:?folder of the xlstm-export command}
 out=${OUT:-out}
 here=recipes/demo
 
-step() { printf '\n\033[1m$ xlstm-export %s\033[0m\n' "$*"; "$bin/xlstm-export" "$@"; }
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+
+step() {
+  local command
+  printf -v command ' %q' "$bin/xlstm-export" "$@"
+  printf '\n%s$%s%s\n' "$bold" "$command" "$plain"
+  "$bin/xlstm-export" "$@"
+}
 
 for model in char_lm parity; do
   step inspect "$here/$model"
@@ -16,7 +24,7 @@ for model in char_lm parity; do
 sys.exit(not (n.trt_library_path() and u.find_spec("tensorrt_rtx")))'; then
     step build "$out/$model" --backend tensorrt_rtx --compute-capability 8.9
   else
-    printf '\nno engine: it takes nvcc for the plugin library, and pip install .[rtx]\n'
+    printf "\nno engine: it takes nvcc for the plugin library, and pip install '.[rtx]'\n"
   fi
 done
 step run "$out/char_lm" --prompt "The Rays of Light " --max-new-tokens 200 --temperature 0.7 --seed 1

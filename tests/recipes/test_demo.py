@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +23,8 @@ from xlstm_export.pipeline import export, validate
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array, run_in_pieces
 
-DEMO = Path(__file__).resolve().parents[2] / "recipes" / "demo"
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "recipes" / "demo"
 DIGITS = 1e-4
 
 Model = Callable[[Array], Array]
@@ -113,3 +118,61 @@ def test_shipped_files_are_small() -> None:
     for path in DEMO.rglob("*.safetensors"):
         assert path.stat().st_size <= 2_000_000
     assert (DEMO / "char_lm" / "excerpt.txt").stat().st_size <= 20_000
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Callable[..., tuple[str, list[str]]]:
+    """Run a script of bash's, such as the demo's, where xlstm-export only writes down its words.
+
+    Returns what is printed and, a line each, the commands; the script finds BIN and OUT.
+    """
+    bin_folder, out, log = tmp_path / "a bin", tmp_path / "my $out", tmp_path / "log"
+    bin_folder.mkdir()
+    stubs = {
+        "xlstm-export": f"printf '<%s>' \"$@\" >> '{log}'; echo >> '{log}'",
+        "python": "exit 1",
+    }
+    for name, body in stubs.items():
+        (bin_folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (bin_folder / name).chmod(0o755)
+    for model in ("char_lm", "parity"):
+        (out / model / "reports").mkdir(parents=True)
+        (out / model / "reports" / "validation.md").touch()
+
+    def run(*words: object, stdout: int = subprocess.PIPE, **extra: str) -> tuple[str, list[str]]:
+        environment = {"PATH": os.defpath, "BIN": str(bin_folder), "OUT": str(out), **extra}
+        log.write_text("")
+        done = subprocess.run(
+            ["bash", *map(str, words)], cwd=ROOT, env=environment, check=True, text=True,
+            stdout=stdout, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return done.stdout, log.read_text().splitlines()
+
+    return run
+
+
+def test_the_printed_commands_can_be_pasted(stand_in: Callable[..., Any]) -> None:
+    """Into a shell, where they do what the demo did."""
+    printed, commands = stand_in(DEMO / "run.sh")
+    lines = [line.removeprefix("$ ") for line in printed.splitlines() if line.startswith("$ ")]
+    assert any("<The Rays of Light >" in command for command in commands)
+    assert stand_in("-c", "\n".join(lines))[1] == commands
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_bold"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]
+)
+def test_a_terminal_gets_bold_commands(
+    stand_in: Callable[..., Any], extra: dict[str, str], is_bold: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    stand_in(DEMO / "run.sh", stdout=theirs, **extra)
+    os.close(theirs)
+    printed = os.read(ours, 4096)
+    os.close(ours)
+    assert (b"\n\033[1m$ " in printed) is is_bold
+    assert is_bold or b"\033" not in printed
+
+
+def test_a_file_gets_no_colour(stand_in: Callable[..., Any]) -> None:
+    assert "\033" not in stand_in(DEMO / "run.sh")[0]
