@@ -14,6 +14,7 @@ from tests.cases import OP_CASES, OpCase, make_inputs
 from tests.cuda.on_cpu import DESCENDING, CudaRun, run_cuda
 from tests.cuda.test_emulator import launch
 from tests.plugins.kernels import Buffer
+from tests.plugins.sanitized import announce_end
 from xlstm_export.ops.schema import TX_DTYPES
 
 LARGE = (
@@ -49,6 +50,7 @@ def shortened(side: str) -> None:
     operands[name] = Buffer(operands[name].nbytes - 4, 0, guard=0)
     operands[name].bytes[:] = 0
     pointers[0] = operands[name].address
+    announce_end(operands[name].address + operands[name].nbytes)
     kernel.run()
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.cuda.on_cpu import build
-from tests.plugins.sanitized import ADDRESS, run_child, why_not
+from tests.plugins.sanitized import (
+    ADDRESS,
+    Access,
+    assert_clean,
+    assert_overrun,
+    run_child,
+    why_not,
+)
 
 SWEEP = "tests.cuda.sanitizer_sweep"
 
@@ -35,16 +42,20 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_kernels_touch_nothing_they_may_not(run) -> None:
     done = run("cases")
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-    assert not [word for word in ("Sanitizer", "runtime error:") if word in done.stderr]
+    assert_clean(done)
     assert int(done.stdout.split()[-1]) > 300
 
 
-@pytest.mark.parametrize("fault", ["short-input", "short-output", "past_shared"])
-def test_a_kernel_that_leaves_its_memory_is_caught(run, fault: str) -> None:
-    done = run(fault)
+@pytest.mark.parametrize(("what", "access"), [("short-input", "READ"), ("short-output", "WRITE")])
+def test_a_buffer_one_element_too_short_is_caught(run, what: str, access: Access) -> None:
+    assert_overrun(run(what), access, "xlstm::cuda::", "plugins/kernels/cuda/")
+
+
+def test_a_kernel_that_leaves_its_shared_memory_is_caught(run) -> None:
+    done = run("past_shared")
     assert done.returncode != 0, done.stdout
-    assert "ERROR: AddressSanitizer" in done.stderr, done.stderr
+    assert "ERROR: AddressSanitizer: " in done.stderr, done.stderr
+    assert " in past_shared " in done.stderr, done.stderr
 
 
 def test_a_right_kernel_is_not_reported(run) -> None:

@@ -16,9 +16,10 @@ from threading import Barrier, Event, Semaphore, Thread
 import numpy as np
 import onnxruntime as ort
 
-from tests.cases import Inputs, OpCase, make_inputs
+from tests.cases import Array, Inputs, OpCase, make_inputs
 from tests.ops.op_models import run_session
 from tests.plugins.ort_library import PACKED, kernel_model, make_session
+from tests.plugins.sanitized import announce_end
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TX_DTYPES
 
@@ -83,6 +84,7 @@ def short_input() -> None:
     case = SIZES[0]
     arrays = _operands(case, make_inputs(case))
     arrays["C"] = arrays["C"].reshape(-1)[:-1].copy()
+    _announce(arrays["C"])
     _run_bound(case, arrays, {})
 
 
@@ -91,7 +93,12 @@ def short_output() -> None:
     case = SIZES[0]
     arrays = _operands(case, make_inputs(case))
     short = np.zeros(math.prod(case.shape(CATALOG[case.op].outputs[0].dims)) - 1, np.float32)
+    _announce(short)
     _run_bound(case, arrays, {"h": short})
+
+
+def _announce(short: Array) -> None:
+    announce_end(short.ctypes.data + short.nbytes)
 
 
 def _run_bound(case: OpCase, arrays: Inputs, results: Inputs) -> None:

@@ -6,9 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.sanitized import ADDRESS, THREAD, Sanitizer, build, run_child, why_not
+from tests.plugins.sanitized import (
+    ADDRESS,
+    THREAD,
+    Access,
+    Sanitizer,
+    assert_clean,
+    assert_overrun,
+    assert_race,
+    build,
+    run_child,
+    why_not,
+)
+from tests.plugins.test_kernel_isas import every_set
+from xlstm_export.native import ISA_VARIABLE
 
-REPORTS = ("Sanitizer", "runtime error:")
+SWEEP = "tests.plugins.sanitizer_sweep"
 
 
 def built(sanitizer: Sanitizer) -> Path:
@@ -30,45 +43,33 @@ def thread_library() -> Path:
     return built(THREAD)
 
 
-def assert_clean(sanitizer: Sanitizer, library: Path, *arguments: str) -> str:
-    """Exit status 0 and no report; what the child printed."""
-    done = run_child(sanitizer, library, ["-m", *arguments])
-    assert done.returncode == 0, f"{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-    assert not [word for word in REPORTS if word in done.stderr], done.stderr
-    return done.stdout
-
-
-def assert_caught(sanitizer: Sanitizer, library: Path, report: str, *arguments: str) -> None:
-    done = run_child(sanitizer, library, ["-m", *arguments])
-    assert done.returncode != 0, done.stdout
-    assert report in done.stderr, done.stderr
-
-
-SWEEP = "tests.plugins.sanitizer_sweep"
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_calls_touch_nothing_they_may_not(address_library: Path, seed: int) -> None:
     given = ["--calls", "5000", "--seed", str(seed), "--exact"]
-    out = assert_clean(ADDRESS, address_library, "tests.plugins.fuzz_kernels", *given)
-    counts = [line.split() for line in out.splitlines()]
+    done = run_child(ADDRESS, address_library, ["-m", "tests.plugins.fuzz_kernels", *given])
+    assert_clean(done)
+    counts = [line.split() for line in done.stdout.splitlines()]
     assert sum(int(count) for _, count in counts) == 5000
 
 
-@pytest.mark.parametrize("isa", ["portable", "neon", "avx2", "avx512"])
+@every_set
 def test_op_cases_touch_nothing_they_may_not(
-    address_library: Path, isa: str, monkeypatch: pytest.MonkeyPatch
+    address_library: Path, forced: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XLSTM_CPU_ISA", isa)
-    out = assert_clean(ADDRESS, address_library, SWEEP, "cases")
-    if "no such instruction set" in out:
-        pytest.skip(f"this processor has no {isa}")
-    assert f"isa {isa}" in out
+    monkeypatch.setenv(ISA_VARIABLE, forced)
+    done = run_child(ADDRESS, address_library, ["-m", SWEEP, "cases"])
+    assert_clean(done)
+    assert f"isa {forced}" in done.stdout
 
 
-@pytest.mark.parametrize("what", ["short-input", "short-output"])
-def test_a_buffer_one_element_too_short_is_caught(address_library: Path, what: str) -> None:
-    assert_caught(ADDRESS, address_library, "ERROR: AddressSanitizer", SWEEP, what)
+@every_set
+@pytest.mark.parametrize(("what", "access"), [("short-input", "READ"), ("short-output", "WRITE")])
+def test_a_buffer_one_element_too_short_is_caught(
+    address_library: Path, what: str, access: Access, forced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ISA_VARIABLE, forced)
+    done = run_child(ADDRESS, address_library, ["-m", SWEEP, what])
+    assert_overrun(done, access, f"xlstm::cpu::{forced}::", "xlstm_cpu_run")
 
 
 def test_undefined_behaviour_is_looked_for(address_library: Path) -> None:
@@ -78,12 +79,13 @@ def test_undefined_behaviour_is_looked_for(address_library: Path) -> None:
 
 
 def test_threads_of_a_pool_do_not_race(thread_library: Path) -> None:
-    assert_clean(THREAD, thread_library, SWEEP, "pool")
+    assert_clean(run_child(THREAD, thread_library, ["-m", SWEEP, "pool"]))
 
 
 def test_concurrent_callers_do_not_race(thread_library: Path) -> None:
-    assert_clean(THREAD, thread_library, SWEEP, "callers")
+    assert_clean(run_child(THREAD, thread_library, ["-m", SWEEP, "callers"]))
 
 
 def test_two_callers_on_one_state_are_caught(thread_library: Path) -> None:
-    assert_caught(THREAD, thread_library, "data race", SWEEP, "shared-state")
+    done = run_child(THREAD, thread_library, ["-m", SWEEP, "shared-state"])
+    assert_race(done, "xlstm::cpu::", "xlstm_cpu_run")
