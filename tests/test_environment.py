@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from tests.native_libraries import StandIn, build
 from xlstm_export import __version__, environment, native
 from xlstm_export.environment import Finding, diagnose, versions
 
+ROOT = Path(__file__).resolve().parents[1]
 NATIVE = "run: native CPU kernels"
 PLUGINS = "build: TensorRT plugins"
 
@@ -99,7 +101,26 @@ def test_nothing_installed_has_a_cure_for_everything(monkeypatch: pytest.MonkeyP
     missing = [f for f in diagnose() if not f.ok and f.what not in built]
     assert len(missing) >= 6
     assert all(f.cure.startswith("pip install") for f in missing)
-    assert finding("run: ONNX Runtime").cure == "pip install 'xlstm-export[cpu]'"
+    assert finding("run: ONNX Runtime").cure == "pip install 'onnxruntime>=1.20'"
+    builder = finding("build: TensorRT-RTX engines")
+    assert builder.cure == "pip install 'tensorrt-rtx>=1.7' 'polygraphy>=0.50.3'"
+
+
+def test_cures_ask_for_what_the_extras_ask_for() -> None:
+    """The distribution is on no index: a cure names packages that are, in our versions."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packages = list(environment._REQUIRED)
+    for requirement in shlex.split(environment.install(*packages))[2:]:
+        assert f'"{requirement}"' in project
+
+
+def test_no_message_names_a_distribution_that_no_index_has() -> None:
+    sources = [p for folder in ("xlstm_export", "cli") for p in (ROOT / folder).rglob("*.py")]
+    assert sources
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert "xlstm-export[" not in text, path
+        assert "pip install xlstm-export" not in text, path
 
 
 def test_two_runtimes_that_overwrite_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

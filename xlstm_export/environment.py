@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,14 @@ from dataclasses import dataclass
 from xlstm_export import __version__
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.native import load_ort_library, trt_library_path
+
+_REQUIRED = {
+    "onnxruntime": ">=1.20", "tokenizers": ">=0.19", "huggingface_hub": ">=0.24", "torch": ">=2.4",
+    "xlstm": ">=2.0.5", "mlstm_kernels": ">=2.0.3", "transformers": ">=5.0",
+    "tensorrt": ">=10.10", "tensorrt-rtx": ">=1.7", "polygraphy": ">=0.50.3",
+    "cuda-python": ">=12.8",
+}  # fmt: skip
+"""Optional packages with the versions that the extras of pyproject.toml ask for."""
 
 _INSTALL = "pip install --force-reinstall --no-deps dist/*.whl"
 """Replaces what is installed, also by a wheel of the same version."""
@@ -32,6 +41,11 @@ class Finding:
     cure: str = ""
 
 
+def install(*packages: str) -> str:
+    """The command that brings optional ``packages``: cures name what an index really has."""
+    return shlex.join(["pip", "install", *(f"{name}{_REQUIRED[name]}" for name in packages)])
+
+
 def versions() -> dict[str, str]:
     """Versions of this toolkit and of the packages that take part, absent ones left out."""
     found = {"xlstm-export": __version__, "python": platform.python_version()}
@@ -49,15 +63,15 @@ def diagnose() -> list[Finding]:
         Finding("processor", True, f"{platform.machine()}, {os.cpu_count()} logical, {_isa()}"),
         _onnxruntime(),
         _native_kernels(),
-        _package("validate: torch reference", "torch", "validate"),
-        _package("validate block_stack, xlstm_large", "xlstm", "validate"),
-        _package("validate xlstm_large, hf kernels", "mlstm_kernels", "validate"),
-        _package("validate hf", "transformers", "validate"),
-        _package("run: text in and out", "tokenizers", "cpu"),
-        _package("download org/name sources", "huggingface_hub", "hub"),
+        _package("validate: torch reference", "torch"),
+        _package("validate block_stack, xlstm_large", "xlstm"),
+        _package("validate xlstm_large, hf kernels", "mlstm_kernels"),
+        _package("validate hf", "transformers"),
+        _package("run: text in and out", "tokenizers"),
+        _package("download org/name sources", "huggingface_hub"),
         _plugins(),
-        _package("build: TensorRT-RTX engines", "tensorrt_rtx", "rtx"),
-        _package("build: TensorRT engines", "tensorrt", "tensorrt"),
+        _package("build: TensorRT-RTX engines", "tensorrt-rtx", "polygraphy"),
+        _package("build: TensorRT engines", "tensorrt", "polygraphy"),
         _engines(),
     ]
 
@@ -71,7 +85,7 @@ def _onnxruntime() -> Finding:
         )
         return Finding(what, False, f"onnxruntime {cpu} and onnxruntime-gpu {gpu}", cure)
     if not cpu and not gpu:
-        return Finding(what, False, "missing", "pip install 'xlstm-export[cpu]'")
+        return Finding(what, False, "missing", install("onnxruntime"))
     return Finding(what, True, f"onnxruntime {cpu}" if cpu else f"onnxruntime-gpu {gpu}")
 
 
@@ -103,7 +117,7 @@ def _plugins() -> Finding:
 
 def _engines() -> Finding:
     what = "run engines"
-    package = _package(what, "cuda-python", "rtx")
+    package = _package(what, "cuda-python")
     if not package.ok:
         return package
     try:
@@ -125,11 +139,12 @@ def _how_to_build() -> str:
     return ", then ".join(steps)
 
 
-def _package(what: str, package: str, extra: str) -> Finding:
-    version = _version(package)
-    if version:
-        return Finding(what, True, f"{package} {version}")
-    return Finding(what, False, f"{package} missing", f"pip install 'xlstm-export[{extra}]'")
+def _package(what: str, *packages: str) -> Finding:
+    """Whether ``packages`` are here, and how to get those that are missing."""
+    missing = [name for name in packages if not _version(name)]
+    if missing:
+        return Finding(what, False, f"{' and '.join(missing)} missing", install(*missing))
+    return Finding(what, True, f"{packages[0]} {_version(packages[0])}")
 
 
 def _version(package: str) -> str:

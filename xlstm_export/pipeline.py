@@ -13,6 +13,7 @@ from xlstm_export.bundle.manifest import read_manifest, write_manifest
 from xlstm_export.checkpoint.companions import copy_companions
 from xlstm_export.checkpoint.hub import resolve_source
 from xlstm_export.checkpoint.source import Checkpoint, Source
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import check_family, find_family
 from xlstm_export.lowering.options import LoweringOptions
@@ -230,8 +231,8 @@ def validate(
         from xlstm_export.validation.validate import validate_bundle
     except ModuleNotFoundError as error:
         raise BackendUnavailableError(
-            f"validate computes references with {error.name}, which is not installed (the extra "
-            "validate brings it)"
+            f"validate computes references with {error.name}, which is not installed: "
+            f"{install('torch')}"
         ) from error
     return validate_bundle(
         path, source, module, upstream=upstream, native=native, engine=engine, threads=threads,

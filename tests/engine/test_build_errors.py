@@ -45,7 +45,7 @@ def test_precision_is_chosen_at_export(bundle: Path, option: str) -> None:
 )
 def test_without_tensorrt(bundle: Path) -> None:
     outcome = run_cli("build", bundle, "--backend", "tensorrt")
-    assert_short_error(outcome, "xlstm-export[tensorrt]", "tensorrt_rtx", "needs no GPU")
+    assert_short_error(outcome, "pip install 'tensorrt>=", "tensorrt_rtx", "needs no GPU")
 
 
 def test_without_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,13 +55,15 @@ def test_without_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_short_error(outcome, "no NVIDIA GPU", "--backend tensorrt_rtx")
 
 
-@pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "rtx")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")]
+)
 def test_without_polygraphy(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: str
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
 ) -> None:
     monkeypatch.setattr(backend, "_installed", lambda module: module != "polygraphy")
     outcome = run_cli("build", bundle, "--backend", name)
-    assert_short_error(outcome, f"xlstm-export[{extra}]", "polygraphy")
+    assert_short_error(outcome, f"pip install '{package}>=", "'polygraphy>=")
 
 
 @pytest.mark.parametrize(

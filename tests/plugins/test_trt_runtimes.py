@@ -147,7 +147,7 @@ assert creator.create_plugin("node", fields, trt.TensorRTPhase.BUILD) is None
 def test_a_refusal_reaches_the_log_of_tensorrt_rtx() -> None:
     """The program's own logger, in a class of the real runtime."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
-        pytest.skip("no tensorrt_rtx: pip install 'xlstm-export[rtx]'")
+        pytest.skip("no tensorrt_rtx: pip install '.[rtx]'")
     command = [sys.executable, "-c", RTX_LOG, str(plugin_library())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

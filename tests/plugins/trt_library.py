@@ -30,7 +30,7 @@ def missing_for_engines() -> str:
     modules = ("tensorrt_rtx", "polygraphy")
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        return f"{' and '.join(missing)} not installed: pip install 'xlstm-export[rtx]'"
+        return f"{' and '.join(missing)} not installed: pip install '.[rtx]'"
     if trt_library_path() is None and shutil.which("nvcc") is None:
         return "no libxlstm_trt.so, and no nvcc to build it with: install CUDA 12.4 or later"
     return ""

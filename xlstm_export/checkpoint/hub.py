@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from xlstm_export.checkpoint.source import Source
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, CheckpointError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -51,8 +52,8 @@ def _download(repository: str) -> Path:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise BackendUnavailableError(
-            f"{repository}: no such folder; to take it from the Hugging Face Hub, "
-            f'pip install "xlstm-export[hub]".\n{_by_hand(repository)}'
+            f"{repository}: no such folder; to take it from the Hugging Face Hub: "
+            f"{install('huggingface_hub')}\n{_by_hand(repository)}"
         ) from error
     try:
         folder = _snapshot(repository, _SAFE_FILES)

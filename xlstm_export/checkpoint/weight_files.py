@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, CheckpointError
 from xlstm_export.model.weights import Array, Weight
 
@@ -161,7 +162,7 @@ def _read_torch(path: Path) -> dict[str, Weight]:
         import torch
     except ImportError as error:
         raise BackendUnavailableError(
-            f"{path}: reading a torch file needs torch (pip install torch); "
+            f"{path}: reading a torch file needs torch: {install('torch')}, "
             "or save the weights as safetensors"
         ) from error
     content = _state_dict(_load_torch(path), path)

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, OptionError
 
 BackendName = Literal["tensorrt", "tensorrt_rtx"]
 BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt_rtx")
-EXTRAS: dict[BackendName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+PACKAGES: dict[BackendName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
+"""By the name they are installed by."""
 TITLES: dict[BackendName, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 OLDEST: dict[BackendName, tuple[int, int]] = {"tensorrt": (10, 10), "tensorrt_rtx": (1, 7)}
 """TensorRT-RTX before 1.7 knows no plugins."""
@@ -47,7 +49,7 @@ def choose_backend(wanted: BackendName | None) -> BackendName:
     if missing:
         raise BackendUnavailableError(
             f"{TITLES[wanted]} engines need {' and '.join(missing)}, not installed here: "
-            f"pip install 'xlstm-export[{EXTRAS[wanted]}]'{_advice(wanted)}"
+            f"{install(PACKAGES[wanted], 'polygraphy')}{_advice(wanted)}"
         )
     if wanted == "tensorrt" and device_capability() is None:
         raise BackendUnavailableError(
@@ -103,7 +105,7 @@ def _advice(backend: BackendName) -> str:
         return ""
     return (
         " (its libraries come from NVIDIA's own package index), or use --backend tensorrt_rtx, "
-        "which needs no GPU: pip install 'xlstm-export[rtx]'"
+        f"which needs no GPU: {install(PACKAGES['tensorrt_rtx'], 'polygraphy')}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -35,6 +36,6 @@ class Oracle(Protocol):
 def unavailable(error: ImportError) -> BackendUnavailableError:
     """The error that upstream's package is missing."""
     return BackendUnavailableError(
-        f"the upstream module cannot be imported ({error}): install torch, xlstm, mlstm_kernels "
-        "and transformers (the extra validate)"
+        f"the upstream module cannot be imported ({error}): "
+        f"{install('torch', 'xlstm', 'mlstm_kernels', 'transformers')}"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -111,7 +112,7 @@ def open_codec(bundle: Path, bos: bool | None = None) -> TextCodec | None:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise BackendUnavailableError(
-            f"{path}: text needs the tokenizers package (pip install tokenizers); "
+            f"{path}: text needs the tokenizers package: {install('tokenizers')}, "
             "or give ids with --ids"
         ) from error
     try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from xlstm_export.bundle.checksum import data_bytes
 from xlstm_export.bundle.manifest import DATA_FILE, MODEL_FILE, Manifest, read_manifest
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
 from xlstm_export.native import CURE, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
@@ -42,7 +43,7 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise BackendUnavailableError(
-            "ONNX Runtime is not installed: pip install onnxruntime"
+            f"ONNX Runtime is not installed: {install('onnxruntime')}"
         ) from error
     return onnxruntime
 

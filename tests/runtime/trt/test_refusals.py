@@ -132,9 +132,9 @@ def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    with pytest.raises(BackendUnavailableError, match=r"pip install 'xlstm-export\[rtx\]'"):
+    with pytest.raises(BackendUnavailableError, match=r"pip install 'tensorrt-rtx>="):
         import_tensorrt("tensorrt_rtx")
-    with pytest.raises(BackendUnavailableError, match=r"pip install 'xlstm-export\[tensorrt\]'"):
+    with pytest.raises(BackendUnavailableError, match=r"pip install 'tensorrt>="):
         import_tensorrt("tensorrt")
     with pytest.raises(EngineError, match="backend 'other'"):
         import_tensorrt("other")

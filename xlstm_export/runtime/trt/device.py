@@ -10,6 +10,7 @@ import importlib
 import weakref
 from typing import Any, Protocol
 
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, EngineError
 from xlstm_export.runtime.session import Array
 
@@ -192,7 +193,7 @@ def import_cuda() -> Any:
     except ImportError as error:
         raise BackendUnavailableError(
             "engines run through NVIDIA's cuda-python, which is not installed (or too old): "
-            "pip install 'cuda-python>=12.8'; the extras tensorrt and rtx bring it"
+            f"{install('cuda-python')}"
         ) from error
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from xlstm_export.bundle.checksum import bundle_sha256, sha256
-from xlstm_export.engine.backend import BACKENDS, EXTRAS, TITLES
+from xlstm_export.engine.backend import BACKENDS, PACKAGES, TITLES
 from xlstm_export.engine.build import ENGINE_FOLDER
 from xlstm_export.engine.profiles import Profile, Shape, ShapeRange
 from xlstm_export.engine.record import ENGINE_SUFFIX, EngineRecord, read_record, record_path
+from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, EngineError
 from xlstm_export.native import FOLDER_VARIABLE, load_library, trt_library_path
 
@@ -114,8 +115,7 @@ def import_tensorrt(backend: str) -> tuple[Any, str]:
         return importlib.import_module(name), TITLES[name]
     except ImportError as error:
         raise BackendUnavailableError(
-            f"this engine runs in {TITLES[name]}, which is not installed: "
-            f"pip install 'xlstm-export[{EXTRAS[name]}]'"
+            f"this engine runs in {TITLES[name]}, which is not installed: {install(PACKAGES[name])}"
         ) from error
 
 
