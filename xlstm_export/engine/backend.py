@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import tempfile
@@ -24,8 +23,6 @@ OLDEST: dict[BackendName, tuple[int, int]] = {"tensorrt": (10, 10), "tensorrt_rt
 """TensorRT-RTX before 1.7 knows no plugins."""
 
 _RTX_LIBRARY = "libtensorrt_rtx.so"
-_CC_MAJOR, _CC_MINOR = 75, 76
-"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
 
 
 def parse_backend(word: str) -> BackendName:
@@ -63,14 +60,12 @@ def choose_backend(wanted: BackendName | None) -> BackendName:
 def device_capability() -> str | None:
     """Compute capability of the first GPU, such as 8.9; None without GPU or driver."""
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+        from cuda.core import Device
+
+        capability = Device(0).compute_capability
+    except Exception:  # no package, no driver, no GPU: each raises a type of its own
         return None
-    device, values = ctypes.c_int(), [ctypes.c_int(), ctypes.c_int()]
-    failed = cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0)
-    for value, attribute in zip(values, (_CC_MAJOR, _CC_MINOR), strict=True):
-        failed = failed or cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-    return None if failed else f"{values[0].value}.{values[1].value}"
+    return f"{capability.major}.{capability.minor}"
 
 
 @contextmanager

@@ -13,9 +13,6 @@ from xlstm_export.errors import BackendUnavailableError, BundleError
 
 TOKENIZER_FILE = "tokenizer.json"
 
-_INCOMPLETE = "\ufffd"
-"""What decoders show for a character of which some bytes are missing."""
-
 
 @dataclass(frozen=True)
 class TextCodec:
@@ -49,35 +46,30 @@ class TextCodec:
 class TextStream:
     """New ids as text, piece by piece: the pieces joined are the continuation of the prompt.
 
-    A token may hold a part of a character, and decoders treat the first token apart. So each
-    piece is what the newest ids add to the text of the piece before, held back until complete.
+    A token may hold a part of a character: it is held back until the character is complete.
     """
 
     def __init__(self, codec: TextCodec, prompt: Sequence[int], stop: Collection[int] = ()) -> None:
+        from tokenizers.decoders import DecodeStream
+
         self._codec = codec
         self._stop = frozenset(stop)
-        self._shown = list(prompt)
-        self._held: list[int] = []
+        self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
+        self._ids = list(prompt)
+        self._length = len(codec.decode(prompt))
 
     def push(self, token: int) -> str:
         """The text that ``token`` completes; empty while a character lacks bytes."""
         if token in self._stop:
             return ""
-        self._held.append(token)
-        return self._take(final=False)
+        self._ids.append(token)
+        text: str = self._stream.step(self._codec.tokenizer, token) or ""
+        self._length += len(text)
+        return text
 
     def finish(self) -> str:
         """What was held back, an incomplete character as the replacement character."""
-        return self._take(final=True)
-
-    def _take(self, final: bool) -> str:
-        before = self._codec.decode(self._shown)
-        text = self._codec.decode([*self._shown, *self._held])
-        new = text[len(before) :]
-        if not new or (new.endswith(_INCOMPLETE) and not final):
-            return ""
-        self._shown, self._held = self._held, []
-        return new
+        return self._codec.decode(self._ids)[self._length :]
 
 
 class NumberStream:

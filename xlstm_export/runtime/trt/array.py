@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import weakref
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from cuda.core.utils import StridedMemoryView
 
 from xlstm_export.errors import EngineError
 from xlstm_export.runtime.session import Array
@@ -223,10 +225,11 @@ def _from_dlpack(device: Device, name: str, array: Any) -> DeviceArray | None:
     if (kind, index) != device.dlpack and kind != CUDA_MANAGED:
         raise EngineError(f"{name}: an array of another device; move it to {device.name}")
     with _reading(name, array):
-        tensor = dlpack.read_capsule(array.__dlpack__(stream=device.stream or None))
-    if not dlpack.is_contiguous(tensor.shape, tensor.strides):
+        view = StridedMemoryView.from_dlpack(array, stream_ptr=device.stream or -1)
+        dtype = np.dtype(view.dtype)
+    if not dlpack.is_contiguous(view.shape, view.strides):
         raise _strided(name)
-    return DeviceArray(device, tensor.address, tensor.shape, tensor.dtype, tensor.capsule)
+    return DeviceArray(device, view.ptr, view.shape, dtype, view)
 
 
 def _from_interface(
@@ -268,10 +271,17 @@ def _strided(name: str) -> EngineError:
 
 
 def _on_host(array: Any) -> Array:
-    """As numpy; what numpy cannot take (torch's bfloat16) is read through DLPack and copied."""
+    """As numpy; what numpy cannot take (torch's bfloat16) is read through DLPack."""
     try:
         return np.asarray(array)
     except TypeError:
         if not hasattr(array, "__dlpack__"):
             raise
-    return dlpack.host_copy(dlpack.read_capsule(array.__dlpack__()))
+    view = StridedMemoryView.from_dlpack(array, stream_ptr=-1)
+    steps = view.strides or dlpack.contiguous_strides(view.shape)
+    reach = 1 + sum((n - 1) * step for n, step in zip(view.shape, steps, strict=True))
+    dtype = np.dtype(view.dtype)
+    memory = (ctypes.c_char * (reach * dtype.itemsize)).from_address(view.ptr)
+    strides = [step * dtype.itemsize for step in steps]
+    flat = np.frombuffer(memoryview(memory), dtype)
+    return np.lib.stride_tricks.as_strided(flat, view.shape, strides).copy()

@@ -1,4 +1,4 @@
-"""DLPack in both directions, by the structures of its C header (version 0: ``dltensor``)."""
+"""Lending memory by DLPack, by the structures of its C header (version 0: ``dltensor``)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import numpy.typing as npt
-
-from xlstm_export.errors import EngineError
 
 _NAME = b"dltensor"
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
@@ -53,35 +50,6 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
     capsule: Any = None
-
-
-def read_capsule(capsule: Any) -> Tensor:
-    """The tensor of an unconsumed capsule, which stays unconsumed: dropping it frees the memory.
-
-    Raises EngineError for an element type that numpy and ml_dtypes lack.
-    """
-    pointer = _py.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    tensor = ctypes.cast(pointer(capsule, _NAME), ctypes.POINTER(_Managed)).contents.tensor
-    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
-    strides = tuple(tensor.strides[i] for i in range(tensor.ndim)) if tensor.strides else None
-    return Tensor(
-        (tensor.data or 0) + tensor.byte_offset,
-        (tensor.device_type, tensor.device_id),
-        _dtype(tensor.code, tensor.bits, tensor.lanes),
-        shape, strides, capsule,
-    )  # fmt: skip
-
-
-def host_copy(tensor: Tensor) -> npt.NDArray[Any]:
-    """A tensor in host memory as a numpy array of its own."""
-    size = tensor.dtype.itemsize
-    steps = tensor.strides or contiguous_strides(tensor.shape)
-    reach = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, steps, strict=True))
-    memory = (ctypes.c_char * (reach * size)).from_address(tensor.address)
-    flat = np.frombuffer(memoryview(memory), tensor.dtype)
-    strides = [step * size for step in steps]
-    return np.lib.stride_tricks.as_strided(flat, tensor.shape, strides).copy()
 
 
 def make_capsule(tensor: Tensor, owner: object) -> Any:
@@ -140,12 +108,3 @@ _drop_functions = (
     ctypes.PYFUNCTYPE(ctypes.c_int, *_prototype)(("PyCapsule_IsValid", _py)),
     ctypes.PYFUNCTYPE(ctypes.c_void_p, *_prototype)(("PyCapsule_GetPointer", _py)),
 )
-
-
-def _dtype(code: int, bits: int, lanes: int) -> np.dtype[Any]:
-    if lanes == 1 and (code, bits) == (_BFLOAT16, 16):
-        return BFLOAT16
-    kind = next((kind for kind, number in _KINDS.items() if number == code), None)
-    if lanes != 1 or kind is None or bits % 8:
-        raise EngineError(f"an array given has an element type DLPack numbers {code}/{bits}")
-    return np.dtype(f"{kind}{bits // 8}")
