@@ -8,9 +8,9 @@ import torch
 
 from tests.equivalence.votes import VOTES, InBatches, open_bench, open_bundle
 from tests.model_cases import BY_ID, CASES, ONE_PER_FAMILY, Library, ModelCase
+from xlstm_export.bundle.manifest import BundleDtype
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.spec import ModelSpec
-from xlstm_export.model.storage import BundleDtype
 from xlstm_export.runtime.session import Array
 from xlstm_export.validation.checks.rollout import ROLLOUT
 from xlstm_export.validation.validate import rollout_inputs

@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from xlstm_export.validation.report import Report, to_markdown
 from xlstm_export_cli.main import main
 
 from tests.model_cases import BY_ID, Library, ModelCase
 from xlstm_export import pipeline
-from xlstm_export.families import block_stack_layers
+from xlstm_export.checkpoint.tensor_table import LayerTensors
 from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.weights import Weight
+from xlstm_export.report.markdown import to_markdown
+from xlstm_export.validation.result import Report
 
 STACK, LARGE = BY_ID["stack-mixed"], BY_ID["large-single"]
 Edit = Callable[[onnx.ModelProto], None]
@@ -39,7 +39,7 @@ def _planted(library: Library, case: ModelCase, folder: Path, edit: Edit) -> Pat
 
 
 def _verdict(library: Library, case: ModelCase, bundle: Path) -> Report:
-    return pipeline.validate(bundle, library.source(case))
+    return pipeline.validate(bundle, library.source(case).path)
 
 
 def _nodes(model: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
@@ -157,24 +157,23 @@ def test_eps_inside_the_max_fails_with_the_usual_eps(library: Library, tmp_path:
     assert _verdict(library, STACK, bundle).verdict == "failed"
 
 
-def _reader_without_one_plus(weight: Weight) -> Weight:
-    return weight
+@pytest.fixture
+def _reader_without_one_plus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LayerTensors, "take_norm", LayerTensors.take)
 
 
-def test_a_norm_without_its_one_fails(
-    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(block_stack_layers, "plain_norm", _reader_without_one_plus)
-    pipeline.export(library.source(STACK), tmp_path / "bundle", LoweringOptions())
+@pytest.mark.usefixtures("_reader_without_one_plus")
+def test_a_norm_without_its_one_fails(library: Library, tmp_path: Path) -> None:
+    pipeline.export_source(library.source(STACK), tmp_path / "bundle", LoweringOptions())
     assert _verdict(library, STACK, tmp_path / "bundle").verdict == "failed"
 
 
+@pytest.mark.usefixtures("_reader_without_one_plus")
 def test_a_reader_fault_cannot_be_seen_without_upstream(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bundle and reference share the reader: the verdict must not be more than it is."""
-    monkeypatch.setattr(block_stack_layers, "plain_norm", _reader_without_one_plus)
-    pipeline.export(library.source(STACK), tmp_path / "bundle", LoweringOptions())
+    pipeline.export_source(library.source(STACK), tmp_path / "bundle", LoweringOptions())
     for name in [m for m in sys.modules if m.partition(".")[0] == "xlstm"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "xlstm", None)

@@ -11,11 +11,12 @@ import torch
 
 from tests.equivalence.votes import VOTES, Tensors, open_bench, open_bundle
 from tests.model_cases import BY_ID, ONE_PER_FAMILY, Library, ModelCase
+from xlstm_export.bundle.manifest import LENGTHS, BundleDtype
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.state import StateNaming
-from xlstm_export.model.storage import BundleDtype
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.states import States
 from xlstm_export.validation.validate import rollout_inputs
 
 torch.set_num_threads(1)
@@ -39,10 +40,11 @@ def _cuts() -> list[list[int]]:
 
 
 def _in_parts(session: OrtSession, inputs: Array, cuts: list[int]) -> Tensors:
+    name, output = session.manifest.inputs[0].name, session.manifest.outputs[0].name
     states, outputs = None, []
     for part in np.split(inputs, cuts, axis=1):
-        output, states = session.run(part, states)
-        outputs.append(output)
+        results, states = session.run({name: part}, states)
+        outputs.append(results[output])
     assert states is not None
     return {"output": np.concatenate(outputs, axis=1), **states}
 
@@ -72,9 +74,11 @@ def test_a_ragged_batch_is_its_rows(
     inputs = rollout_inputs(
         library.checkpoint(case).spec, samples * len(LENGTHS), prefix + steps, seed=6
     )
-    start = ragged.run(inputs[:, :PREFIX], None)[1] if carried else None
+    name = ragged.manifest.inputs[0].name
+    start = ragged.run({name: inputs[:, :PREFIX]}, None)[1] if carried else None
     lengths = np.tile(np.array(LENGTHS, np.int32), samples)
-    output, states = ragged.run(inputs[:, prefix:], start, lengths)
+    outputs, states = ragged.run({name: inputs[:, prefix:], LENGTHS: lengths}, start)
+    output = outputs[ragged.manifest.outputs[0].name]
     for place, length in enumerate(LENGTHS):
         rows = slice(place, None, len(LENGTHS))
         valid = steps if length < 0 else length
@@ -91,11 +95,12 @@ def test_length_zero_keeps_states_bit_for_bit(
 ) -> None:
     session = open_bundle(library, case, LoweringOptions(dtype=dtype, ragged=True))
     inputs = rollout_inputs(library.checkpoint(case).spec, 3, 70, seed=9)
-    used = session.run(inputs, None)[1]
-    for states in (used, session.initial_states(3)):
+    name = session.manifest.inputs[0].name
+    used = session.run({name: inputs}, None)[1]
+    for states in (used, States.zeros(session.manifest, 3)):
         for steps in (1, 70):
             lengths = np.array([0, -1, 0], np.int32)
-            after = session.run(inputs[:, :steps], states, lengths)[1]
+            after = session.run({name: inputs[:, :steps], LENGTHS: lengths}, states)[1]
             for key, value in states.items():
                 assert after[key][::2].tobytes() == value[::2].tobytes(), (key, steps)
                 moved = states is used or not np.array_equal(after[key][1], value[1])
@@ -109,10 +114,10 @@ def test_last_logits_are_the_last_of_all(library: Library, case: ModelCase, ragg
     session = OrtSession(library.bundle(case, logits="last", ragged=ragged), threads=1)
     inputs = rollout_inputs(library.checkpoint(case).spec, VOTES * 24, 40, seed=7)
     for length in (40, 7) if ragged else (40,):
-        lengths = np.full(len(inputs), length, np.int32) if ragged else None
-        output, states = session.run(inputs, None, lengths)
-        assert output.shape[1] == 1
-        got = {"output": output, **states}
+        lengths = {LENGTHS: np.full(len(inputs), length, np.int32)} if ragged else {}
+        outputs, states = session.run({"input_ids": inputs, **lengths}, None)
+        assert outputs["logits"].shape[1] == 1
+        got = {"output": outputs["logits"], **states}
         assert not bench.broken_by([got], inputs[:, :length], (length,), last_only=True)
 
 
@@ -127,8 +132,8 @@ def test_renamed_states_are_the_same_states(
     names = {s.input for s in renamed.manifest.states}
     assert not names & {s.input for s in native.manifest.states}
     assert [s.key for s in renamed.manifest.states] == [s.key for s in native.manifest.states]
-    expected, states = native.run(inputs, None)
-    output, after = renamed.run(inputs, None)
-    np.testing.assert_array_equal(output, expected)
+    expected, states = native.run({"input_ids": inputs}, None)
+    outputs, after = renamed.run({"input_ids": inputs}, None)
+    np.testing.assert_array_equal(outputs["logits"], expected["logits"])
     for key, value in states.items():
         np.testing.assert_array_equal(after[key], value)

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.model_cases import Library, ModelCase
+from xlstm_export.bundle.manifest import MODEL_FILE
 from xlstm_export.families.registry import find_family
 from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.storage import checkpoint_rounding
+from xlstm_export.model.storage import Storage
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.runtime.bf16_emulation import emulated_graph
-from xlstm_export.runtime.ort import MODEL_FILE, OrtSession
-from xlstm_export.runtime.session import Array, Session
-from xlstm_export.validation.checks.rollout import share
+from xlstm_export.runtime.ort import OrtSession
+from xlstm_export.runtime.session import Array, Runner
+from xlstm_export.validation.tally import ratio
 from xlstm_export.validation.tolerance import Errors, errors, judge_errors, magnitude
 
 VOTES = 7
@@ -36,16 +37,16 @@ class Bench:
     """The sessions a bundle is compared with; what they answered is remembered.
 
     ``exact`` is upstream's module, ``own`` our float64 model, both on the bundle's weights;
-    the yardsticks compute in the bundle's dtype and are held to ``own``.
+    the baselines compute in the bundle's dtype and are held to ``own``.
     """
 
-    exact: Session
-    own: Session
-    yardsticks: tuple[Session, Session]
+    exact: Runner
+    own: Runner
+    baselines: tuple[Runner, Runner]
     dtype: str
     _answers: dict[tuple[int, int, tuple[int, ...]], list[Tensors]] = field(default_factory=dict)
 
-    def broken(self, subject: Session, inputs: Array, calls: Sequence[int]) -> Shares:
+    def broken(self, subject: Runner, inputs: Array, calls: Sequence[int]) -> Shares:
         """Tensors of ``subject`` that break the rule in most votes: error over allowance in each.
 
         Every session carries its own states through ``calls``, whose errors are pooled.
@@ -59,7 +60,7 @@ class Bench:
 
         ``last_only``: ``got`` has the output of the last step alone.
         """
-        sessions = (self.exact, self.own, *self.yardsticks)
+        sessions = (self.exact, self.own, *self.baselines)
         exact, own, *forms = (
             [
                 {**call, "output": call["output"][:, -1:]} if last_only else call
@@ -79,10 +80,10 @@ class Bench:
                     max(magnitude(call[name][part]) for call in exact),
                     dtype,
                 )
-                shares.setdefault(name, []).append(round(share(judgement), 2))
+                shares.setdefault(name, []).append(round(ratio(judgement), 2))
         return {n: s for n, s in shares.items() if sum(x <= 1 for x in s) <= VOTES // 2}
 
-    def _answered(self, session: Session, inputs: Array, calls: Sequence[int]) -> list[Tensors]:
+    def _answered(self, session: Runner, inputs: Array, calls: Sequence[int]) -> list[Tensors]:
         key = (id(session), hash(inputs.tobytes()), tuple(calls))
         if key not in self._answers:
             self._answers[key] = record(session, inputs, calls)
@@ -95,7 +96,7 @@ def open_bench(library: Library, case: ModelCase, dtype: str) -> Bench:
     spec, weights = checkpoint.spec, checkpoint.weights
     recurrent = ReferenceModel(spec, weights, dtype, dtype, "recurrent")
     return Bench(
-        find_family(source).oracle(source, checkpoint_rounding(weights, dtype)),
+        find_family(source).oracle(checkpoint, Storage(dtype)),
         ReferenceModel(spec, weights, dtype, "float64"),
         (recurrent, recurrent.in_form("chunkwise")),
         dtype,
@@ -113,31 +114,36 @@ def open_bundle(library: Library, case: ModelCase, options: LoweringOptions) -> 
 class InBatches:
     """``session`` fed at most ``size`` rows at a time."""
 
-    session: Session
+    session: Runner
     size: int
     name: str = "in batches"
 
     def run(
-        self, inputs: Array, states: Mapping[str, Array] | None
-    ) -> tuple[Array, dict[str, Array]]:
-        """As ``Session.run``."""
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+    ) -> tuple[Tensors, Tensors]:
+        """As ``Runner.run``."""
         parts = []
-        for start in range(0, len(inputs), self.size):
+        for start in range(0, len(next(iter(feeds.values()))), self.size):
             rows = slice(start, start + self.size)
             own = None if states is None else {key: x[rows] for key, x in states.items()}
-            parts.append(self.session.run(inputs[rows], own))
-        return np.concatenate([output for output, _ in parts]), {
-            key: np.concatenate([state[key] for _, state in parts]) for key in parts[0][1]
-        }
+            parts.append(self.session.run({key: x[rows] for key, x in feeds.items()}, own))
+        outputs, after = zip(*parts, strict=True)
+        return _joined(outputs), _joined(after)
 
 
-def record(session: Session, inputs: Array, calls: Sequence[int]) -> list[Tensors]:
+def _joined(parts: Sequence[Mapping[str, Array]]) -> Tensors:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def record(session: Runner, inputs: Array, calls: Sequence[int]) -> list[Tensors]:
     """Output and states of ``session`` after each of ``calls``, carrying its states."""
     recorded: list[Tensors] = []
-    states: dict[str, Array] | None = None
+    states: Mapping[str, Array] | None = None
+    name = "input_ids" if inputs.ndim == 2 else "inputs_embeds"
     start = 0
     for steps in calls:
-        output, states = session.run(inputs[:, start : start + steps], states)
+        outputs, states = session.run({name: inputs[:, start : start + steps]}, states)
+        (output,) = outputs.values()
         recorded.append({"output": output, **states})
         start += steps
     return recorded

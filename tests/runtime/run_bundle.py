@@ -28,7 +28,7 @@ def run(feeds_file: str, out_file: str, models: list[str]) -> None:
         for name, value in zip(names, session.run(names, feeds), strict=True):
             found[f"{index}/{name}"] = value
         ours = OrtSession(Path(model).parent, threads=1)
-        found[f"{index}/session"] = ours.run(feeds["input_ids"])[0]
+        found[f"{index}/session"] = ours.run({"input_ids": feeds["input_ids"]})[0]["logits"]
     np.savez(out_file, **found)
     print(ort.__version__)
 

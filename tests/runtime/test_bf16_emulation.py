@@ -10,7 +10,6 @@ import pytest
 from tests.families.block_stack_checkpoints import make_block_stack
 from xlstm_export import pipeline
 from xlstm_export.errors import BundleError
-from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 
 
@@ -18,8 +17,8 @@ from xlstm_export.runtime.bf16_emulation import emulated_graph
 def graph(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("bf16")
     source, _ = make_block_stack(folder / "source")
-    made = pipeline.export(source, folder / "bundle", LoweringOptions(dtype="bfloat16"))
-    return (made.bundle / "model.onnx").read_bytes()
+    made = pipeline.export(source.path, folder / "bundle", dtype="bf16")
+    return made.model_path.read_bytes()
 
 
 def test_no_arithmetic_in_bfloat16_is_left(graph: bytes, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from xlstm_export.runtime.ort import BODIES, OrtSession
 from xlstm_export.validation.checks.operators import check_operators, operator_inputs
 
 STACK = BY_ID["stack-mixed"]
-IDS = np.random.default_rng(0).integers(0, 199, (2, 9))
+FEEDS = {"input_ids": np.random.default_rng(0).integers(0, 199, (2, 9))}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_what_a_session_says_is_what_ran(library: Library, case: ModelCase, dtyp
     for native in (True, False):
         session = OrtSession(bundle, threads=1, native=native)
         assert ("native CPU kernels (" in session.describe()[DOMAIN]) is native
-        session.run(IDS)
+        session.run(FEEDS)
         ran[native] = kernels_run(session)
     assert sorted(kind for kind in ran[True] if kind in CATALOG) == nodes
     assert not set(ran[False]) & set(CATALOG)
@@ -108,9 +108,9 @@ def test_an_operator_is_loaded_once(library: Library, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("native", [True, False])
 def test_given_states_stay_as_they_are(library: Library, native: bool) -> None:
     session = OrtSession(library.bundle(STACK), threads=1, native=native)
-    _, states = session.run(IDS)
+    _, states = session.run(FEEDS)
     before = {key: array.copy() for key, array in states.items()}
-    again = [session.run(IDS, states) for _ in range(2)]
+    again = [session.run(FEEDS, states) for _ in range(2)]
     for key, array in before.items():
         np.testing.assert_array_equal(states[key], array)
         np.testing.assert_array_equal(again[0][1][key], again[1][1][key])
@@ -121,7 +121,7 @@ def test_given_states_stay_as_they_are(library: Library, native: bool) -> None:
 def test_the_report_names_what_was_validated(library: Library, dtype: str, native: bool) -> None:
     """A bf16 bundle is emulated around the kernels or bodies, which take bfloat16 themselves."""
     bundle = library.bundle(STACK, dtype=dtype)
-    report = pipeline.validate(bundle, library.source(STACK), native=native)
+    report = pipeline.validate(bundle, library.source(STACK).path, native=native)
     assert report.verdict == "validated"
     assert ("native CPU kernels (" in report.subject_ops[DOMAIN]) is native
     bodies = [r for r in report.results if r.name.endswith(" by body")]

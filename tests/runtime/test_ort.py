@@ -15,7 +15,7 @@ import pytest
 from tests.cli.terminal import succeed
 from tests.families.large_checkpoints import make_hf
 from xlstm_export.bundle.manifest import MANIFEST_FILE
-from xlstm_export.errors import BundleError
+from xlstm_export.errors import BundleError, InputError
 from xlstm_export.runtime.ort import OrtSession
 
 
@@ -32,15 +32,18 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_lengths_are_for_ragged_bundles(bundles: Path) -> None:
     """A padded batch must not run through the padding in silence."""
     ids = np.zeros((2, 3), np.int64)
-    with pytest.raises(BundleError, match="lengths are for bundles of export --ragged"):
-        OrtSession(bundles / "plain").run(ids, lengths=np.array([1, 3], np.int32))
+    feeds = {"input_ids": ids, "sequence_lengths": np.array([1, 3], np.int32)}
+    with pytest.raises(InputError, match="sequence_lengths: is for bundles of export --ragged"):
+        OrtSession(bundles / "plain").run(feeds)
 
 
 def test_lengths_of_another_type(bundles: Path) -> None:
     session, ids = OrtSession(bundles / "ragged"), np.zeros((2, 3), np.int64)
     lengths = np.array([1, 3])
-    expected, _ = session.run(ids, lengths=lengths.astype(np.int32))
-    got, _ = session.run(ids, lengths=lengths)
+    expected, got = (
+        session.run({"input_ids": ids, "sequence_lengths": given})[0]["logits"]
+        for given in (lengths.astype(np.int32), lengths)
+    )
     np.testing.assert_array_equal(got, expected)
 
 
@@ -75,6 +78,7 @@ def test_a_manifest_that_is_not_the_graphs(
 def test_a_folder_whose_name_is_no_text(bundles: Path, tmp_path: Path) -> None:
     """Names are bytes: the weights are found in one that UTF-8 cannot spell."""
     bundle = shutil.copytree(bundles / "plain", tmp_path / os.fsdecode(b"odd\xff"))
-    ids = np.zeros((1, 3), np.int64)
-    expected, _ = OrtSession(bundles / "plain").run(ids)
-    np.testing.assert_array_equal(OrtSession(bundle).run(ids)[0], expected)
+    feeds = {"input_ids": np.zeros((1, 3), np.int64)}
+    expected, _ = OrtSession(bundles / "plain").run(feeds)
+    got, _ = OrtSession(bundle).run(feeds)
+    np.testing.assert_array_equal(got["logits"], expected["logits"])

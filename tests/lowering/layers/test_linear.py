@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xlstm_export.lowering.layers.linear import BLOCK_WIDTH, pack_blocks, packed_width
+from xlstm_export.lowering.linear import BLOCK_WIDTH, pack_blocks, packed_width
 
 
 @pytest.mark.parametrize(
