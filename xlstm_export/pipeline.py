@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
@@ -16,7 +16,7 @@ from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import check_family, find_family
-from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.lowering.options import LoweringOptions, make_options
 from xlstm_export.output import check_target, new_folder
 from xlstm_export.progress import Progress
 
@@ -31,6 +31,8 @@ REPORTS = "reports"
 """Folder of a bundle with what validate says of it."""
 
 PathLike = str | Path
+Shapes = Mapping[str, Sequence[int]] | Iterable[str]
+"""Shapes by input name, or words such as input_ids:1x512."""
 
 
 def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
@@ -45,22 +47,30 @@ def export(
     family: str = "auto",
     config: PathLike | None = None,
     prefix: str = "",
+    dtype: str = "float32",
+    opset: int = 18,
+    logits: str = "all",
+    ragged: bool = False,
+    state_names: str = "native",
     overwrite: bool = False,
     progress: Progress | None = None,
-    **options: Any,
 ) -> Bundle:
     """Lower a checkpoint into the bundle ``out``: complete, or not there at all.
 
     ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
     Hugging Face Hub. ``family``: auto, hf, xlstm_large or block_stack. ``prefix``: what the names
-    of the model's tensors start with, where it is a part of another. ``overwrite`` replaces a
-    bundle that is there. ``options`` are those of ``LoweringOptions``: dtype, opset, logits,
-    ragged, state_names.
+    of the model's tensors start with, where it is a part of another. ``dtype``: float32, float16
+    or bfloat16 (fp32, fp16, bf16) of projections and activations; norms, gates, states and logits
+    stay float32. ``opset``: 18 to 21. ``logits``: all steps, or last: [batch, 1, vocab].
+    ``ragged`` adds the int32 input ``sequence_lengths`` [batch]. ``state_names``: native, genai or
+    edgellm. ``overwrite`` replaces a bundle that is there.
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError.
     """
     check_family(family)  # before anything is downloaded
-    chosen = LoweringOptions(**options)
+    chosen = make_options(
+        dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names
+    )
     found = resolve_source(str(source), _path(config), prefix)
     return export_source(
         found, Path(out), chosen, family=family, overwrite=overwrite, progress=progress
@@ -169,23 +179,44 @@ def build(
     bundle: PathLike | Bundle,
     *,
     backend: str | None = None,
+    compute_capabilities: Sequence[str] = (),
+    timing_cache: PathLike | None = None,
+    max_batch_size: int | None = None,
+    max_input_len: int | None = None,
+    min_shapes: Shapes | None = None,
+    opt_shapes: Shapes | None = None,
+    max_shapes: Shapes | None = None,
     progress: Progress | None = None,
-    **options: Any,
 ) -> Built:
     """Build a TensorRT engine of ``bundle`` into its folder ``engines``; recurrences are plugins.
 
-    ``backend``: tensorrt or tensorrt_rtx; None: the one that is installed. ``options`` are those
-    of ``BuildOptions`` and ``ShapeOptions``: compute_capabilities such as ["8.9"], timing_cache,
-    max_batch_size, max_input_len, min_shapes, opt_shapes, max_shapes. Raises BundleError,
-    EngineError, BackendUnavailableError, TargetError, OptionError.
+    ``backend``: tensorrt or tensorrt_rtx; None: the one that is installed. What it is built for:
+    ``compute_capabilities`` such as ["8.9"] (tensorrt_rtx), and ``max_batch_size`` rows (8) of
+    ``max_input_len`` steps (512), or explicit shapes of one profile as {name: sizes}, or as
+    trtexec and Polygraphy spell them. ``timing_cache`` is read, extended and written (tensorrt).
+    Raises BundleError, EngineError, BackendUnavailableError, TargetError, OptionError.
     """
     from xlstm_export.engine.build import build_engine, make_options
 
-    return build_engine(_bundle_path(bundle), make_options(backend, **options), progress)
+    options = make_options(
+        backend, compute_capabilities=compute_capabilities, timing_cache=timing_cache,
+        max_batch_size=max_batch_size, max_input_len=max_input_len, min_shapes=min_shapes,
+        opt_shapes=opt_shapes, max_shapes=max_shapes,
+    )  # fmt: skip
+    return build_engine(_bundle_path(bundle), options, progress)
 
 
 def trtexec_command(
-    bundle: PathLike | Bundle, *, backend: str | None = None, **options: Any
+    bundle: PathLike | Bundle,
+    *,
+    backend: str | None = None,
+    compute_capabilities: Sequence[str] = (),
+    timing_cache: PathLike | None = None,
+    max_batch_size: int | None = None,
+    max_input_len: int | None = None,
+    min_shapes: Shapes | None = None,
+    opt_shapes: Shapes | None = None,
+    max_shapes: Shapes | None = None,
 ) -> str:
     """What ``build`` would do, as a shell command of NVIDIA's tools, whether or not they are here.
 
@@ -194,8 +225,12 @@ def trtexec_command(
     from xlstm_export.engine.build import make_options, make_plan
     from xlstm_export.engine.trtexec import command
 
-    chosen = make_options(backend, **options)
-    return command(make_plan(_bundle_path(bundle), chosen, chosen.backend or "tensorrt"))
+    options = make_options(
+        backend, compute_capabilities=compute_capabilities, timing_cache=timing_cache,
+        max_batch_size=max_batch_size, max_input_len=max_input_len, min_shapes=min_shapes,
+        opt_shapes=opt_shapes, max_shapes=max_shapes,
+    )  # fmt: skip
+    return command(make_plan(_bundle_path(bundle), options, options.backend or "tensorrt"))
 
 
 def validate(

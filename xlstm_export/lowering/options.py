@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-from xlstm_export.bundle.manifest import BundleDtype
+from xlstm_export.bundle.manifest import BUNDLE_DTYPES, BundleDtype
 from xlstm_export.errors import OptionError
 from xlstm_export.model.state import StateNaming
 
@@ -18,9 +18,8 @@ _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 class LoweringOptions:
     """The choices of one export.
 
-    ``dtype``: type of projections and activations, also spelled fp32, fp16, bf16. ``logits``
-    "last" returns [batch, 1, vocab]. ``ragged`` adds the int32 input ``sequence_lengths`` [batch].
-    Raises OptionError.
+    ``dtype``: type of projections and activations. ``logits`` "last" returns [batch, 1, vocab].
+    ``ragged`` adds the int32 input ``sequence_lengths`` [batch].
     """
 
     dtype: BundleDtype = "float32"
@@ -29,12 +28,20 @@ class LoweringOptions:
     ragged: bool = False
     state_names: StateNaming = "native"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "dtype", _DTYPES.get(self.dtype, self.dtype))
-        choose("dtype", self.dtype, get_args(BundleDtype), tuple(_DTYPES))
-        choose("opset", self.opset, OPSETS)
-        choose("logits", self.logits, get_args(Logits))
-        choose("state_names", self.state_names, get_args(StateNaming))
+
+def make_options(
+    *, dtype: str, opset: int, logits: str, ragged: bool, state_names: str
+) -> LoweringOptions:
+    """Options from plain words and numbers. Raises OptionError for what is none of the choices."""
+    dtype = _DTYPES.get(dtype, dtype)
+    choose("dtype", dtype, BUNDLE_DTYPES, tuple(_DTYPES))
+    choose("opset", opset, OPSETS)
+    choose("logits", logits, get_args(Logits))
+    choose("state_names", state_names, get_args(StateNaming))
+    return LoweringOptions(
+        cast(BundleDtype, dtype), opset, cast(Logits, logits), ragged,
+        cast(StateNaming, state_names),
+    )  # fmt: skip
 
 
 def choose(
