@@ -196,9 +196,9 @@ def build(
     trtexec and Polygraphy spell them. ``timing_cache`` is read, extended and written (tensorrt).
     Raises BundleError, EngineError, BackendUnavailableError, TargetError, OptionError.
     """
-    from xlstm_export.engine.build import build_engine, make_options
+    from xlstm_export.engine.build import build_engine, make_build_options
 
-    options = make_options(
+    options = make_build_options(
         backend, compute_capabilities=compute_capabilities, timing_cache=timing_cache,
         max_batch_size=max_batch_size, max_input_len=max_input_len, min_shapes=min_shapes,
         opt_shapes=opt_shapes, max_shapes=max_shapes,
@@ -222,10 +222,10 @@ def trtexec_command(
 
     Options as in ``build``. Raises BundleError, EngineError, BackendUnavailableError, OptionError.
     """
-    from xlstm_export.engine.build import make_options, make_plan
+    from xlstm_export.engine.build import make_build_options, make_plan
     from xlstm_export.engine.trtexec import command
 
-    options = make_options(
+    options = make_build_options(
         backend, compute_capabilities=compute_capabilities, timing_cache=timing_cache,
         max_batch_size=max_batch_size, max_input_len=max_input_len, min_shapes=min_shapes,
         opt_shapes=opt_shapes, max_shapes=max_shapes,

@@ -57,7 +57,7 @@ class BuildOptions:
 _SHAPES = ("min_shapes", "opt_shapes", "max_shapes")
 
 
-def make_options(
+def make_build_options(
     backend: str | None = None,
     *,
     compute_capabilities: Sequence[str] = (),
