@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from xlstm_export.bundle.manifest import (
@@ -53,9 +55,14 @@ def edited(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def read(folder: Path) -> Manifest:
+    """The manifest of ``folder`` without its own digest, which only what is written has."""
+    return replace(read_manifest(folder), manifest_sha256="")
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_manifest(MANIFEST, tmp_path)
-    assert read_manifest(tmp_path) == MANIFEST
+    assert read(tmp_path) == MANIFEST
 
 
 def test_keys_that_other_runtimes_rely_on(tmp_path: Path) -> None:
@@ -64,7 +71,7 @@ def test_keys_that_other_runtimes_rely_on(tmp_path: Path) -> None:
     assert set(content) == {
         "format_version", "family", "dtype", "opset", "ops", "inputs", "outputs", "states",
         "source", "versions", "runs_on", "logits", "ragged", "sha256",
-        "data_bytes",
+        "data_bytes", "manifest_sha256",
     }  # fmt: skip
     assert set(content["ops"]) == {"domain", "version"}
     assert set(content["source"]) == {"name", "sha256"}
@@ -76,7 +83,7 @@ def test_keys_that_other_runtimes_rely_on(tmp_path: Path) -> None:
 def test_unknown_keys_are_ignored_at_every_level(tmp_path: Path) -> None:
     states = [{**vars(MANIFEST.states[0]), "layout": "row"}]
     ops = {"domain": "ai.xlstm", "version": 1, "library": "x.so"}
-    assert read_manifest(edited(tmp_path, tuning={"a": 1}, ops=ops, states=states)) == MANIFEST
+    assert read(edited(tmp_path, tuning={"a": 1}, ops=ops, states=states)) == MANIFEST
 
 
 def test_later_keys_have_defaults(tmp_path: Path) -> None:
@@ -149,3 +156,18 @@ def test_what_is_no_bundle(tmp_path: Path) -> None:
 
 def test_language_models_take_ids() -> None:
     assert MANIFEST.is_language_model
+
+
+def test_a_state_has_its_shape_and_its_first_value() -> None:
+    state = replace(MANIFEST.states[0], shape=("batch", 2, 3), dtype="float16")
+    assert state.sized(5) == (5, 2, 3)
+    value = state.initial(5)
+    assert (value.shape, value.dtype) == ((5, 2, 3), np.float16)
+    assert not value.any()
+
+
+def test_states_that_start_otherwise_are_refused() -> None:
+    """Never zeros in silence, where a later version wrote something else."""
+    state = replace(MANIFEST.states[0], init="ones")
+    with pytest.raises(BundleError, match=r"state 0\.mlstm\.m starts as 'ones'.* upgrade"):
+        state.initial(1)

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from xlstm_export.model.spec import (
-    Block,
-    MLSTMCell,
-    MLSTMMixer,
-    ModelSpec,
-    Norm,
-    SLSTMMixer,
-    UpProjectedMLSTMMixer,
-)
+from xlstm_export.model.layers.mlstm import MLSTM, MLSTMCell
+from xlstm_export.model.layers.norm import Norm
+from xlstm_export.model.layers.residual import Residual
+from xlstm_export.model.layers.slstm import SLSTM
+from xlstm_export.model.layers.up_projected_mlstm import UpProjectedMLSTM
+from xlstm_export.model.spec import ModelSpec, embeddings, hidden_states
 from xlstm_export.model.state import StateNaming, state_specs
 
-NORM = Norm("layer", 1e-5)
+NORM = Norm("layer", 1e-5, 16)
 CELL = MLSTMCell(2, 8, 12, 0.0, 1e-6, 1)
 SPEC = ModelSpec(
     "test",
-    16,
+    (embeddings(16),),
     (
-        Block(NORM, UpProjectedMLSTMMixer(CELL, 24, 4, 4, 1e-5)),
-        Block(NORM, SLSTMMixer(4, 4, 3, 1e-5)),
-        Block(NORM, SLSTMMixer(4, 4, 0, 1e-5)),
-        Block(NORM, MLSTMMixer(CELL, 1e-6)),
+        ("layers.0.mlstm", Residual(NORM, UpProjectedMLSTM(16, CELL, 24, 4, 4, 1e-5), "norm")),
+        ("layers.1.slstm", Residual(NORM, SLSTM(4, 4, 3, 1e-5), "norm")),
+        ("layers.2.slstm", Residual(NORM, SLSTM(4, 4, 0, 1e-5), "norm")),
+        ("layers.3.mlstm", Residual(NORM, MLSTM(16, CELL, 1e-6), "norm")),
+        ("out_norm", NORM),
     ),
-    None,
+    (hidden_states(16),),
 )
 
 
