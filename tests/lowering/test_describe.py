@@ -1,8 +1,7 @@
-"""What an export puts beside the graph: companions, fingerprint, description."""
+"""What a manifest says of a graph and of its source."""
 
 from __future__ import annotations
 
-import errno
 import shutil
 from pathlib import Path
 
@@ -12,17 +11,8 @@ import torch
 from tests.families.block_stack_checkpoints import edit_config, edit_tensors, make_block_stack
 from tests.families.large_checkpoints import make_hf
 from xlstm_export.bundle.manifest import read_manifest
-from xlstm_export.checkpoint.source import Source
-from xlstm_export.errors import CheckpointError
-from xlstm_export.lowering.describe import copy_companions, fingerprint
-from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.checkpoint.source import Source, fingerprint
 from xlstm_export.pipeline import export, read_checkpoint
-
-COMPANIONS = {
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
-}  # fmt: skip
-OTHERS = {"README.md", "training_args.bin", "optimizer.pt", "run.py", "model.safetensors.bak"}
 
 
 @pytest.fixture
@@ -34,42 +24,6 @@ def print_of(source: Source) -> str:
     return fingerprint(read_checkpoint(source))
 
 
-def test_tokenizer_and_configuration_come_along(tmp_path: Path) -> None:
-    folder = make_hf(tmp_path / "source").source.path
-    for name in (COMPANIONS - {"config.json"}) | OTHERS:
-        (folder / name).write_text(name)
-    made = export(Source(folder), tmp_path / "bundle", LoweringOptions())
-    files = {path.name for path in made.bundle.iterdir()}
-    assert files == COMPANIONS | {"model.onnx", "model.onnx.data", "xlstm_export.json"}
-    for name in COMPANIONS:
-        assert (made.bundle / name).read_bytes() == (folder / name).read_bytes()
-
-
-def test_a_configuration_from_elsewhere_is_the_one_kept(source: Source, tmp_path: Path) -> None:
-    config = tmp_path / "mine.yml"
-    (source.path / "config.yaml").rename(config)
-    (source.path / "tokenizer.json").write_text("{}")
-    (tmp_path / "out").mkdir()
-    copy_companions(Source(source.path / "model.safetensors", config), tmp_path / "out")
-    assert (tmp_path / "out" / "config.yml").read_bytes() == config.read_bytes()
-    assert (tmp_path / "out" / "tokenizer.json").is_file()
-
-
-def test_a_companion_that_may_not_be_read_is_named(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And not the target, as if that could not be written."""
-
-    def read_bytes(path: Path) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    (source.path / "tokenizer.json").write_text("{}")
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    with pytest.raises(CheckpointError, match=r": cannot be read \(Permission denied\)"):
-        export(source, tmp_path / "bundle", LoweringOptions())
-    assert not (tmp_path / "bundle").exists()
-
-
 def test_the_fingerprint_is_that_of_the_bytes(source: Source, tmp_path: Path) -> None:
     before = print_of(source)
     assert len(before) == 64
@@ -77,7 +31,7 @@ def test_the_fingerprint_is_that_of_the_bytes(source: Source, tmp_path: Path) ->
     assert print_of(Source(tmp_path / "copy")) == before
     (source.path / "README.md").write_text("other files do not count")
     assert print_of(source) == before
-    manifest = export(source, tmp_path / "bundle", LoweringOptions()).manifest
+    manifest = export(source.path, tmp_path / "bundle").manifest
     assert manifest.source.sha256 == before
     assert manifest.source.name == "source"
 
@@ -106,9 +60,8 @@ def test_bytes_that_move_between_files_are_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_the_manifest_describes_the_graph(source: Source, tmp_path: Path, dtype: str) -> None:
-    options = LoweringOptions(dtype=dtype, opset=19, ragged=True)  # type: ignore[arg-type]
-    made = export(source, tmp_path / "bundle", options)
-    manifest = read_manifest(made.bundle)
+    made = export(source.path, tmp_path / "bundle", dtype=dtype, opset=19, ragged=True)
+    manifest = read_manifest(made.path)
     assert manifest == made.manifest
     assert (manifest.family, manifest.dtype, manifest.opset) == ("block_stack", dtype, 19)
     assert [i.name for i in manifest.inputs] == ["input_ids", "sequence_lengths"]
@@ -117,7 +70,7 @@ def test_the_manifest_describes_the_graph(source: Source, tmp_path: Path, dtype:
     assert ("onnxruntime-cpu" in manifest.runs_on) == (dtype != "bfloat16")
     import onnx
 
-    graph = onnx.load(made.bundle / "model.onnx", load_external_data=False).graph
+    graph = onnx.load(made.model_path, load_external_data=False).graph
     states = [s.input for s in manifest.states]
     assert {i.name for i in graph.input} == {i.name for i in manifest.inputs} | set(states)
     outputs = [s.output for s in manifest.states]
@@ -129,6 +82,6 @@ def test_the_manifest_describes_the_graph(source: Source, tmp_path: Path, dtype:
 
 
 def test_two_exports_are_equal_byte_for_byte(source: Source, tmp_path: Path) -> None:
-    bundles = [export(source, tmp_path / n, LoweringOptions()).bundle for n in ("a", "b")]
+    bundles = [export(source.path, tmp_path / n).path for n in ("a", "b")]
     for name in ("model.onnx", "model.onnx.data", "xlstm_export.json"):
         assert (bundles[0] / name).read_bytes() == (bundles[1] / name).read_bytes()
