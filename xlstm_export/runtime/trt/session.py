@@ -170,11 +170,14 @@ class TrtSession:
         if states is None:
             return placed | self._zero_states(batch)
         given_states = states.arrays if isinstance(states, States) else states
-        check_states(self.manifest, given_states, batch)
-        return placed | {
-            s.input: place(self._pool, s.input, given_states[s.key], s.dtype)
+        placed_states = {
+            s.key: place(self._pool, s.input, given_states[s.key], s.dtype)
             for s in self.manifest.states
+            if s.key in given_states
         }
+        # what lends its memory by a protocol alone has a shape no earlier than this
+        check_states(self.manifest, {**given_states, **placed_states}, batch)
+        return placed | {s.input: placed_states[s.key] for s in self.manifest.states}
 
     def _input(self, tensor: TensorInfo, given: Any) -> DeviceArray:
         if isinstance(given, np.ndarray) and tensor.dtype.startswith("int"):
