@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, StateInfo, TensorInfo
+from xlstm_export.bundle.manifest import LENGTHS, MODEL_FILE, Manifest, StateInfo, TensorInfo
 from xlstm_export.engine.profiles import Profile, Shape, ShapeOptions, make_profiles
 from xlstm_export.engine.record import EngineRecord, PluginInfo, PluginLibrary
 from xlstm_export.errors import EngineError
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.ort import OrtSession
-from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.session import Array, Session
+from xlstm_export.runtime.trt.array import DeviceArray
 from xlstm_export.runtime.trt.device import CPU, DeviceMemoryError
 from xlstm_export.runtime.trt.engine import EngineTensor
-from xlstm_export.runtime.trt.session import TrtSession
+from xlstm_export.runtime.trt.session import DeviceStates, TrtSession
 
 _POISON = 0xFF
 """Every float of such bytes is NaN."""
@@ -182,7 +183,7 @@ class OrtEngine:
         manifest = self.session.manifest
         lengths = at("sequence_lengths").copy() if manifest.ragged else None
         given = {state.key: at(state.input).copy() for state in manifest.states}
-        output, states = self.session.run(at(manifest.inputs[0].name).copy(), given, lengths)
+        output, states = run(self.session, at(manifest.inputs[0].name).copy(), given, lengths)
         at(manifest.outputs[0].name)[...] = output
         for state in manifest.states:
             at(state.output)[...] = states[state.key]
@@ -225,7 +226,32 @@ def stand_in(
     """An engine session of ``bundle`` without a GPU."""
     device = HostDevice(limit)
     engine = OrtEngine(bundle, device, profiles)
-    return TrtSession(engine.session.manifest, some_record(), engine, device), engine, device
+    session = TrtSession(bundle, engine.session.manifest, some_record(), engine, device)
+    return session, engine, device
+
+
+def run(
+    session: Session, inputs: Any, states: Mapping[str, Any] | None = None, lengths: Any = None
+) -> tuple[Array, Any]:
+    """The one output and the states of ``session`` after its one input."""
+    outputs, after = session.run(feeds(session, inputs, lengths), states)
+    (output,) = outputs.values()
+    return output, after
+
+
+def run_on_device(
+    session: TrtSession, inputs: Any, states: Mapping[str, Any] | None = None
+) -> tuple[DeviceArray, DeviceStates]:
+    """``run`` with everything left on the device."""
+    outputs, after = session.run_on_device(feeds(session, inputs), states)
+    (output,) = outputs.values()
+    return output, after
+
+
+def feeds(session: Session, inputs: Any, lengths: Any = None) -> dict[str, Any]:
+    """``inputs`` by the name of the first input, and ``lengths`` where they are given."""
+    given = {} if lengths is None else {LENGTHS: lengths}
+    return {session.manifest.inputs[0].name: inputs, **given}
 
 
 def ids(batch: int, steps: int, seed: int = 0) -> Array:

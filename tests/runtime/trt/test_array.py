@@ -20,11 +20,13 @@ from tests.runtime.trt.host_device import (
     assert_same_states,
     ids,
     reference_session,
+    run,
+    run_on_device,
     stand_in,
 )
 from xlstm_export.errors import EngineError
-from xlstm_export.runtime import dlpack
 from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.trt import dlpack
 from xlstm_export.runtime.trt.array import DeviceArray
 from xlstm_export.runtime.trt.device import CPU, CUDA
 
@@ -37,17 +39,17 @@ def bundle(library: Library) -> Path:
 def test_tensors_of_torch_are_read_in_place(bundle: Path) -> None:
     session, engine, device = stand_in(bundle)
     reference = reference_session(bundle)
-    _, host = reference.run(ids(2, 5))
+    _, host = run(reference, ids(2, 5))
     tokens = aligned(torch.from_numpy(ids(2, 3)))
     states = {key: aligned(torch.from_numpy(value)) for key, value in host.items()}
-    output, new = session.run_on_device(tokens, states)
+    output, new = run_on_device(session, tokens, states)
     addresses = engine.addresses[0]
     assert addresses["input_ids"] == tokens.data_ptr()
     for state in session.manifest.states:
         assert addresses[state.input] == states[state.key].data_ptr()
     assert "upload" not in device.calls
     assert "copy" not in device.calls
-    expected, expected_new = reference.run(ids(2, 3), host)
+    expected, expected_new = run(reference, ids(2, 3), host)
     np.testing.assert_array_equal(output.numpy(), expected)
     assert_same_states(new, expected_new)
 
@@ -66,12 +68,12 @@ def test_lent_memory_lives_until_it_is_read(bundle: Path) -> None:
     session, _, device = stand_in(bundle)
     whole = aligned(torch.from_numpy(ids(2, 3)))
     capsules = Counted(whole)
-    output, _ = session.run_on_device(capsules)
+    output, _ = run_on_device(session, capsules)
     alive = weakref.ref(capsules.storage)
     del whole, capsules
     gc.collect()
     assert alive() is not None
-    expected, _ = reference_session(bundle).run(ids(2, 3))
+    expected, _ = run(reference_session(bundle), ids(2, 3))
     np.testing.assert_array_equal(output.numpy(), expected)
     session.synchronize()
     gc.collect()
@@ -90,14 +92,14 @@ def test_lent_memory_outlives_a_dropped_session(bundle: Path, held_by_lender: bo
     left: list[int] = []
     weakref.finalize(storage, lambda: left.append(device.waiting))
     weakref.finalize(lent, lambda: left.append(device.waiting))
-    output, states = session.run_on_device(tokens)
-    output, _ = session.run_on_device(lent, states)
+    output, states = run_on_device(session, tokens)
+    output, _ = run_on_device(session, lent, states)
     assert device.waiting
     del session, engine, tokens, storage, lent
     gc.collect()
     assert left == [0, 0]
-    _, expected_states = reference_session(bundle).run(ids(2, 3))
-    expected, _ = reference_session(bundle).run(ids(2, 3), expected_states)
+    _, expected_states = run(reference_session(bundle), ids(2, 3))
+    expected, _ = run(reference_session(bundle), ids(2, 3), expected_states)
     np.testing.assert_array_equal(output.numpy(), expected)
 
 
@@ -119,8 +121,8 @@ def test_memory_at_an_odd_address_is_copied(bundle: Path) -> None:
     session, engine, device = stand_in(bundle)
     tokens = Counted(aligned(torch.from_numpy(ids(1, 40)))[:, 1:4])
     assert tokens.storage.ctypes.data % 256
-    expected, _ = reference_session(bundle).run(ids(1, 40)[:, 1:4])
-    output, _ = session.run_on_device(tokens)
+    expected, _ = run(reference_session(bundle), ids(1, 40)[:, 1:4])
+    output, _ = run_on_device(session, tokens)
     alive = weakref.ref(tokens.storage)
     del tokens
     gc.collect()
@@ -141,7 +143,7 @@ def test_tensors_that_begin_inside_their_memory() -> None:
 
 
 def test_a_copy_or_another_device_is_not_what_is_lent(bundle: Path) -> None:
-    output, _ = stand_in(bundle)[0].run_on_device(ids(2, 3))
+    output, _ = run_on_device(stand_in(bundle)[0], ids(2, 3))
     for wish in ({"copy": True}, {"dl_device": (2, 7)}):
         with pytest.raises(BufferError, match="lent as it is"):
             output.__dlpack__(stream=-1, **wish)
@@ -150,27 +152,27 @@ def test_a_copy_or_another_device_is_not_what_is_lent(bundle: Path) -> None:
 
 def test_results_are_lent_without_a_copy(bundle: Path) -> None:
     session, _, device = stand_in(bundle)
-    output, states = session.run_on_device(ids(2, 3))
+    output, states = run_on_device(session, ids(2, 3))
     session.synchronize()
-    expected, expected_states = reference_session(bundle).run(ids(2, 3))
+    expected, expected_states = run(reference_session(bundle), ids(2, 3))
     for module in (np, torch):
         lent = module.from_dlpack(output)  # type: ignore[attr-defined]
         np.testing.assert_array_equal(lent, expected)
     assert torch.from_dlpack(output).data_ptr() == output.address
-    memory = {key: torch.from_dlpack(array) for key, array in states.device.items()}
+    memory = {key: torch.from_dlpack(array) for key, array in states.arrays.items()}
     assert_same_states({key: tensor.numpy() for key, tensor in memory.items()}, expected_states)
     assert "download" not in device.calls
     # the borrower keeps the memory: nothing else is put there
     del output, states
     for seed in range(3):
-        session.run(ids(2, 3, 1 + seed))
+        run(session, ids(2, 3, 1 + seed))
     np.testing.assert_array_equal(lent, expected)
     assert_same_states({key: tensor.numpy() for key, tensor in memory.items()}, expected_states)
 
 
 def test_all_memory_comes_back(bundle: Path) -> None:
     session, _, device = stand_in(bundle)
-    output, states = session.run_on_device(ids(2, 3))
+    output, states = run_on_device(session, ids(2, 3))
     capsule = output.__dlpack__()  # one that nobody consumes
     tensor = torch.from_dlpack(output)
     session.close()
@@ -205,8 +207,8 @@ def test_cuda_array_interface(bundle: Path, stream: int | None) -> None:
     session, engine, device = stand_in(bundle)
     tokens = OnGpu(device, ids(2, 3), strides=(24, 8), stream=stream)
     device.calls.clear()
-    output, _ = session.run(tokens)
-    expected, _ = reference_session(bundle).run(ids(2, 3))
+    output, _ = run(session, tokens)
+    expected, _ = run(reference_session(bundle), ids(2, 3))
     np.testing.assert_array_equal(output, expected)
     assert engine.addresses[0]["input_ids"] == tokens.address
     assert "upload" not in device.calls
@@ -238,12 +240,12 @@ def test_an_interface_without_a_stream(bundle: Path) -> None:
     session, engine, device = stand_in(bundle)
     device.stream = 77
     tokens = LikeTorch(device, ids(2, 3))
-    output, _ = session.run(tokens)
+    output, _ = run(session, tokens)
     assert tokens.asked == [77]
     assert engine.addresses[0]["input_ids"] == tokens.address
-    np.testing.assert_array_equal(output, reference_session(bundle).run(ids(2, 3))[0])
+    np.testing.assert_array_equal(output, run(reference_session(bundle), ids(2, 3))[0])
     del tokens.__cuda_array_interface__  # as JAX on some devices
-    session.run(tokens)
+    run(session, tokens)
     assert tokens.asked == [77, 77]
 
 
@@ -262,20 +264,20 @@ def test_tensors_that_need_gradients(bundle: Path, kind: int) -> None:
     """By DLPack (BufferError), by numpy (RuntimeError) and by the property (RuntimeError)."""
     session, engine, device = stand_in(bundle)
     device.dlpack = (kind, 0)
-    _, states = session.run(ids(2, 3))
+    _, states = run(session, ids(2, 3))
     state = session.manifest.states[0]
     grad = torch.from_numpy(states[state.key]).requires_grad_()
     for given in (grad, Refusing()):
         with pytest.raises(EngineError, match=rf"{state.input}: cannot be read .*detach\(\) it"):
-            session.run(ids(2, 1), {**states, state.key: given})
-    session.run(ids(2, 1), {**states, state.key: grad.detach()})
+            run(session, ids(2, 1), {**states, state.key: given})
+    run(session, ids(2, 1), {**states, state.key: grad.detach()})
     assert len(engine.used) == 2
 
 
 def test_what_is_no_array(bundle: Path) -> None:
     session, _, _ = stand_in(bundle)
     with pytest.raises(EngineError, match=r"input_ids: cannot be read .*give a plain array"):
-        session.run([["a", "b"]])
+        run(session, [["a", "b"]])
 
 
 def test_an_array_of_another_gpu(bundle: Path) -> None:
@@ -286,27 +288,27 @@ def test_an_array_of_another_gpu(bundle: Path) -> None:
     device.dlpack = (CUDA, 0)
     tokens.__dlpack_device__ = lambda: (CUDA, 1)  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="input_ids: an array of another device; move it to"):
-        session.run(tokens)
+        run(session, tokens)
     assert not tokens.asked
 
 
 def test_gpu_arrays_that_do_not_fit(bundle: Path) -> None:
     session, engine, device = stand_in(bundle)
     with pytest.raises(EngineError, match=r"input_ids: int32 on the GPU, .* takes int64; convert"):
-        session.run(OnGpu(device, ids(2, 3).astype(np.int32)))
+        run(session, OnGpu(device, ids(2, 3).astype(np.int32)))
     with pytest.raises(EngineError, match="input_ids: not C-contiguous"):
-        session.run(OnGpu(device, ids(2, 3), strides=(8, 16)))
+        run(session, OnGpu(device, ids(2, 3), strides=(8, 16)))
     with pytest.raises(EngineError, match="not in the memory of"):
-        session.run(OnGpu(device, ids(2, 3), data=(64, False)))
+        run(session, OnGpu(device, ids(2, 3), data=(64, False)))
     with pytest.raises(EngineError, match="input_ids: not C-contiguous"):
-        session.run(torch.from_numpy(ids(3, 2)).T)
+        run(session, torch.from_numpy(ids(3, 2)).T)
     assert not engine.used
 
 
 def test_axes_of_size_one_may_have_any_stride(bundle: Path) -> None:
     session, _, device = stand_in(bundle)
-    expected, _ = reference_session(bundle).run(ids(1, 3))
-    output, _ = session.run(OnGpu(device, ids(1, 3), strides=(8000, 8)))
+    expected, _ = run(reference_session(bundle), ids(1, 3))
+    output, _ = run(session, OnGpu(device, ids(1, 3), strides=(8000, 8)))
     np.testing.assert_array_equal(output, expected)
 
 
@@ -318,13 +320,13 @@ def test_bfloat16(library: Library) -> None:
         torch.bfloat16
     )
     device.dlpack = (CUDA, 0)  # no longer one memory with torch's
-    output, _ = session.run(embeds)
-    expected, _ = reference_session(bundle).run(embeds.float().numpy())
+    output, _ = run(session, embeds)
+    expected, _ = run(reference_session(bundle), embeds.float().numpy())
     np.testing.assert_array_equal(output, expected)
-    output, _ = session.run(embeds.transpose(0, 1).contiguous().transpose(0, 1))
+    output, _ = run(session, embeds.transpose(0, 1).contiguous().transpose(0, 1))
     np.testing.assert_array_equal(output, expected)
     with pytest.raises(EngineError, match="inputs_embeds: bfloat16 on the GPU"):
-        session.run(OnGpu(device, np.zeros((2, 5, 16), np.uint16), typestr="<V2"))
+        run(session, OnGpu(device, np.zeros((2, 5, 16), np.uint16), typestr="<V2"))
 
 
 def test_what_a_gpu_array_says_of_itself() -> None:
@@ -347,20 +349,20 @@ def test_what_a_gpu_array_says_of_itself() -> None:
 
 def test_on_the_host_there_is_no_cuda_array_interface(bundle: Path) -> None:
     session, _, _ = stand_in(bundle)
-    output, _ = session.run_on_device(ids(1, 1))
+    output, _ = run_on_device(session, ids(1, 1))
     assert not hasattr(output, "__cuda_array_interface__")
 
 
 def test_arrays_of_another_session(bundle: Path) -> None:
     """Its stream is waited for, and the memory must be of the same GPU."""
     one, _, _ = stand_in(bundle)
-    _, states = one.run_on_device(ids(2, 3))
+    _, states = run_on_device(one, ids(2, 3))
     other, _, device = stand_in(bundle)
     with pytest.raises(EngineError, match="not in the memory of"):
-        other.run(ids(2, 1), states)
+        run(other, ids(2, 1), states)
     one.synchronize()
     device.check_address = lambda address: None  # type: ignore[method-assign]
-    result, _ = other.run(ids(2, 1), states)
+    result, _ = run(other, ids(2, 1), states)
     assert "wait_for 0" in device.calls
-    expected, _ = reference_session(bundle).run(ids(2, 1), dict(states))
+    expected, _ = run(reference_session(bundle), ids(2, 1), dict(states))
     np.testing.assert_array_equal(result, expected)

@@ -25,12 +25,13 @@ from tests.runtime.trt.host_device import (
     assert_same_states,
     ids,
     reference_session,
+    run,
     some_record,
 )
 from xlstm_export.bundle.checksum import bundle_sha256, sha256
 from xlstm_export.engine.record import PluginLibrary, to_json
 from xlstm_export.errors import EngineError
-from xlstm_export.runtime import trt as engine_sessions
+from xlstm_export.runtime.trt import session as engine_sessions
 from xlstm_export.runtime.trt.engine import TensorRTEngine
 from xlstm_export.runtime.trt.session import TrtSession, open_engine
 
@@ -200,8 +201,8 @@ def test_one_context_for_each_profile(bundle: Path, monkeypatch: pytest.MonkeyPa
     reference = reference_session(bundle)
     states, expected_states = None, None
     for batch, steps in ((2, 9), (2, 1), (2, 3), (2, 1)):
-        output, states = session.run(ids(batch, steps), states)
-        expected, expected_states = reference.run(ids(batch, steps), expected_states)
+        output, states = run(session, ids(batch, steps), states)
+        expected, expected_states = run(reference, ids(batch, steps), expected_states)
         np.testing.assert_array_equal(output, expected)
         assert_same_states(states, expected_states)
     assert [context.profile for context in opened.trt.contexts] == [1, 0]
@@ -221,13 +222,13 @@ def test_what_tensorrt_refuses(
 ) -> None:
     opened = Opened(bundle, monkeypatch)
     session = opened.session()
-    session.run(ids(1, 1))
+    run(session, ids(1, 1))
     opened.trt.contexts[0].refuses = call
     with pytest.raises(EngineError, match=words):
-        session.run(ids(1, 1))
+        run(session, ids(1, 1))
     opened.trt.contexts[0].refuses = ""
-    output, _ = session.run(ids(1, 1))
-    np.testing.assert_array_equal(output, reference_session(bundle).run(ids(1, 1))[0])
+    output, _ = run(session, ids(1, 1))
+    np.testing.assert_array_equal(output, run(reference_session(bundle), ids(1, 1))[0])
 
 
 def test_no_memory_for_a_context(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +237,7 @@ def test_no_memory_for_a_context(bundle: Path, monkeypatch: pytest.MonkeyPatch) 
     full = SimpleNamespace(create_execution_context=lambda _: None)
     monkeypatch.setattr(session._engine, "_engine", full)
     with pytest.raises(EngineError, match="refused an execution context"):
-        session.run(ids(1, 1))
+        run(session, ids(1, 1))
 
 
 def test_plugins_beside_the_engine(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +265,7 @@ def test_a_closed_engine_holds_nothing(bundle: Path, monkeypatch: pytest.MonkeyP
     """Contexts, then the engine, then the runtime go while the session is still there."""
     opened = Opened(bundle, monkeypatch)
     session = opened.session()
-    session.run(ids(1, 1))
+    run(session, ids(1, 1))
     assert isinstance(session._engine, TensorRTEngine)
     gone: list[str] = []
     weakref.finalize(opened.trt.contexts.pop(), gone.append, "context")
@@ -275,7 +276,7 @@ def test_a_closed_engine_holds_nothing(bundle: Path, monkeypatch: pytest.MonkeyP
     session.close()
     assert gone == ["context", "engine", "runtime"]
     with pytest.raises(EngineError, match="session is closed"):
-        session.run(ids(1, 1))
+        run(session, ids(1, 1))
 
 
 def test_checks_of_open_engine(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,4 +289,4 @@ def test_checks_of_open_engine(bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(EngineError, match=r"not the engine that rtx\.json is about"):
         opened.session()
     assert not opened.trt.runtimes
-    open_engine(bundle, "rtx", check=False).run(ids(1, 1))
+    run(open_engine(bundle, "rtx", check=False), ids(1, 1))

@@ -22,7 +22,10 @@ import pytest
 from tests.cli.terminal import assert_short_error, run_cli
 from tests.model_cases import BY_ID, Library
 from tests.plugins.trt_library import missing_for_engines, plugin_library
-from tests.runtime.trt.host_device import some_record, stand_in
+from tests.runtime.trt.host_device import (
+    some_record,
+    stand_in,
+)
 from xlstm_export import __version__
 from xlstm_export.bundle.checksum import bundle_sha256, sha256
 from xlstm_export.engine.backend import device_capability
@@ -30,7 +33,7 @@ from xlstm_export.engine.record import EngineRecord, PluginLibrary, to_json
 from xlstm_export.errors import BackendUnavailableError, EngineError
 from xlstm_export.native import FOLDER_VARIABLE
 from xlstm_export.ops.catalog import CATALOG
-from xlstm_export.runtime import trt as engine_sessions
+from xlstm_export.runtime.trt import session as engine_sessions
 from xlstm_export.runtime.trt.device import CudaDevice, import_cuda
 from xlstm_export.runtime.trt.engine import (
     TensorRTEngine,
@@ -180,8 +183,8 @@ def test_validate_takes_an_engine_as_its_subject(
     compute = engine.session.run
 
     def wrong(*arguments: Any) -> Any:
-        output, states = compute(*arguments)
-        return output * np.float32(1.001), states
+        outputs, states = compute(*arguments)
+        return {name: array * np.float32(1.001) for name, array in outputs.items()}, states
 
     monkeypatch.setattr(engine.session, "run", wrong)
     assert run_cli(*words).code == 1
