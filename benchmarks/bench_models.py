@@ -29,7 +29,7 @@ from benchmarks.model_matmuls import MatMuls, read_matmuls
 from benchmarks.model_run import Plan, Result, export, open_bodies, open_native
 from benchmarks.upstream import BlockStackModel, TransformersModel, difference
 from xlstm_export.runtime.ort import cpu_threads
-from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.session import Array, Session
 
 HF_PROMPT, STACK_PROMPT = 512, 256
 SHORT_PROMPT, LONG_PROMPT = 512, 16_384
@@ -44,13 +44,24 @@ Run = Callable[..., tuple[Any, Any]]
 """Inputs and state (None: zero) to outputs and the state after them."""
 
 
+def one_output(session: Session) -> Run:
+    """``session`` by its one input and its one output."""
+    name, result = session.manifest.inputs[0].name, session.manifest.outputs[0].name
+
+    def run(inputs: Array, states: Any = None) -> tuple[Array, Any]:
+        outputs, after = session.run({name: inputs}, states)
+        return outputs[result], after
+
+    return run
+
+
 def bench_hf(plan: Plan, result: Result) -> None:
     """The 125M-shaped language model against transformers and its own MatMuls."""
     source = hf_125m(plan.work / "hf", small=plan.quick)
     bundle = export(source, plan)
     matmuls = read_matmuls(bundle)
     peer = TransformersModel(source.path)
-    runs: list[Run] = [open_native(bundle, plan).run, open_bodies(bundle, plan).run, peer.run]
+    runs = [one_output(open_native(bundle, plan)), one_output(open_bodies(bundle, plan)), peer.run]
     random = np.random.default_rng(0)
     prompt = random.integers(0, HF_VOCABULARY, (1, HF_PROMPT))
     token = random.integers(0, HF_VOCABULARY, (1, 1))
@@ -100,7 +111,7 @@ def bench_block_stack(plan: Plan, result: Result) -> None:
     width = int(ours.manifest.inputs[0].shape[-1])
     random = np.random.default_rng(0)
     prompt = random.standard_normal((1, STACK_PROMPT, width)).astype(np.float32)
-    runs: list[Run] = [ours.run, stock.run, peer.run]
+    runs = [one_output(ours), one_output(stock), peer.run]
     names = [NATIVE, BODIES, "xlstm, step by step"]
     stateful = compare(
         f"block stack: prefill of {STACK_PROMPT} that yields the state",
@@ -118,7 +129,7 @@ def bench_block_stack(plan: Plan, result: Result) -> None:
             Contender(
                 "xlstm, parallel form",
                 lambda: peer.forward(prompt),
-                difference(ours.run(prompt, None)[0], parallel),
+                difference(runs[OURS](prompt, None)[0], parallel),
             ),
         ],
         turns=plan.turns(15),

@@ -103,7 +103,7 @@ def _by_operator(measured: Profile) -> dict[str, Any]:
 def export(source: Source, plan: Plan) -> Path:
     """The fp32 bundle of ``source``."""
     bundle = plan.work / f"{source.path.name}.bundle"
-    pipeline.export(source, bundle, LoweringOptions(), overwrite=True)
+    pipeline.export_source(source, bundle, LoweringOptions(), overwrite=True)
     return bundle
 
 

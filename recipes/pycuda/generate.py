@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,21 +19,21 @@ import numpy as np
 import pycuda.autoprimaryctx  # noqa: F401
 from pycuda.gpuarray import GPUArray, to_gpu
 
-from xlstm_export.runtime import trt
-from xlstm_export.runtime.trt.array import DeviceArray
+import xlstm_export as xe
 
 
-def as_gpuarray(array: DeviceArray) -> GPUArray:
-    """The same memory as PyCUDA's array, which keeps it alive."""
+def as_gpuarray(array: Any) -> GPUArray:
+    """The memory of a session's array as PyCUDA's, which keeps it alive."""
     return GPUArray(array.shape, array.dtype, gpudata=array.address, base=array)
 
 
 def generate(bundle: Path, engine: str, prompt: list[int], steps: int) -> list[int]:
     """The likeliest ``steps`` ids after ``prompt``."""
-    session = trt.open_engine(bundle, engine)
+    session: Any = xe.open(bundle, engine)
     tokens, states, chosen = to_gpu(np.array([prompt], np.int64)), None, []
     for _ in range(steps):
-        logits, states = session.run_on_device(tokens, states)
+        outputs, states = session.run_on_device({"input_ids": tokens}, states)
+        logits = outputs["logits"]
         # PyCUDA's default stream and the session's keep order, so nothing is waited for by hand
         last = as_gpuarray(logits)[0, logits.shape[1] - 1]
         chosen.append(int(np.argmax(last.get())))

@@ -99,7 +99,7 @@ def test_matmul_session_writes_into_the_buffer() -> None:
 def test_matmuls_of_a_model_are_all_there(tmp_path: Path) -> None:
     make_hf(tmp_path / "source", embedding_dim=32, num_blocks=3, num_heads=2, vocab_size=50)
     bundle = tmp_path / "bundle"
-    pipeline.export(Source(tmp_path / "source"), bundle, LoweringOptions())
+    pipeline.export_source(Source(tmp_path / "source"), bundle, LoweringOptions())
     matmuls = read_matmuls(bundle)
     assert sum(matmuls.shapes.values()) == 3 * 4 + 1
     assert matmuls.shapes[32, 50] == 1
@@ -137,7 +137,7 @@ def test_recurrences_of_a_profile() -> None:
 
 def test_a_profile_feeds_ids_of_the_vocabulary(tmp_path: Path) -> None:
     make_hf(tmp_path / "source", num_blocks=1, vocab_size=11)
-    pipeline.export(Source(tmp_path / "source"), tmp_path / "bundle", LoweringOptions())
+    pipeline.export_source(Source(tmp_path / "source"), tmp_path / "bundle", LoweringOptions())
     measured = profile(tmp_path / "bundle", 70, threads=1, runs=2)
     assert 0 < measured.recurrent_share < 1
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.model_cases import BY_ID, Library
 from tests.plugins.ort_sanitized import ort_headers
-from xlstm_export.generation.generate import Sampling, generate
+from xlstm_export.generation.generate import Sampling, generate_ids
 from xlstm_export.native import ort_library_path
 from xlstm_export.runtime.ort import OrtSession
 
@@ -56,7 +56,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / "build").mkdir()
     (folder / "build" / "onnxruntime-headers").symlink_to(ort_headers())
-    main = "from xlstm_export.cli.main import main; raise SystemExit(main())"
+    main = "from xlstm_export_cli.main import main; raise SystemExit(main())"
     commands = {
         "python": f'"{sys.executable}"',
         "xlstm-export": f'"{sys.executable}" -c "{main}"',
@@ -96,7 +96,7 @@ def program(checkout: Path, said: str) -> Path:
 
 
 def expected(bundle: Path, steps: int, *, native: bool) -> list[int]:
-    return list(generate(OrtSession(bundle, native=native), IDS, steps, Sampling()))
+    return list(generate_ids(OrtSession(bundle, native=native), IDS, steps, Sampling()))
 
 
 def run(program: Path, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -16,12 +16,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from xlstm_export.checkpoint.source import Source
-from xlstm_export.lowering.options import LoweringOptions
-from xlstm_export.model.storage import BundleDtype
-from xlstm_export.pipeline import export, validate
+from xlstm_export import export, validate
 from xlstm_export.runtime.ort import OrtSession
-from xlstm_export.runtime.session import Array, run_in_pieces
+from xlstm_export.runtime.session import Array, run_split
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "recipes" / "demo"
@@ -48,15 +45,14 @@ def _torch_model(name: str) -> Model:
 
 def _bundle_model(bundle: Path) -> Model:
     session = OrtSession(bundle, threads=1)
-    return lambda ids: run_in_pieces(session, ids, longest=100)[0]
+    return lambda ids: run_split(session, "input_ids", ids, most=100)[0]["logits"]
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
 def bundles(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("demo")
-    dtype: BundleDtype = request.param
     for name in ("parity", "char_lm"):
-        export(Source(DEMO / name), folder / name, LoweringOptions(dtype=dtype))
+        export(DEMO / name, folder / name, dtype=request.param)
     return folder
 
 
@@ -110,8 +106,8 @@ def test_the_tokenizer_gives_back_the_excerpt() -> None:
 
 @pytest.mark.parametrize("name", ["parity", "char_lm"])
 def test_shipped_models_are_validated(name: str, tmp_path: Path) -> None:
-    export(Source(DEMO / name), tmp_path / name, LoweringOptions())
-    assert validate(tmp_path / name, Source(DEMO / name)).verdict == "validated"
+    bundle = export(DEMO / name, tmp_path / name)
+    assert validate(bundle, DEMO / name).verdict == "validated"
 
 
 def test_shipped_files_are_small() -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from tests.model_cases import BY_ID, Library
 from tests.runtime.trt.host_device import HostDevice, reference_session, stand_in
-from xlstm_export.generation.generate import Sampling, generate
-from xlstm_export.runtime import trt
+from xlstm_export.generation.generate import Sampling, generate_ids
 from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.trt import session as engine_sessions
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "recipes" / "pycuda" / "generate.py"
 
@@ -83,9 +83,9 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_example(example: ModuleType, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = library.bundle(BY_ID["stack-mixed"])
     session, engine, device = stand_in(bundle)
-    monkeypatch.setattr(trt, "open_engine", lambda *_: session)
+    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_: session)
     monkeypatch.setattr(GPUArray, "device", device, raising=False)
     chosen = example.generate(bundle, "an engine", [1, 2, 3], 10)
-    assert chosen == list(generate(reference_session(bundle), [1, 2, 3], 10, Sampling()))
+    assert chosen == list(generate_ids(reference_session(bundle), [1, 2, 3], 10, Sampling()))
     assert engine.used == [1] + [0] * 9
     assert not {"upload", "download", "copy"} & set(device.calls)
