@@ -37,7 +37,7 @@ def test_a_kind_has_a_file_of_its_name_at_each_station(layer: Layer) -> None:
 @every_kind
 def test_a_layer_is_a_value(layer: Layer) -> None:
     assert hash(layer) == hash(layer)
-    assert layer == layer  # noqa: PLR0124
+    assert layer == layer
     assert isinstance(layer, Composite) == isinstance(layer, Residual)
     names = [f"{state.kind}.{state.letter}" for state in layer.states()]
     assert len(set(names)) == len(names)

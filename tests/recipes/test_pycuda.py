@@ -19,7 +19,7 @@ from tests.model_cases import BY_ID, Library
 from tests.runtime.trt.host_device import HostDevice, reference_session, stand_in
 from xlstm_export.generation.generate import Sampling, generate_ids
 from xlstm_export.runtime.session import Array
-from xlstm_export.runtime.trt import session as engine_sessions
+from xlstm_export.runtime.trt import session as trt_session
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "recipes" / "pycuda" / "generate.py"
 
@@ -63,6 +63,15 @@ def to_gpu(array: Array) -> GPUArray:
     return GPUArray(array.shape, array.dtype, address)
 
 
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("pycuda_example", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     modules = {
@@ -72,20 +81,64 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
-    spec = importlib.util.spec_from_file_location("pycuda_example", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return load()
 
 
-def test_example(example: ModuleType, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("prompt", [[1, 2, 3], [5] * 1000])
+def test_example(
+    example: ModuleType, library: Library, monkeypatch: pytest.MonkeyPatch, prompt: list[int]
+) -> None:
+    """A prompt longer than the engine takes goes in parts."""
     bundle = library.bundle(BY_ID["stack-mixed"])
     session, engine, device = stand_in(bundle)
-    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_: session)
+    monkeypatch.setattr(trt_session, "open_engine", lambda *_: session)
     monkeypatch.setattr(GPUArray, "device", device, raising=False)
-    chosen = example.generate(bundle, "an engine", [1, 2, 3], 10)
-    assert chosen == list(generate_ids(reference_session(bundle), [1, 2, 3], 10, Sampling()))
-    assert engine.used == [1] + [0] * 9
+    chosen = example.generate(bundle, "an engine", prompt, 10)
+    expected = generate_ids(reference_session(bundle), prompt, 10, Sampling())
+    assert chosen == list(expected)
+    prefills = -(-len(prompt) // session.most_steps)
+    assert engine.used == [1] * prefills + [0] * 9
     assert not {"upload", "download", "copy"} & set(device.calls)
+
+
+@pytest.mark.parametrize(
+    ("case", "ids", "told"),
+    [
+        ("stack-bare", "1", "takes embeddings, not tokens"),
+        ("stack-mixed", "1,199", "token id 199 is outside the vocabulary of 199"),
+        ("stack-mixed", " -1", "token id -1 is outside the vocabulary of 199"),
+    ],
+)
+def test_what_the_model_does_not_take(
+    example: ModuleType, library: Library, monkeypatch: pytest.MonkeyPatch,
+    case: str, ids: str, told: str,
+) -> None:  # fmt: skip
+    bundle = library.bundle(BY_ID[case])
+    monkeypatch.setattr(trt_session, "open_engine", lambda *_: stand_in(bundle)[0])
+    monkeypatch.setattr(sys, "argv", ["generate.py", str(bundle), "an engine", ids])
+    with pytest.raises(SystemExit, match=f"^error: .*{told}$"):
+        example.main()
+
+
+def test_no_such_engine(
+    example: ModuleType, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = library.bundle(BY_ID["stack-mixed"])
+    monkeypatch.setattr(sys, "argv", ["generate.py", str(bundle), "tensorrt_rtx-sm89", "1"])
+    with pytest.raises(SystemExit, match=r"^error: tensorrt_rtx-sm89: no engine of "):
+        example.main()
+
+
+def test_ids_that_are_no_numbers(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["generate.py", "a bundle", "an engine", "1,x"])
+    with pytest.raises(SystemExit, match="2"):
+        example.main()
+    assert "'1,x'" in capsys.readouterr().err
+
+
+def test_without_pycuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises(SystemExit, match=r"^error: .*pycuda.*: pip install pycuda$"):
+        load()
