@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
+from xlstm_export_cli.arguments import FamilyOption
 
 from tests.cli.conftest import Made
 from tests.cli.terminal import (
@@ -23,6 +24,7 @@ from tests.cli.terminal import (
 )
 from xlstm_export import __version__
 from xlstm_export.bundle.manifest import MANIFEST_FILE
+from xlstm_export.families.registry import FAMILIES
 
 COMMANDS = ("inspect", "export", "validate", "run", "doctor")
 
@@ -39,6 +41,11 @@ def test_help_fits_a_terminal() -> None:
 
 def test_version() -> None:
     assert succeed("--version") == f"{__version__}\n"
+
+
+def test_the_help_of_family_names_them_all() -> None:
+    (option,) = FamilyOption.__metadata__
+    assert {"auto", *FAMILIES} == set(re.findall(r"\w+", option.help)) - {"or"}
 
 
 @pytest.mark.parametrize(

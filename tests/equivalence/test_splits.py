@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 CASES = (*ONE_PER_FAMILY, BY_ID["stack-bare"], BY_ID["stack-slstm-no-conv"])
 STEPS = 140
 PREFIX = 5
-LENGTHS = (-1, 33, 1, 70)
+ROW_LENGTHS = (-1, 33, 1, 70)
 """Of the rows of a ragged batch of 70 steps; -1 and 70 are all of them."""
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -69,18 +69,18 @@ def test_a_ragged_batch_is_its_rows(
     """Rows end in other inputs than zeros: nothing beyond a row's length may get in."""
     bench = open_bench(library, case, dtype)
     ragged = open_bundle(library, case, LoweringOptions(dtype=dtype, ragged=True))
-    samples, steps = VOTES * 12, max(LENGTHS)
+    samples, steps = VOTES * 12, max(ROW_LENGTHS)
     prefix = PREFIX if carried else 0
     inputs = rollout_inputs(
-        library.checkpoint(case).spec, samples * len(LENGTHS), prefix + steps, seed=6
+        library.checkpoint(case).spec, samples * len(ROW_LENGTHS), prefix + steps, seed=6
     )
     name = ragged.manifest.inputs[0].name
     start = ragged.run({name: inputs[:, :PREFIX]}, None)[1] if carried else None
-    lengths = np.tile(np.array(LENGTHS, np.int32), samples)
+    lengths = np.tile(np.array(ROW_LENGTHS, np.int32), samples)
     outputs, states = ragged.run({name: inputs[:, prefix:], LENGTHS: lengths}, start)
     output = outputs[ragged.manifest.outputs[0].name]
-    for place, length in enumerate(LENGTHS):
-        rows = slice(place, None, len(LENGTHS))
+    for place, length in enumerate(ROW_LENGTHS):
+        rows = slice(place, None, len(ROW_LENGTHS))
         valid = steps if length < 0 else length
         got = {"output": output[rows, :valid], **{key: x[rows] for key, x in states.items()}}
         alone = inputs[rows, : prefix + valid]
