@@ -58,7 +58,7 @@ def detect(source: Source) -> bool:
         return bool(_CONFIG_FIELD.search(read_text(config, "YAML")))
     if source.path.suffix not in WEIGHT_SUFFIXES or not source.path.is_file():
         return False
-    names = read_weight_files([source.path], source.prefix)
+    names = read_weight_files([source.path], source.prefix).tensors
     return any(name.removeprefix(_STACK_PREFIX) == "blocks.0.xlstm_norm.weight" for name in names)
 
 
@@ -70,8 +70,8 @@ def read(source: Source) -> Checkpoint:
     """
     config_path, weight_path = _locate(source)
     config, stated = read_config(config_path), stated_fields(config_path)
-    tensors = read_weight_files([weight_path], source.prefix)
-    table = TensorTable(tensors, str(weight_path))
+    stored = read_weight_files([weight_path], source.prefix)
+    table = TensorTable(stored.tensors, str(weight_path))
     is_lm = any(_STACK_PREFIX in name for name in table.names())
     root = _STACK_PREFIX if is_lm else ""
     model_size = table.size("model size", (f"{root}blocks.0.xlstm_norm.weight", 0))
@@ -95,7 +95,8 @@ def read(source: Source) -> Checkpoint:
         )
     table.finish()
     spec = ModelSpec("block_stack", ends[:1], tuple(layers), ends[1:])
-    return Checkpoint(spec, weights, (config_path, weight_path), tensors, config)
+    files = (config_path, weight_path)
+    return Checkpoint(spec, weights, files, stored.tensors, config, stored.left_out, stored.notes)
 
 
 def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:

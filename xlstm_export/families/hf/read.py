@@ -67,8 +67,8 @@ def read(source: Source) -> Checkpoint:
     config = config_file(source, "config.json")
     fields = _read_fields(config)
     files = _weight_files(source.path)
-    tensors = read_weight_files(files, source.prefix)
-    table = TensorTable(tensors, str(source.path))
+    stored = read_weight_files(files, source.prefix)
+    table = TensorTable(stored.tensors, str(source.path))
     _require_language_model(source.path, table, fields.tie_word_embeddings)
     # transformers ignores add_out_norm, and use_bias for this norm
     layout = LargeLayout(
@@ -86,7 +86,9 @@ def read(source: Source) -> Checkpoint:
     if fields.num_blocks is None:
         stated = fields.num_hidden_layers
         refuse_contradiction(config, "num_hidden_layers", stated, len(spec.layers_of(MLSTM)))
-    return Checkpoint(spec, weights, (config, *files), tensors, fields)
+    return Checkpoint(
+        spec, weights, (config, *files), stored.tensors, fields, stored.left_out, stored.notes
+    )
 
 
 def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:

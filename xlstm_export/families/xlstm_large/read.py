@@ -64,8 +64,8 @@ def read(source: Source) -> Checkpoint:
     config = config_file(source, "config.yaml")
     fields = _read_fields(config)
     files = _weight_files(source.path)
-    tensors = read_weight_files(files, source.prefix)
-    table = TensorTable(tensors, str(source.path))
+    stored = read_weight_files(files, source.prefix)
+    table = TensorTable(stored.tensors, str(source.path))
     layout = LargeLayout(
         family="xlstm_large",
         embedding="embedding.weight",
@@ -75,7 +75,9 @@ def read(source: Source) -> Checkpoint:
     )
     spec, weights = read_model(table, fields, layout, config)
     table.finish()
-    return Checkpoint(spec, weights, (config, *files), tensors, fields)
+    return Checkpoint(
+        spec, weights, (config, *files), stored.tensors, fields, stored.left_out, stored.notes
+    )
 
 
 def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
