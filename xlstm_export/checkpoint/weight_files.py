@@ -6,6 +6,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xlstm_export.checkpoint.foreign import (
+    ForeignError,
+    foreign_content,
+    foreign_model,
+    foreign_name,
+)
 from xlstm_export.checkpoint.safetensors_file import read_safetensors
 from xlstm_export.checkpoint.torch_file import read_torch
 from xlstm_export.errors import CheckpointError
@@ -18,6 +24,8 @@ _WRAPPERS = ("module.", "model.", "net.")
 """Before every name in what data parallelism and Lightning modules save; no model has them."""
 _COMPILED = "_orig_mod."
 """Where a module went through torch.compile: the whole model, or a part of it."""
+
+_START_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -36,18 +44,25 @@ def read_weight_files(paths: Iterable[Path], prefix: str = "") -> StoredTensors:
     Names are those of the bare model: what torch.compile, data parallelism and Lightning add is
     taken off, then ``prefix``, and what does not start with that is left out. Raises
     CheckpointError for a missing or damaged file, for a name found twice, and where nothing starts
-    with ``prefix``. Whether numbers are finite is seen when they are stored (``Storage.encode``).
+    with ``prefix``; ForeignError for files and tensors of another kind. Whether numbers are finite
+    is seen when they are stored (``Storage.encode``).
     """
     files = list(paths)
     found = _all_tensors(files)
-    if not prefix:
-        return found
+    if prefix:
+        found = _below(found, prefix, files[0])
+    if what := foreign_model(found.tensors):
+        raise ForeignError(f"{files[0]}: holds {what}")
+    return found
+
+
+def _below(found: StoredTensors, prefix: str, path: Path) -> StoredTensors:
     tensors, start = found.tensors, _start(prefix)
     inner = {name.removeprefix(start): w for name, w in tensors.items() if name.startswith(start)}
     if not inner:
         there = ", ".join(sorted({name.partition(".")[0] for name in tensors})[:5])
         raise CheckpointError(
-            f"{files[0]}: no tensor's name starts with {start!r}; they start with {there}"
+            f"{path}: no tensor's name starts with {start!r}; they start with {there}"
         )
     return StoredTensors(
         {name: replace(weight, sources=(name,)) for name, weight in _unwrapped(inner).items()},
@@ -67,7 +82,7 @@ def _all_tensors(paths: Iterable[Path]) -> StoredTensors:
     for path in paths:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file")
-        _require_readable(path)
+        _require_weights(path)
         found, told = _read(path)
         notes += told
         for name, weight in found.items():
@@ -92,12 +107,15 @@ def _shared_wrapper(names: Collection[str]) -> str | None:
     return next(shared, None)
 
 
-def _require_readable(path: Path) -> None:
-    """Raise CheckpointError with the system's reason: the libraries call any failure damage."""
+def _require_weights(path: Path) -> None:
+    """Raise CheckpointError with the true reason: the libraries call any failure damage."""
     try:
-        path.open("rb").close()
+        with path.open("rb") as file:
+            start = file.read(_START_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    if what := foreign_content(start):
+        raise ForeignError(f"{path}: is {what}")
 
 
 def _read(path: Path) -> tuple[dict[str, Weight], tuple[str, ...]]:
@@ -106,4 +124,6 @@ def _read(path: Path) -> tuple[dict[str, Weight], tuple[str, ...]]:
     if path.suffix in _TORCH_SUFFIXES:
         return read_torch(path)
     known = ", ".join(WEIGHT_SUFFIXES)
+    if what := foreign_name(path):
+        raise ForeignError(f"{path}: not a weights file by its name, but {what} (in {known})")
     raise CheckpointError(f"{path}: not a weights file by its name; known endings: {known}")

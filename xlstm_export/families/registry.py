@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from xlstm_export.bundle.manifest import MANIFEST_FILE
+from xlstm_export.checkpoint.foreign import ForeignError
+from xlstm_export.checkpoint.json_file import load_json
+from xlstm_export.checkpoint.locate import find_weight_files
 from xlstm_export.checkpoint.source import Source
-from xlstm_export.errors import CheckpointError, OptionError
+from xlstm_export.checkpoint.weight_files import read_weight_files
+from xlstm_export.errors import BackendUnavailableError, CheckpointError, OptionError
 from xlstm_export.families import block_stack, hf, xlstm_large
 from xlstm_export.families.family import Family
 
@@ -17,9 +19,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 _EXPECTED = """expected one of
-  a Hugging Face folder: config.json with model_type xlstm, and *.safetensors
+  a Hugging Face folder: config.json with model_type xlstm, and its weights
   an xLSTMLarge folder: config.yaml, and model.safetensors or model_0.safetensors, ...
-  a block-stack folder: config.yaml, and model.safetensors, model.pt or model.pth
+  a block-stack folder: config.yaml, and model.safetensors, model.pt or a training checkpoint
   a weights file of one of these, with --config FILE"""
 
 
@@ -41,8 +43,11 @@ def find_family(source: Source, wanted: str = "auto") -> Family:
     for family in FAMILIES.values():
         if family.detect(source):
             return family
+    stated = _stated_type(source)
+    if not stated:
+        _refuse_foreign(source)
     raise CheckpointError(
-        f"{source.path}: not recognised as an xLSTM checkpoint{_stated_type(source)}; {_EXPECTED}"
+        f"{source.path}: not recognised as an xLSTM checkpoint{stated}; {_EXPECTED}"
     )
 
 
@@ -52,10 +57,20 @@ def check_family(wanted: str) -> None:
         raise OptionError("family", f"{wanted} is not one of auto, {', '.join(FAMILIES)}")
 
 
+def _refuse_foreign(source: Source) -> None:
+    """Raise ForeignError where the files of ``source``, or its tensors, say what it is."""
+    try:
+        read_weight_files(find_weight_files(source.path), source.prefix)
+    except ForeignError:
+        raise
+    except (CheckpointError, BackendUnavailableError):
+        return  # no reason why no family has recognised it
+
+
 def _stated_type(source: Source) -> str:
     """What config.json says the model is, for the message; nothing where there is none."""
     try:
-        values = json.loads((source.path / "config.json").read_text(encoding="utf-8"))
-        return f" (config.json: model_type {values['model_type']})"
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        stated = load_json(source.path / "config.json").get("model_type")
+    except CheckpointError:
         return ""
+    return f" (config.json: model_type {stated})" if isinstance(stated, str) else ""

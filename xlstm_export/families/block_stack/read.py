@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xlstm_export.checkpoint.locate import find_weight_files
 from xlstm_export.checkpoint.source import Checkpoint, Source, read_text
 from xlstm_export.checkpoint.tensor_table import LayerTensors, TensorTable, placed
 from xlstm_export.checkpoint.weight_files import WEIGHT_SUFFIXES, read_weight_files
@@ -40,7 +41,6 @@ from xlstm_export.model.storage import Storage
 from xlstm_export.model.weights import Array, Weight
 
 _CONFIG_NAMES = ("config.yaml", "config.yml")
-_WEIGHT_NAMES = ("model.safetensors", "model.pt", "model.pth")
 _STACK_PREFIX = "xlstm_block_stack."
 """Where xLSTMLMModel keeps its stack; the keys of a bare stack start without it."""
 
@@ -68,10 +68,11 @@ def read(source: Source) -> Checkpoint:
     Raises CheckpointError for what is missing, damaged or contradictory, UnsupportedModelError
     for an option that is not lowered; both name the file and the key.
     """
-    config_path, weight_path = _locate(source)
+    files = find_weight_files(source.path)
+    config_path = _require_config(source)
     config, stated = read_config(config_path), stated_fields(config_path)
-    stored = read_weight_files([weight_path], source.prefix)
-    table = TensorTable(stored.tensors, str(weight_path))
+    stored = read_weight_files(files, source.prefix)
+    table = TensorTable(stored.tensors, str(files[0] if len(files) == 1 else source.path))
     is_lm = any(_STACK_PREFIX in name for name in table.names())
     root = _STACK_PREFIX if is_lm else ""
     model_size = table.size("model size", (f"{root}blocks.0.xlstm_norm.weight", 0))
@@ -95,8 +96,9 @@ def read(source: Source) -> Checkpoint:
         )
     table.finish()
     spec = ModelSpec("block_stack", ends[:1], tuple(layers), ends[1:])
-    files = (config_path, weight_path)
-    return Checkpoint(spec, weights, files, stored.tensors, config, stored.left_out, stored.notes)
+    return Checkpoint(
+        spec, weights, (config_path, *files), stored.tensors, config, stored.left_out, stored.notes
+    )
 
 
 def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
@@ -112,25 +114,15 @@ def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
     return BlockStackOracle(checkpoint, storage)
 
 
-def _locate(source: Source) -> tuple[Path, Path]:
-    """Configuration and weight file of ``source``; raises CheckpointError when one is missing."""
+def _require_config(source: Source) -> Path:
+    """The configuration of ``source``; raises CheckpointError when it is missing."""
     config = _find_config(source)
-    if source.path.is_dir():
-        found = [p for name in _WEIGHT_NAMES if (p := source.path / name).is_file()]
-        if not found:
-            raise CheckpointError(
-                f"{source.path}: expected one of {', '.join(_WEIGHT_NAMES)}; weights of another "
-                "name are given as the file itself"
-            )
-        weights = found[0]
-    else:
-        weights = source.path
     if config is None:
         raise CheckpointError(
             f"{source.path}: its configuration is missing; put {_CONFIG_NAMES[0]} beside the "
             "weights or name it with --config"
         )
-    return config, weights
+    return config
 
 
 def _find_config(source: Source) -> Path | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from xlstm_export.checkpoint.source import Checkpoint, Source, read_text
+from xlstm_export.checkpoint.json_file import load_json
+from xlstm_export.checkpoint.locate import find_weight_files
+from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.checkpoint.tensor_table import TensorTable
 from xlstm_export.checkpoint.weight_files import read_weight_files
 from xlstm_export.errors import (
@@ -27,10 +26,6 @@ from xlstm_export.families.oracle import Oracle, unavailable
 from xlstm_export.model.layers.mlstm import MLSTM
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.storage import Storage
-
-# in the order in which transformers looks for them
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-_SHARD = re.compile(r"-\d{5}-of-(\d{5})\.\w+$")
 
 _EMBEDDING = "backbone.embeddings.weight"
 
@@ -52,7 +47,7 @@ def detect(source: Source) -> bool:
     path = config_file(source, "config.json")
     if path.suffix != ".json" or not path.is_file():
         return False
-    values = _read_json(path)
+    values = load_json(path)
     classes = values.get("architectures")
     is_named = isinstance(classes, list) and "xLSTMForCausalLM" in classes
     return is_named or values.get("model_type") == "xlstm"
@@ -66,7 +61,7 @@ def read(source: Source) -> Checkpoint:
     """
     config = config_file(source, "config.json")
     fields = _read_fields(config)
-    files = _weight_files(source.path)
+    files = find_weight_files(source.path)
     stored = read_weight_files(files, source.prefix)
     table = TensorTable(stored.tensors, str(source.path))
     _require_language_model(source.path, table, fields.tie_word_embeddings)
@@ -104,58 +99,13 @@ def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
         raise unavailable(error) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    text = read_text(path, "JSON")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:  # not JSON, or too deep
-        raise CheckpointError(f"{path}: not a readable JSON file ({error})") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: holds no fields")
-    return values
-
-
 def _read_fields(path: Path) -> _JsonFields:
     """Other fields are normal in config.json, released ones hold many dead ones."""
-    values = _read_json(path)
+    values = load_json(path)
     refuse_qk_norm(values, path)
     if values.get("quantization_config"):
         raise UnsupportedModelError(f"{path}: quantized weights (quantization_config)")
     return parse_fields(_JsonFields, values, path, strict=False)
-
-
-def _weight_files(path: Path) -> tuple[Path, ...]:
-    """One file, or the shards an index lists; or the file itself."""
-    if not path.is_dir():
-        shard = _SHARD.search(path.name)
-        if shard and int(shard[1]) > 1:
-            raise CheckpointError(
-                f"{path}: is one of {int(shard[1])} shards; give their folder instead"
-            )
-        return (path,)
-    for name in _WEIGHT_FILES:
-        whole, index = path / name, path / f"{name}.index.json"
-        if whole.exists():
-            return (whole,)
-        if index.exists():
-            return _shards(index)
-    raise CheckpointError(
-        f"{path}: no model.safetensors, model.safetensors.index.json, or pytorch_model.bin"
-    )
-
-
-def _shards(index: Path) -> tuple[Path, ...]:
-    places = _read_json(index).get("weight_map")
-    if not (
-        isinstance(places, dict) and places and all(isinstance(p, str) for p in places.values())
-    ):
-        raise CheckpointError(f"{index}: no weight_map of tensor to file")
-    files = []
-    for name in sorted(set(places.values())):
-        if Path(name).name != name or not (index.parent / name).is_file():
-            raise CheckpointError(f"{index}: lists {name}, which is not in its folder; download it")
-        files.append(index.parent / name)
-    return tuple(files)
 
 
 def _require_language_model(path: Path, table: TensorTable, tied: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlstm_export.checkpoint.locate import find_weight_files
 from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.checkpoint.tensor_table import TensorTable
 from xlstm_export.checkpoint.weight_files import read_weight_files
@@ -63,7 +64,7 @@ def read(source: Source) -> Checkpoint:
     """
     config = config_file(source, "config.yaml")
     fields = _read_fields(config)
-    files = _weight_files(source.path)
+    files = find_weight_files(source.path)
     stored = read_weight_files(files, source.prefix)
     table = TensorTable(stored.tensors, str(source.path))
     layout = LargeLayout(
@@ -105,25 +106,3 @@ def _read_fields(path: Path) -> _YamlFields:
     if missing:
         raise CheckpointError(f"{path}: missing fields: {', '.join(missing)}")
     return fields
-
-
-def _weight_files(path: Path) -> tuple[Path, ...]:
-    """model.safetensors, else model_0.safetensors and so on without a gap; or the file itself."""
-    if not path.is_dir():
-        shards = _shards(path.parent)
-        if path in shards and len(shards) > 1:
-            raise CheckpointError(
-                f"{path}: is one of {len(shards)} shards; give their folder instead"
-            )
-        return (path,)
-    whole = path / "model.safetensors"
-    if whole.exists():
-        return (whole,)
-    count = len(_shards(path))
-    if count == 0:
-        raise CheckpointError(f"{path}: no model.safetensors and no model_0.safetensors")
-    return tuple(path / f"model_{number}.safetensors" for number in range(count))
-
-
-def _shards(folder: Path) -> list[Path]:
-    return [p for p in folder.glob("model_*.safetensors") if p.stem[6:].isdecimal()]
