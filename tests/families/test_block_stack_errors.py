@@ -63,7 +63,7 @@ def test_options_of_absent_blocks_do_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"slstm_block__slstm__num_head": 2}, ["unknown fields: num_head"]),
+        ({"slstm_block__slstm__num_head": 2}, ["unknown fields: slstm_block.slstm.num_head"]),
         ({"name": "mine"}, ["unknown fields: name"]),
         ({"mlstm_block__mlstm__num_heads": "four"}, ["mlstm_block.mlstm.num_heads", "four"]),
         ({"dropout": "high"}, ["dropout", "high"]),

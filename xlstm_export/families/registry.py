@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from xlstm_export.bundle.manifest import MANIFEST_FILE
 from xlstm_export.checkpoint.foreign import ForeignError
-from xlstm_export.checkpoint.json_file import load_json
 from xlstm_export.checkpoint.locate import find_weight_files
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.checkpoint.weight_files import read_weight_files
+from xlstm_export.checkpoint.yaml_file import load_yaml
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, OptionError
 from xlstm_export.families import block_stack, hf, xlstm_large
 from xlstm_export.families.family import Family
+from xlstm_export.families.sections import missing_blocks
 
 FAMILIES: dict[str, Family] = {
     "hf": hf.FAMILY,
     "xlstm_large": xlstm_large.FAMILY,
     "block_stack": block_stack.FAMILY,
 }
+
+_LARGE = "num_heads, embedding_dim, num_blocks, vocab_size"
 
 _EXPECTED = """expected one of
   a Hugging Face folder: config.json with model_type xlstm, and its weights
@@ -43,11 +48,10 @@ def find_family(source: Source, wanted: str = "auto") -> Family:
     for family in FAMILIES.values():
         if family.detect(source):
             return family
-    stated = _stated_type(source)
-    if not stated:
-        _refuse_foreign(source)
+    _refuse_foreign(source)
     raise CheckpointError(
-        f"{source.path}: not recognised as an xLSTM checkpoint{stated}; {_EXPECTED}"
+        f"{source.path}: not recognised as an xLSTM checkpoint ({_what_is_there(source)}); "
+        f"{_EXPECTED}"
     )
 
 
@@ -67,10 +71,21 @@ def _refuse_foreign(source: Source) -> None:
         return  # no reason why no family has recognised it
 
 
-def _stated_type(source: Source) -> str:
-    """What config.json says the model is, for the message; nothing where there is none."""
+def _what_is_there(source: Source) -> str:
+    """What the configurations of ``source`` say, for the message: why they are none of ours."""
+    folder = source.path if source.path.is_dir() else source.path.parent
+    names = ("config.json", "config.yaml", "config.yml")
+    files = [source.config] if source.config else [folder / name for name in names]
+    words = [f"{path.name} {_what_it_says(path)}" for path in files if path.is_file()]
+    return "; ".join(words) or f"there is no {' or '.join(names[:2])}"
+
+
+def _what_it_says(config: Path) -> str:
     try:
-        stated = load_json(source.path / "config.json").get("model_type")
+        values = load_yaml(config)  # JSON is YAML too
     except CheckpointError:
-        return ""
-    return f" (config.json: model_type {stated})" if isinstance(stated, str) else ""
+        return "is not readable"
+    if config.suffix == ".json":
+        says = values.get("model_type")
+        return f"says model_type {says}" if says else "says no model_type"
+    return f"{missing_blocks(values)}, and none of the fields of an xLSTMLarge ({_LARGE})"

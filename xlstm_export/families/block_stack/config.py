@@ -13,14 +13,11 @@ from typing import Any, Literal, get_args
 
 from xlstm_export.checkpoint.yaml_file import load_yaml
 from xlstm_export.errors import CheckpointError, UnsupportedModelError
-from xlstm_export.families.block_stack.config_file import read_yaml
+from xlstm_export.families.block_stack.config_file import read_fields, stack_fields
 from xlstm_export.model.layers.feed_forward import Activation
 
 StoredType = Literal["bfloat16", "float16", "float32"]
 BlockKind = Literal["mlstm", "slstm"]
-
-_SECTION = "model"
-"""Where the fields stand in a training configuration."""
 
 _MOST_BLOCKS = 10_000
 """A number beyond it is a slip, and as many names would not fit in memory."""
@@ -143,13 +140,19 @@ class StackConfig:
         return self.slstm_at
 
 
-def read_config(path: Path) -> StackConfig:
-    """The configuration in ``path``, at the top level or under ``model:``.
+def read_config(path: Path) -> tuple[StackConfig, frozenset[str]]:
+    """The configuration in ``path``, and the dotted names of the fields that stand there.
 
     Raises CheckpointError naming the field that is unknown, of the wrong type, or impossible;
     UnsupportedModelError naming the option that is not lowered.
     """
-    config = read_yaml(path, StackConfig, _SECTION, _COMPUTED)
+    return parse_config(load_yaml(path), str(path))
+
+
+def parse_config(document: Mapping[str, Any], origin: str) -> tuple[StackConfig, frozenset[str]]:
+    """``read_config`` of a document that was read; ``origin`` names it in messages."""
+    fields = stack_fields(document, origin, _COMPUTED)
+    config = read_fields(fields, StackConfig, origin)
     try:
         _check_structure(config)
         if "mlstm" in config.block_kinds and config.mlstm_block is not None:
@@ -158,14 +161,8 @@ def read_config(path: Path) -> StackConfig:
             _check_slstm(config.slstm_block.slstm)
             _check_feedforward(config.slstm_block.feedforward)
     except (CheckpointError, UnsupportedModelError) as error:
-        raise type(error)(f"{path}: {error}") from None
-    return config
-
-
-def stated_fields(path: Path) -> frozenset[str]:
-    """Dotted names of the fields that stand in ``path``, which ``read_config`` has read."""
-    document = load_yaml(path)
-    return frozenset(_names(document.get(_SECTION, document)))
+        raise type(error)(f"{origin}: {error}") from None
+    return config, frozenset(_names(fields))
 
 
 def _names(fields: Mapping[str, Any], at: str = "") -> Iterator[str]:

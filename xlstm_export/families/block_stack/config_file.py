@@ -1,59 +1,57 @@
-"""A YAML configuration as upstream reads it (OmegaConf, then dacite), into dataclasses."""
+"""A configuration as upstream reads it (OmegaConf, then dacite), into dataclasses."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import dacite
 
-from xlstm_export.checkpoint.yaml_file import load_yaml
 from xlstm_export.errors import CheckpointError
+from xlstm_export.families.extra_fields import refuse_extra_fields
+from xlstm_export.families.interpolation import resolve
+from xlstm_export.families.sections import block_section
 
 T = TypeVar("T")
 
 
-def read_yaml(path: Path, kind: type[T], section: str, ignored: Collection[str]) -> T:
-    """The fields in ``path`` as the dataclass ``kind``.
+def stack_fields(
+    document: Mapping[str, Any], origin: str, ignored: Collection[str]
+) -> dict[str, Any]:
+    """The fields of the block stack in ``document``, references resolved.
 
-    They stand at the top level, or under ``section`` where there is one; ``ignored`` names are
-    left out at every level. Raises CheckpointError naming the field that is unknown, of the
-    wrong type, or refers to nothing.
+    They stand at the top level, under ``model``, or in the only section that has blocks;
+    ``ignored`` names are left out at every level. Raises CheckpointError naming ``origin``.
     """
-    document = load_yaml(path)
     try:
-        fields = _resolve(document.get(section, document), document, ignored)
-        if not isinstance(fields, dict):
-            raise CheckpointError(f"{section} holds no fields")
-        config = dacite.Config(strict=True, type_hooks={float: _number})
-        return dacite.from_dict(kind, fields, config)
-    except dacite.UnexpectedDataError as error:
-        names = ", ".join(sorted(map(str, error.keys)))
-        raise CheckpointError(f"{path}: unknown fields: {names}; remove or correct them") from error
+        path = block_section(document)
+        fields: Any = document
+        for name in path:
+            fields = fields[name]
+        kept: dict[str, Any] = _without(ignored, fields)
+        return {name: resolve(value, document, (*path, name)) for name, value in kept.items()}
     except RecursionError as error:
-        raise CheckpointError(f"{path}: a field contains itself") from error
+        raise CheckpointError(f"{origin}: a field contains itself") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{origin}: {error}") from error
+
+
+def read_fields(fields: Mapping[str, Any], kind: type[T], origin: str) -> T:
+    """``fields`` as the dataclass ``kind``.
+
+    Raises CheckpointError naming ``origin`` and the fields that are unknown or of the wrong type.
+    """
+    try:
+        refuse_extra_fields(kind, fields)
+        return dacite.from_dict(kind, fields, dacite.Config(type_hooks={float: _number}))
     except (dacite.DaciteError, CheckpointError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{origin}: {error}") from error
 
 
-def _resolve(
-    value: Any, document: Mapping[str, Any], ignored: Collection[str], depth: int = 0
-) -> Any:
-    """``value`` with OmegaConf's ``${a.b}`` replaced by what stands there in ``document``."""
+def _without(names: Collection[str], value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {name: entry for name, entry in value.items() if name not in ignored}
-        return {name: _resolve(entry, document, ignored) for name, entry in kept.items()}
-    if isinstance(value, list):
-        return [_resolve(entry, document, ignored) for entry in value]
-    if not isinstance(value, str) or "${" not in value:
-        return value
-    target: Any = document
-    for name in value.removeprefix("${").removesuffix("}").split("."):
-        target = target.get(name) if isinstance(target, dict) else None
-    if target is None or isinstance(target, (dict, list)) or depth > 8:
-        raise CheckpointError(f"cannot resolve {value}; write the value itself")
-    return _resolve(target, document, ignored, depth + 1)
+        return {name: _without(names, e) for name, e in value.items() if name not in names}
+    return value
 
 
 def _number(value: Any) -> Any:

@@ -22,7 +22,6 @@ from xlstm_export.families.block_stack.config import (
     MLSTMBlockConfig,
     SLSTMBlockConfig,
     read_config,
-    stated_fields,
 )
 from xlstm_export.families.block_stack.layers import (
     Reading,
@@ -40,9 +39,13 @@ from xlstm_export.model.spec import ModelSpec, embeddings, hidden_states, logits
 from xlstm_export.model.storage import Storage
 from xlstm_export.model.weights import Array, Weight
 
-_CONFIG_NAMES = ("config.yaml", "config.yml")
+_CONFIG_NAMES = ("config.yaml", "config.yml", "config.json")
+"""JSON is what a wrapper for transformers writes, the fields in a section of it."""
 _STACK_PREFIX = "xlstm_block_stack."
 """Where xLSTMLMModel keeps its stack; the keys of a bare stack start without it."""
+
+_FIRST_NORM = "blocks.0.xlstm_norm.weight"
+"""Every block stack has this tensor; nothing else does."""
 
 _NORM_EPS = 1e-5
 _CONFIG_FIELD = re.compile(r"""\b(mlstm_block|slstm_block)["']?\s*:""")
@@ -54,12 +57,11 @@ def detect(source: Source) -> bool:
     Raises CheckpointError where the file that tells cannot be read.
     """
     config = _find_config(source)
-    if config is not None:
-        return bool(_CONFIG_FIELD.search(read_text(config, "YAML")))
+    if config is not None and _names_blocks(config):
+        return True
     if source.path.suffix not in WEIGHT_SUFFIXES or not source.path.is_file():
         return False
-    names = read_weight_files([source.path], source.prefix).tensors
-    return any(name.removeprefix(_STACK_PREFIX) == "blocks.0.xlstm_norm.weight" for name in names)
+    return _outer_prefix(source) is not None
 
 
 def read(source: Source) -> Checkpoint:
@@ -70,12 +72,12 @@ def read(source: Source) -> Checkpoint:
     """
     files = find_weight_files(source.path)
     config_path = _require_config(source)
-    config, stated = read_config(config_path), stated_fields(config_path)
+    config, stated = read_config(config_path)
     stored = read_weight_files(files, source.prefix)
     table = TensorTable(stored.tensors, str(files[0] if len(files) == 1 else source.path))
     is_lm = any(_STACK_PREFIX in name for name in table.names())
     root = _STACK_PREFIX if is_lm else ""
-    model_size = table.size("model size", (f"{root}blocks.0.xlstm_norm.weight", 0))
+    model_size = table.size("model size", (f"{root}{_FIRST_NORM}", 0))
     reading = Reading(config, config_path, stated, table, root, model_size)
     _check_stack(reading)
     layers, weights = _blocks(reading)
@@ -118,24 +120,41 @@ def _require_config(source: Source) -> Path:
     """The configuration of ``source``; raises CheckpointError when it is missing."""
     config = _find_config(source)
     if config is None:
+        prefix = _outer_prefix(source)
+        also = f"; its tensors start with {prefix}: give --prefix {prefix} too" if prefix else ""
         raise CheckpointError(
             f"{source.path}: its configuration is missing; put {_CONFIG_NAMES[0]} beside the "
-            "weights or name it with --config"
+            f"weights or name it with --config{also}"
         )
     return config
 
 
 def _find_config(source: Source) -> Path | None:
+    """The file given, or that beside the weights which has the fields, or a YAML one at least."""
     if source.config is not None:
         return source.config
     folder = source.path if source.path.is_dir() else source.path.parent
-    return next((p for name in _CONFIG_NAMES if (p := folder / name).is_file()), None)
+    there = [p for name in _CONFIG_NAMES if (p := folder / name).is_file()]
+    fallback = (p for p in there if p.suffix != ".json")
+    return next(filter(_names_blocks, there), None) or next(fallback, None)
+
+
+def _names_blocks(config: Path) -> bool:
+    return bool(_CONFIG_FIELD.search(read_text(config, "YAML")))
+
+
+def _outer_prefix(source: Source) -> str | None:
+    """What the names of the model start with in the weights file; None where there is no model."""
+    names = read_weight_files(find_weight_files(source.path), source.prefix).tensors
+    ends = (name.removesuffix(_FIRST_NORM) for name in names if name.endswith(_FIRST_NORM))
+    start = next((start for start in ends if not start or start.endswith(".")), None)
+    return None if start is None else start.removesuffix(_STACK_PREFIX)
 
 
 def _check_stack(reading: Reading) -> None:
     """The configuration's model size, block count and block kinds are those of the tensors."""
     config, root, names = reading.config, reading.root, reading.table.names()
-    key = f"{root}blocks.0.xlstm_norm.weight"
+    key = f"{root}{_FIRST_NORM}"
     reading.agree("embedding_dim", config.embedding_dim, key, reading.model_size)
     pattern = re.compile(rf"{re.escape(root)}blocks\.(\d+)\.")
     count = 1 + max(int(match[1]) for name in names if (match := pattern.match(name)))

@@ -23,6 +23,7 @@ from xlstm_export.families.large.fields import (
     refuse_qk_norm,
 )
 from xlstm_export.families.oracle import Oracle, unavailable
+from xlstm_export.families.sections import block_sections
 from xlstm_export.model.layers.mlstm import MLSTM
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.storage import Storage
@@ -40,7 +41,7 @@ class _JsonFields(LargeFields):
 
 
 def detect(source: Source) -> bool:
-    """Whether the configuration of ``source`` says model_type xlstm.
+    """Whether the configuration of ``source`` says model_type xlstm, and is no block stack's.
 
     Raises CheckpointError where it is a JSON file that cannot be read.
     """
@@ -48,6 +49,8 @@ def detect(source: Source) -> bool:
     if path.suffix != ".json" or not path.is_file():
         return False
     values = load_json(path)
+    if block_sections(values):  # wrapped for transformers, under the same model_type
+        return False
     classes = values.get("architectures")
     is_named = isinstance(classes, list) and "xLSTMForCausalLM" in classes
     return is_named or values.get("model_type") == "xlstm"
@@ -102,6 +105,8 @@ def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
 def _read_fields(path: Path) -> _JsonFields:
     """Other fields are normal in config.json, released ones hold many dead ones."""
     values = load_json(path)
+    if block_sections(values):
+        raise CheckpointError(f"{path}: has the fields of a block stack; give --family block_stack")
     refuse_qk_norm(values, path)
     if values.get("quantization_config"):
         raise UnsupportedModelError(f"{path}: quantized weights (quantization_config)")

@@ -19,6 +19,7 @@ from xlstm_export.families.large.fields import (
     refuse_qk_norm,
 )
 from xlstm_export.families.oracle import Oracle, unavailable
+from xlstm_export.families.sections import block_sections
 from xlstm_export.model.storage import Storage
 
 _REQUIRED = ("embedding_dim", "num_heads", "num_blocks", "vocab_size")
@@ -52,7 +53,10 @@ def detect(source: Source) -> bool:
     path = config_file(source, "config.yaml")
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         return False
-    names = load_yaml(path).keys()
+    values = load_yaml(path)
+    names = values.keys()
+    if block_sections(values):
+        return False
     return not _BLOCK_STACK_FIELDS & names and bool(_TELLTALE_FIELDS & names)
 
 
