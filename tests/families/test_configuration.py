@@ -61,7 +61,7 @@ def test_several_sections_are_named_unless_one_is_model(tmp_path: Path) -> None:
     source, _ = make_block_stack(tmp_path)
     fields = fields_of(source)
     message = refusal(write(source, {"encoder": fields, "decoder": {"stack": fields}}))
-    assert "(encoder, decoder.stack)" in message
+    assert "(decoder.stack, encoder)" in message
     assert "--config" in message
     assert str(tmp_path / "config.yaml") in message
     pipeline.read_checkpoint(write(source, {"model": fields, "teacher": fields}))

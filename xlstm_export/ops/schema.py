@@ -49,19 +49,18 @@ class Attribute:
 
     def check(self, value: int | float) -> int | float:
         """Return ``value`` in the declared kind; raise ValueError when it does not fit."""
-        if self.kind == "float":
-            return float(value)
-        if (
-            not math.isfinite(value)
-            or int(value) != value
-            or not -INT32_MAX - 1 <= value <= INT32_MAX
+        is_finite = math.isfinite(value)
+        if self.kind == "int" and not (
+            is_finite and int(value) == value and -INT32_MAX - 1 <= value <= INT32_MAX
         ):
             raise ValueError(f"attribute {self.name} takes an int32, not {value!r}")
+        if not is_finite:
+            raise ValueError(f"{self.name} is {value!r}, expected a finite number")
         if self.choices and value not in self.choices:
             raise ValueError(f"attribute {self.name} is one of {self.choices}, not {value!r}")
         if self.least is not None and value < self.least:
-            raise ValueError(f"attribute {self.name} is at least {self.least}, not {value!r}")
-        return int(value)
+            raise ValueError(f"{self.name} is {value!r}, expected at least {self.least}")
+        return int(value) if self.kind == "int" else float(value)
 
 
 @dataclass(frozen=True)

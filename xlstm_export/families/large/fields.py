@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,19 @@ import dacite
 
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import CheckpointError, UnsupportedModelError
+from xlstm_export.families.extra_fields import TRAINING, unknown_fields
+from xlstm_export.ops.schema import Attribute
+
+_CONSTANTS = tuple(
+    Attribute(name, "float", 0.0, "a constant of the model", least=0)
+    for name in ("norm_eps", "eps", "gate_soft_cap", "output_logit_soft_cap")
+)
+
+_KERNELS = (
+    "chunkwise_kernel", "sequence_kernel", "step_kernel", "forward_backend_name",
+    "step_backend_name", "mlstm_backend",
+)  # fmt: skip
+"""Names of implementations, those of older configurations included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +60,22 @@ def parse_fields(kind: type[Fields], values: Mapping[str, Any], path: Path, stri
 
     Raises UnsupportedModelError for an option with other maths, CheckpointError otherwise.
     """
+    own = {field.name for field in dataclasses.fields(kind)}
     try:
         # yaml reads 1e-6 as text, hence the cast
-        fields = dacite.from_dict(kind, values, dacite.Config(strict=strict, cast=[float]))
+        known = {name: value for name, value in values.items() if name not in TRAINING - own}
+        fields = dacite.from_dict(kind, known, dacite.Config(strict=strict, cast=[float]))
     except dacite.UnexpectedDataError as error:
-        names = ", ".join(sorted(error.keys))
-        raise CheckpointError(f"{path}: unknown fields: {names}; remove or correct them") from error
+        raise CheckpointError(f"{path}: {unknown_fields(sorted(error.keys))}") from error
     except (dacite.DaciteError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     _refuse_other_maths(fields, path)
-    for name in ("norm_eps", "eps", "gate_soft_cap", "output_logit_soft_cap"):
-        value = getattr(fields, name)
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise CheckpointError(f"{path}: {name} is {value}; it must be 0 or greater")
+    for constant in _CONSTANTS:
+        value = getattr(fields, constant.name)
+        try:
+            constant.check(0.0 if value is None else value)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
     return fields
 
 
@@ -70,8 +86,8 @@ def refuse_qk_norm(values: Mapping[str, Any], path: Path) -> None:
 
 
 def _refuse_other_maths(fields: LargeFields, path: Path) -> None:
-    for name in ("chunkwise_kernel", "sequence_kernel", "step_kernel"):
-        kernel = getattr(fields, name)
+    for name in _KERNELS:
+        kernel = str(getattr(fields, name, ""))
         if "siging" in kernel:
             raise UnsupportedModelError(
                 f"{path}: {name}: {kernel} is not supported: it has a sigmoid input gate, "

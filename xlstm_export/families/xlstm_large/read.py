@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xlstm_export.checkpoint.locate import find_weight_files
 from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.checkpoint.tensor_table import TensorTable
 from xlstm_export.checkpoint.weight_files import read_weight_files
 from xlstm_export.checkpoint.yaml_file import load_yaml
-from xlstm_export.errors import CheckpointError
+from xlstm_export.errors import CheckpointError, UnsupportedModelError
 from xlstm_export.families.large.blocks import LargeLayout, read_model
 from xlstm_export.families.large.fields import (
     LargeFields,
     config_file,
     parse_fields,
+    refuse_contradiction,
     refuse_qk_norm,
 )
 from xlstm_export.families.oracle import Oracle, unavailable
 from xlstm_export.families.sections import block_sections
+from xlstm_export.model.layers.mlstm import MLSTM
 from xlstm_export.model.storage import Storage
 
 _REQUIRED = ("embedding_dim", "num_heads", "num_blocks", "vocab_size")
@@ -43,6 +46,19 @@ class _YamlFields(LargeFields):
     ffn_proj_factor: float = 2.6667
     ffn_round_up_to_multiple_of: int = 64
     weight_mode: str = "single"
+    # of older versions: how kernels computed, what training dropped, and sizes by another name
+    add_forward_backend_padding: bool = False
+    add_embedding_dropout: bool = False
+    forward_backend_name: str = ""
+    step_backend_name: str = ""
+    mlstm_backend: str | dict[str, Any] | None = None
+    mlstm_round_up_to_multiple_of: int = 64
+    igate_bias_init_range: float = -10.0
+    head_dim: int | None = None
+    # and what would be other maths, where it is not what every version computes
+    add_post_norm: bool = False
+    add_post_blocks_norm: bool | None = None
+    cell_norm_eps: float | None = None
 
 
 def detect(source: Source) -> bool:
@@ -80,6 +96,7 @@ def read(source: Source) -> Checkpoint:
     )
     spec, weights = read_model(table, fields, layout, config)
     table.finish()
+    refuse_contradiction(config, "head_dim", fields.head_dim, spec.layers_of(MLSTM)[0].cell.v_size)
     return Checkpoint(
         spec, weights, (config, *files), stored.tensors, fields, stored.left_out, stored.notes
     )
@@ -106,7 +123,33 @@ def _read_fields(path: Path) -> _YamlFields:
     values = load_yaml(path)
     refuse_qk_norm(values, path)
     fields = parse_fields(_YamlFields, values, path, strict=True)
+    _refuse_other_maths(fields, path)
     missing = [name for name in _REQUIRED if getattr(fields, name) is None]
     if missing:
         raise CheckpointError(f"{path}: missing fields: {', '.join(missing)}")
     return fields
+
+
+def _refuse_other_maths(fields: _YamlFields, path: Path) -> None:
+    """Options of older versions, where they are not what is computed today."""
+    backend = fields.mlstm_backend if isinstance(fields.mlstm_backend, dict) else {}
+    out_norm, cell_eps = fields.add_post_blocks_norm, fields.cell_norm_eps
+    wanted = {
+        "add_post_norm": (fields.add_post_norm, False),
+        "add_post_blocks_norm": (out_norm, fields.add_out_norm if out_norm is not None else None),
+        "cell_norm_eps": (cell_eps, fields.norm_eps if cell_eps is not None else None),
+        "mlstm_backend.eps": (_number(backend.get("eps", fields.eps)), fields.eps),
+    }
+    for name, (stated, computed) in wanted.items():
+        if stated != computed:
+            raise UnsupportedModelError(
+                f"{path}: {name}: {stated} is not supported (supported: {computed})"
+            )
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-6 as text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
