@@ -121,6 +121,7 @@ HF: tuple[ModelCase, ...] = (
     _hf("legacy-keys", legacy_keys=True, dtype="bfloat16"),
     _hf("tied", tied=True),
     _hf("fused-bias", weight_mode="fused", use_bias=True),
+    _hf("backbone", bare=True),
 )
 
 CASES: tuple[ModelCase, ...] = BLOCK_STACKS + LARGE + HF

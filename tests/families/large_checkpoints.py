@@ -95,11 +95,13 @@ def make_xlstm_large(
 
 def make_hf(
     folder: Path, *, seed: int = 0, dtype: str = "float32", shards: int = 1,
-    legacy_keys: bool = False, tied: bool = False, weight_mode: str = "single", **config: Any,
+    legacy_keys: bool = False, tied: bool = False, bare: bool = False,
+    weight_mode: str = "single", **config: Any,
 ) -> Made:  # fmt: skip
     """A transformers folder: config.json, and model.safetensors or shards with an index.
 
-    The weights are rounded to ``dtype``; ``model`` holds them in float32. ``tied`` stores no head.
+    The weights are rounded to ``dtype``; ``model`` holds them in float32. ``tied`` stores no head,
+    ``bare`` an xLSTMModel alone.
     ``legacy_keys`` writes the field names of the released 7B configuration.
     """
     fields = {**SIZES, **NATIVE, "weight_mode": weight_mode, **config}
@@ -116,6 +118,9 @@ def make_hf(
     model.to(getattr(torch, dtype))
     if tied:
         model.lm_head.weight = model.backbone.embeddings.weight
+    if bare:
+        model = model.backbone
+        model.config.architectures = ["xLSTMModel"]
     _save_hf(model, folder, shards, tied)
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if legacy_keys:

@@ -202,15 +202,6 @@ def test_no_head_and_no_flag_is_refused(tmp_path: Path) -> None:
         hf.read(source)
 
 
-def test_bare_backbone_is_refused(tmp_path: Path) -> None:
-    made = make_hf(tmp_path)
-    tensors = load_file(tmp_path / "model.safetensors")
-    bare = {k.removeprefix("backbone."): v for k, v in tensors.items() if "lm_head" not in k}
-    save_file(bare, tmp_path / "model.safetensors")
-    with pytest.raises(UnsupportedModelError, match="xLSTMModel without a language-model head"):
-        hf.read(made.source)
-
-
 def test_caps_of_null_and_zero_are_off(tmp_path: Path) -> None:
     made = make_hf(tmp_path)
     capped, _ = upstream(hf.FAMILY, made.source).run(IDS[:, :9])

@@ -31,7 +31,9 @@ def run_file(session: Session, inputs_embeds: Path, output: Path) -> HiddenState
     """
     first, result = session.manifest.inputs[0], session.manifest.outputs[0].name
     if first.name != "inputs_embeds":
-        raise BundleError(f"{session.bundle}: takes tokens, not embeddings; give --prompt or --ids")
+        is_model = session.manifest.is_language_model
+        cure = "give --prompt or --ids" if is_model else "run it by xlstm_export.open"
+        raise BundleError(f"{session.bundle}: takes tokens, not embeddings; {cure}")
     embeds = _open_embeddings(inputs_embeds, first.shape[-1])
     most = session.most_steps
     states: Mapping[str, Array] | None = None

@@ -142,8 +142,15 @@ def start_generation(
     """
     bundle, manifest = session.bundle, session.manifest
     if not manifest.is_language_model:
-        takes = "token ids" if manifest.inputs[0].name == "input_ids" else "embeddings"
-        raise BundleError(f"{bundle}: takes {takes} and yields hidden states: it generates nothing")
+        takes, cure = "embeddings", "give --inputs-embeds FILE.npy"
+        if manifest.inputs[0].name == "input_ids":
+            takes, cure = (
+                "token ids",
+                'xlstm_export.open(BUNDLE).run({"input_ids": ids}) gives them',
+            )
+        raise BundleError(
+            f"{bundle}: takes {takes} and yields hidden states: it generates nothing; {cure}"
+        )
     codec = open_codec(bundle, bos) if isinstance(prompt, str) else None
     if not isinstance(prompt, str):
         ids = (*(begin_id(bundle) if bos else ()), *_ids(prompt))

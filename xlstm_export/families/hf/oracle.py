@@ -1,4 +1,4 @@
-"""transformers' xLSTMForCausalLM as reference. Importing this file imports it and torch."""
+"""transformers' own modules as reference. Importing this file imports it and torch."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ def build(checkpoint: Checkpoint, storage: Storage) -> LargeOracle:
     """The model of ``checkpoint``, its numbers as ``storage`` leaves them."""
     spec = checkpoint.spec
     config = _config(spec, checkpoint.fields.use_bias, weight_mode(checkpoint.tensors))
+    is_bare = not spec.layers_of(LogitHead)
+    kind = upstream.xLSTMModel if is_bare else upstream.xLSTMForCausalLM
     with torch.device("meta"):
-        model = upstream.xLSTMForCausalLM(config)
+        model: Any = kind(config)
+    backbone = model if is_bare else model.backbone
     values = float64_tensors(checkpoint, storage)
     if any(head.tied_to for head in spec.layers_of(LogitHead)):
         values["lm_head.weight"] = values[_EMBEDDING]  # transformers would leave it at random
     load_in_float64(model, values)
     block: Any
-    for block in model.backbone.blocks:
+    for block in backbone.blocks:
         # xLSTMConfig refuses None; its object has no other way to say that a cap is off
         vars(block.mlstm_layer.config)["gate_soft_cap"] = first_cell(spec).gate_soft_cap or None
 
@@ -51,13 +54,14 @@ def build(checkpoint: Checkpoint, storage: Storage) -> LargeOracle:
         cache = upstream.xLSTMCache(config, tokens.shape[0], dtype=torch.float64)
         # its own tensors round K and V up to multiples of 64, other than the layers
         cache.rnn_state = dict(enumerate(state))
-        output = model.backbone(tokens, cache_params=cache, use_cache=True)
-        # the model's own forward does the same, but casts to float32 before the cap
-        logits = soft_cap(model.lm_head(output.last_hidden_state), logit_cap(spec))
-        return logits, [cache.rnn_state[layer] for layer in range(len(state))]
+        output = backbone(tokens, cache_params=cache, use_cache=True).last_hidden_state
+        if not is_bare:
+            # the model's own forward does the same, but casts to float32 before the cap
+            output = soft_cap(model.lm_head(output), logit_cap(spec))
+        return output, [cache.rnn_state[layer] for layer in range(len(state))]
 
     own = f"via xlstm {version('xlstm')}" if upstream.external_xlstm else "own kernels"
-    return LargeOracle(oracle_name("transformers", "xLSTMForCausalLM", own), spec, model, forward)
+    return LargeOracle(oracle_name("transformers", kind.__name__, own), spec, model, forward)
 
 
 def _config(spec: ModelSpec, use_bias: bool, mode: str) -> xLSTMConfig:

@@ -1,4 +1,7 @@
-"""``transformers`` xLSTMForCausalLM: config.json with model_type xlstm, and weight files."""
+"""``transformers`` xLSTMForCausalLM and xLSTMModel: config.json with model_type xlstm, and weights.
+
+An xLSTMModel, saved without the head of the language model, yields hidden states.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ from xlstm_export.model.layers.mlstm import MLSTM
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.storage import Storage
 
-_EMBEDDING = "backbone.embeddings.weight"
+_BACKBONE = "backbone."
+_EMBEDDING = "embeddings.weight"
+
+_CLASSES = {"xLSTMForCausalLM", "xLSTMModel"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,7 @@ def detect(source: Source) -> bool:
     if block_sections(values):  # wrapped for transformers, under the same model_type
         return False
     classes = values.get("architectures")
-    is_named = isinstance(classes, list) and "xLSTMForCausalLM" in classes
+    is_named = isinstance(classes, list) and not _CLASSES.isdisjoint(map(str, classes))
     return is_named or values.get("model_type") == "xlstm"
 
 
@@ -67,14 +73,19 @@ def read(source: Source) -> Checkpoint:
     files = find_weight_files(source.path)
     stored = read_weight_files(files, source.prefix)
     table = TensorTable(stored.tensors, str(source.path))
-    _require_language_model(source.path, table, fields.tie_word_embeddings)
+    is_bare = _EMBEDDING in table and f"{_BACKBONE}{_EMBEDDING}" not in table
+    prefix = "" if is_bare else _BACKBONE
+    if not is_bare:
+        _require_language_model(source.path, table, fields.tie_word_embeddings)
     # transformers ignores add_out_norm, and use_bias for this norm
     layout = LargeLayout(
         family="hf",
-        embedding=_EMBEDDING,
+        embedding=f"{prefix}{_EMBEDDING}",
         has_out_norm=True,
         out_norm_bias=False,
         tied_without_head=fields.tie_word_embeddings,
+        prefix=prefix,
+        has_head=not is_bare,
     )
     spec, weights = read_model(table, fields, layout, config)
     table.finish()
@@ -114,12 +125,8 @@ def _read_fields(path: Path) -> _JsonFields:
 
 
 def _require_language_model(path: Path, table: TensorTable, tied: bool) -> None:
-    if "embeddings.weight" in table and _EMBEDDING not in table:
-        raise UnsupportedModelError(
-            f"{path}: holds an xLSTMModel without a language-model head; "
-            "save the whole xLSTMForCausalLM"
-        )
-    table.shape(_EMBEDDING)  # raises where all names are wrapped, which says more than a lost head
+    # raises where all names are wrapped, which says more than a lost head
+    table.shape(f"{_BACKBONE}{_EMBEDDING}")
     if "lm_head.weight" not in table and not tied:
         raise CheckpointError(
             f"{path}: tensor lm_head.weight is missing, and the configuration does not say "
