@@ -19,13 +19,17 @@ def ragged_rows() -> str:
 """
 
 
-def valid_steps(time: str) -> str:
-    """Define ``steps`` [B or 1, 1] from ``ragged_rows`` and the 1-D length ``time``: -1 = all."""
+def valid_steps(time: str, prefix: str = "") -> str:
+    """Define ``steps`` [B or 1, 1] from ``ragged_rows`` and the 1-D length ``time``: -1 = all.
+
+    Every name has ``prefix``: a body may need it in two branches, and defines a name once.
+    """
+    p = prefix
     return f"""
-    all_steps = Less (given_steps, zero_step)
-    capped_steps = Min (given_steps, {time})
-    chosen_steps = Where (all_steps, {time}, capped_steps)
-    steps = Unsqueeze (chosen_steps, axis_one)
+    {p}all_steps = Less (given_steps, zero_step)
+    {p}capped_steps = Min (given_steps, {time})
+    {p}chosen_steps = Where ({p}all_steps, {time}, {p}capped_steps)
+    {p}steps = Unsqueeze ({p}chosen_steps, axis_one)
 """
 
 

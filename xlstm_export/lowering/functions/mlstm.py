@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from xlstm_export.lowering.functions.gates import log_sigmoid, ragged_rows, valid_steps
 
-_VALID = f"""
-            time_index = Range (zero_i, T_0, one_i)
-            {valid_steps("T")}
-            valid = Less (time_index, steps)
-            gate_axis = Constant <value_ints = [2]> ()
+
+def _valid(prefix: str) -> str:
+    """Define ``valid`` [B or 1, T], named with ``prefix``."""
+    p = prefix
+    return f"""
+            {p}time_index = Range (zero_i, T_0, one_i)
+            {valid_steps("T", p)}
+            {p}valid = Less ({p}time_index, {p}steps)
 """
+
 
 _GATES = f"""
     T = Shape <start = 1, end = 2> (v)
@@ -56,9 +60,10 @@ _GATES = f"""
     head_axes = Constant <value_ints = [2, 3]> ()
     i_valid, f_valid, k_valid, v_valid = If (is_ragged) <
         then_branch = rows_end () => (i_masked, f_masked, k_masked, v_masked) {{
-            {_VALID}
-            valid_3 = Unsqueeze (valid, gate_axis)
-            valid_4 = Unsqueeze (valid, head_axes)
+            {_valid("rows_")}
+            gate_axis = Constant <value_ints = [2]> ()
+            valid_3 = Unsqueeze (rows_valid, gate_axis)
+            valid_4 = Unsqueeze (rows_valid, head_axes)
             k_typed = CastLike (k, m)
             v_typed = CastLike (v, m)
             i_masked = Where (valid_3, i_capped, neg_inf)
@@ -296,11 +301,11 @@ MLSTM_BODY = f"""
             {_CHUNKED_STATE}
             {_CHUNKED_OUTPUT}
         }}>
-    h_valid = If (is_ragged) <
+    h_kept = If (is_ragged) <
         then_branch = clear_h () => (h_masked) {{
-            {_VALID}
-            valid_h = Unsqueeze (valid, head_axes)
+            {_valid("h_")}
+            valid_h = Unsqueeze (h_valid, head_axes)
             h_masked = Where (valid_h, h_s, zero)
         }}, else_branch = keep_h () => (h_all) {{ h_all = Identity (h_s) }}>
-    h = CastLike (h_valid, v)
+    h = CastLike (h_kept, v)
 """

@@ -64,12 +64,12 @@ _CELL = f"""
                     n_h = Where (valid_t, n_r, n_in)
                     m_h = Where (valid_t, m_r, m_in)
                     y_masked = Where (valid_t, y_r, zero)
-                }}, else_branch = move_all () => (y_a, c_a, n_a, m_a, y_all) {{
+                }}, else_branch = move_all () => (y_a, c_a, n_a, m_a, y_moved) {{
                     y_a = Identity (y_r)
                     c_a = Identity (c_r)
                     n_a = Identity (n_r)
                     m_a = Identity (m_r)
-                    y_all = Identity (y_r)
+                    y_moved = Identity (y_r)
                 }}>
 """
 
