@@ -69,9 +69,9 @@ def inspect(
 ) -> Facts:
     """Facts about a checkpoint, a bundle, or an engine, by its name, its place or its content.
 
-    The numbers of a checkpoint are not read; a bundle and an engine are read to the end, to say
-    whether they are still what was written. Options as in ``export``. Raises CheckpointError,
-    UnsupportedModelError, BundleError, EngineError, OptionError.
+    Of a checkpoint's numbers the norms alone are read; a bundle and an engine are read to the end,
+    to say whether they are still what was written. Options as in ``export``. Raises
+    CheckpointError, UnsupportedModelError, BundleError, EngineError, OptionError.
     """
     check_family(family)
     path = Path(source)

@@ -58,21 +58,25 @@ class TensorTable:
         self._taken.add(key)
         return weight
 
-    def size(self, what: str, *places: tuple[str, int]) -> int:
-        """The size that all ``places`` (key, axis) agree on, ``what`` in messages.
+    def size(self, what: str, *places: tuple[str, int] | tuple[str, int, int]) -> int:
+        """The size that all ``places`` (key, axis, times) agree on, ``what`` in messages.
 
-        Keys that are not there are left out. Raises CheckpointError that names those which differ
-        from the rest, or that none is there.
+        A fused tensor holds the size several ``times`` (1 unless given) along its axis. Keys that
+        are not there are left out. Raises CheckpointError that names those which differ from the
+        rest, or that none is there.
         """
-        there = [(key, axis) for key, axis in places if key in self._tensors]
+        there = [place for place in places if place[0] in self._tensors]
         if not there:
             self._find(places[0][0])
         found: dict[int, list[str]] = {}
-        for key, axis in there:
-            shape = self._tensors[key].shape
-            if axis >= len(shape):
-                raise CheckpointError(f"{self._origin}: tensor {key} has shape {list(shape)}")
-            found.setdefault(shape[axis], []).append(f"{key} {list(shape)}")
+        for key, axis, *times in there:
+            shape, parts = self._tensors[key].shape, times[0] if times else 1
+            if axis >= len(shape) or shape[axis] % parts:
+                whole = f", which is not {parts} of one {what}" if axis < len(shape) else ""
+                raise CheckpointError(
+                    f"{self._origin}: tensor {key} has shape {list(shape)}{whole}"
+                )
+            found.setdefault(shape[axis] // parts, []).append(f"{key} {list(shape)}")
         by_votes = sorted(found.items(), key=lambda entry: -len(entry[1]))
         if len(found) == 1:
             return by_votes[0][0]

@@ -74,7 +74,8 @@ def read_mlstm(
     table, size, field = reading.table, reading.model_size, "mlstm_block.mlstm"
     inner = table.size(
         "inner size", (f"{at}.mlstm_cell.outnorm.weight", 0), (f"{at}.learnable_skip", 0),
-        (f"{at}.proj_down.weight", 1),
+        (f"{at}.proj_down.weight", 1), (f"{at}.proj_up.weight", 0, 2),
+        (f"{at}.conv1d.conv.weight", 0), (f"{at}.conv1d.conv.bias", 0),
     )  # fmt: skip
     for gate in ("igate", "fgate"):
         key = f"{at}.mlstm_cell.{gate}.weight"
@@ -197,7 +198,10 @@ def read_feed_forward(
 ) -> tuple[FeedForward, dict[str, Weight]]:
     """down(act(gate x) * up x); gate and up are stored as one matrix [2U, D], gate first."""
     table, field = reading.table, "slstm_block.feedforward.bias"
-    hidden = table.size("feed-forward size", (f"{at}.proj_down.weight", 1))
+    hidden = table.size(
+        "feed-forward size", (f"{at}.proj_down.weight", 1), (f"{at}.proj_up.weight", 0, 2),
+        (f"{at}.proj_up.bias", 0, 2),
+    )  # fmt: skip
     layer = FeedForward(reading.model_size, hidden, cast(Activation, config.act_fn))
     tensors = LayerTensors(table, layer)
     tensors.take("down.weight", f"{at}.proj_down.weight")

@@ -29,6 +29,7 @@ from xlstm_export.families.block_stack.layers import (
     read_mlstm,
     read_slstm,
 )
+from xlstm_export.families.block_stack.norms import notes_on_norms
 from xlstm_export.families.oracle import Oracle, unavailable
 from xlstm_export.model.layer import Layer
 from xlstm_export.model.layers.logit_head import LogitHead
@@ -77,7 +78,7 @@ def read(source: Source) -> Checkpoint:
     table = TensorTable(stored.tensors, str(files[0] if len(files) == 1 else source.path))
     is_lm = any(_STACK_PREFIX in name for name in table.names())
     root = _STACK_PREFIX if is_lm else ""
-    model_size = table.size("model size", (f"{root}{_FIRST_NORM}", 0))
+    model_size = table.size("model size", *_model_sizes(root))
     reading = Reading(config, config_path, stated, table, root, model_size)
     _check_stack(reading)
     layers, weights = _blocks(reading)
@@ -98,9 +99,9 @@ def read(source: Source) -> Checkpoint:
         )
     table.finish()
     spec = ModelSpec("block_stack", ends[:1], tuple(layers), ends[1:])
-    return Checkpoint(
-        spec, weights, (config_path, *files), stored.tensors, config, stored.left_out, stored.notes
-    )
+    notes = (*stored.notes, *notes_on_norms(stored.tensors))
+    files = (config_path, *files)
+    return Checkpoint(spec, weights, files, stored.tensors, config, stored.left_out, notes)
 
 
 def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
@@ -169,6 +170,17 @@ def _check_stack(reading: Reading) -> None:
             raise reading.contradiction(
                 f"block {index} is an {kind} block (slstm_at), but tensor {key} is missing"
             )
+
+
+def _model_sizes(root: str) -> list[tuple[str, int]]:
+    """Tensors that show the model size, so that a wrong one is not believed."""
+    first = f"{root}blocks.0.xlstm"
+    return [
+        (f"{root}{_FIRST_NORM}", 0), (f"{root}blocks.0.ffn_norm.weight", 0),
+        (f"{first}.proj_up.weight", 1), (f"{first}.proj_down.weight", 0),
+        (f"{first}.group_norm.weight", 0),
+        (f"{root}post_blocks_norm.weight", 0), ("token_embedding.weight", 1), ("lm_head.weight", 1),
+    ]  # fmt: skip
 
 
 def _add_vocabulary(

@@ -56,7 +56,12 @@ def read_model(
     ``config`` is the file ``fields`` come from, for messages.
     """
     vocab_size = table.size("vocabulary", (layout.embedding, 0))
-    model_size = table.size("model size", (layout.embedding, 1))
+    first = f"{layout.prefix}blocks.0"
+    model_size = table.size(
+        "model size", (layout.embedding, 1), ("lm_head.weight", 1),
+        (f"{first}.norm_mlstm.weight", 0), (f"{first}.norm_ffn.weight", 0),
+        (f"{first}.mlstm_layer.out_proj.weight", 0),
+    )  # fmt: skip
     block_count = _count_blocks(table, layout.prefix)
     refuse_contradiction(config, "vocab_size", fields.vocab_size, vocab_size)
     refuse_contradiction(config, "embedding_dim", fields.embedding_dim, model_size)
@@ -179,7 +184,7 @@ def _read_ffn(reading: _Reading, prefix: str) -> tuple[tuple[str, Residual], dic
     fused = f"{at}.proj_up_gate_z.weight" in table
     hidden = table.size(
         "feed-forward size", (f"{at}.proj_down.weight", 1), (f"{at}.proj_up_gate.weight", 0),
-        (f"{at}.proj_up.weight", 0),
+        (f"{at}.proj_up.weight", 0), (f"{at}.proj_up_gate_z.weight", 0, 2),
     )  # fmt: skip
     layer = FeedForward(reading.model_size, hidden, "swish")
     tensors = LayerTensors(table, layer)
