@@ -59,7 +59,7 @@ def prepare_lengths(given: Any | None, batch: int) -> Array:
     """int32 [batch] from ``given``; None: every row has every step. Raises InputError."""
     if given is None:
         return np.full(batch, -1, np.int32)
-    lengths = _numbers(LENGTHS, given, "iu")
+    lengths = as_numbers(LENGTHS, given, "iu")
     if lengths.shape != (batch,):
         raise InputError(f"{LENGTHS}: shape {list(lengths.shape)}, expected [{batch}]")
     # more than there are means all of them
@@ -68,7 +68,7 @@ def prepare_lengths(given: Any | None, batch: int) -> Array:
 
 def _prepare(tensor: TensorInfo, given: Any, manifest: Manifest) -> Array:
     is_ids = tensor.dtype.startswith("int")
-    numbers = _numbers(tensor.name, given, "iu" if is_ids else "fiu")
+    numbers = as_numbers(tensor.name, given, "iu" if is_ids else "fiu")
     fits = len(numbers.shape) == len(tensor.shape) and all(
         size > 0 and (isinstance(want, str) or want == size)
         for want, size in zip(tensor.shape, numbers.shape, strict=False)
@@ -93,7 +93,8 @@ def check_ids(name: str, ids: Array, manifest: Manifest) -> None:
         raise InputError(f"{name}: token id {wrong[0]} is outside the vocabulary{known}")
 
 
-def _numbers(name: str, given: Any, kinds: str) -> Array:
+def as_numbers(name: str, given: Any, kinds: str = "fiu") -> Array:
+    """``given`` as an array of one of numpy's ``kinds`` of numbers. Raises InputError."""
     try:
         numbers = np.asarray(given)
     except Exception as error:  # whatever an array library raises when it is asked for numbers

@@ -16,7 +16,7 @@ from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
 from xlstm_export.native import CURE, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.feeds import prepare_feeds
+from xlstm_export.runtime.feeds import as_numbers, prepare_feeds
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
 
@@ -195,7 +195,8 @@ class OrtSession:
         else:
             check_states(self.manifest, states, batch)
         for s in self.manifest.states:
-            prepared[s.input] = np.ascontiguousarray(states[s.key], s.dtype)
+            value = as_numbers(f"state {s.key}", states[s.key])
+            prepared[s.input] = np.ascontiguousarray(value, s.dtype)
         try:
             values = self._session.run(self._outputs, prepared)
         except Exception as error:  # an id beyond a vocabulary that the manifest does not tell

@@ -9,6 +9,7 @@ import numpy as np
 
 from xlstm_export.bundle.manifest import Manifest
 from xlstm_export.errors import InputError
+from xlstm_export.runtime.feeds import as_numbers
 
 Array = np.ndarray[Any, Any]
 
@@ -53,12 +54,17 @@ class States(Mapping[str, Array]):
 
 def check_states(manifest: Manifest, states: Mapping[str, Any], batch: int) -> None:
     """Raise InputError unless ``states`` are those of ``manifest`` for ``batch`` rows."""
+    if not isinstance(states, Mapping):
+        raise InputError(
+            f"states are given by key, as the call before returned them, not as "
+            f"{type(states).__name__}"
+        )
     for state in manifest.states:
         if state.key not in states:
             raise InputError(
                 f"state {state.key} is missing; give every state, or none to start from zero"
             )
-        found = tuple(np.shape(states[state.key]))
+        found = _shape(state.key, states[state.key])
         if found != state.sized(batch):
             raise InputError(
                 f"state {state.key}: shape {list(found)}, where this batch of {batch} needs "
@@ -67,3 +73,8 @@ def check_states(manifest: Manifest, states: Mapping[str, Any], batch: int) -> N
     unknown = sorted(set(states) - {s.key for s in manifest.states})
     if unknown:
         raise InputError(f"state {unknown[0]}: the bundle has none of that name")
+
+
+def _shape(key: str, value: Any) -> tuple[int, ...]:
+    shape = getattr(value, "shape", None)  # an array on a device is not copied to be measured
+    return tuple(as_numbers(f"state {key}", value).shape if shape is None else shape)
