@@ -13,6 +13,7 @@ from xlstm_export.bundle.manifest import read_manifest, write_manifest
 from xlstm_export.checkpoint.companions import copy_companions
 from xlstm_export.checkpoint.hub import resolve_source
 from xlstm_export.checkpoint.source import Checkpoint, Source
+from xlstm_export.checkpoint.weight_files import WEIGHT_SUFFIXES, names_left_out
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import check_family, find_family
@@ -37,7 +38,11 @@ Shapes = Mapping[str, Sequence[int]] | Iterable[str]
 
 def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
     """Detect and read ``source``. Raises CheckpointError, UnsupportedModelError."""
-    return find_family(source, family).read(source)
+    checkpoint = find_family(source, family).read(source)
+    if not source.prefix:
+        return checkpoint
+    files = [path for path in checkpoint.files if path.suffix in WEIGHT_SUFFIXES]
+    return replace(checkpoint, left_out=tuple(names_left_out(files, source.prefix)))
 
 
 def export(
