@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from xlstm_export.validation.result import Report
 
 __version__ = "0.1.0"
+"""Version of the package, which its native libraries must have too."""
 
 _PLACES = {
     "BackendUnavailableError": "errors",

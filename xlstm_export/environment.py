@@ -33,7 +33,10 @@ _REPORTED = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of ``doctor``: ``cure`` is empty when nothing is amiss."""
+    """One line of ``doctor``: what it is about, whether it is well, and what was found.
+
+    ``cure`` says what to do, and is empty when nothing is amiss.
+    """
 
     what: str
     ok: bool
@@ -57,7 +60,10 @@ def versions() -> dict[str, str]:
 
 
 def diagnose() -> list[Finding]:
-    """What this machine can do. Installed means installed: nothing heavy is imported."""
+    """What this machine can do, and how to get the rest: what ``doctor`` prints.
+
+    Installed means installed: nothing heavy is imported.
+    """
     return [
         Finding("xlstm-export", True, f"{__version__}, Python {sys.version.split()[0]}"),
         Finding("processor", True, f"{platform.machine()}, {os.cpu_count()} logical, {_isa()}"),

@@ -52,8 +52,8 @@ Words = Mapping[str, str | list[str]]
 class Facts:
     """What something holds.
 
-    ``data`` is for programs: numbers, whole hashes, the keys of the files they come from.
-    ``words`` are for people.
+    ``data`` is for programs: numbers, whole hashes, the keys of the files they come from; it can
+    be written as JSON. ``words`` are for people: a line, or several, by title.
     """
 
     data: dict[str, Any]
@@ -69,9 +69,11 @@ def inspect(
 ) -> Facts:
     """Facts about a checkpoint, a bundle, or an engine, by its name, its place or its content.
 
-    Of a checkpoint's numbers the norms alone are read; a bundle and an engine are read to the end,
-    to say whether they are still what was written. Options as in ``export``. Raises
-    CheckpointError, UnsupportedModelError, BundleError, EngineError, OptionError.
+    ``source``: what ``export`` takes, a bundle, or an engine's file. Of a checkpoint's
+    numbers the norms alone are read; a bundle and an engine are read to the end, to say whether
+    they are still what was written. ``family``, ``config`` and ``prefix`` as in ``export``. Raises CheckpointError,
+    UnsupportedModelError, BundleError, EngineError, BackendUnavailableError,
+    OptionError.
     """
     check_family(family)
     path = Path(source)

@@ -62,15 +62,20 @@ def export(
 ) -> Bundle:
     """Lower a checkpoint into the bundle ``out``: complete, or not there at all.
 
-    ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
-    Hugging Face Hub. ``family``: auto, hf, xlstm_large or block_stack. ``prefix``: what the names
-    of the model's tensors start with, where it is a part of another. ``dtype``: float32, float16
-    or bfloat16 (fp32, fp16, bf16) of projections and activations; norms, gates, states and logits
-    stay float32. ``opset``: 18 to 21. ``logits``: all steps, or last: [batch, 1, vocab].
-    ``ragged`` adds the int32 input ``sequence_lengths`` [batch]. ``state_names``: native, genai or
-    edgellm. ``overwrite`` replaces a bundle that is there.
+    - ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
+      Hugging Face Hub.
+    - ``family``: auto, hf, xlstm_large or block_stack.
+    - ``prefix``: what the names of the model's tensors start with, where it is a part of another.
+    - ``overwrite`` replaces a bundle that is there.
+    - ``progress`` is called as work goes on.
+    - ``dtype``: float32, float16 or bfloat16 (also fp32, fp16, bf16) of projections and
+      activations; norms, gates, states and logits stay float32.
+    - ``opset``: 18 to 21. ``logits``: "all" [B,T,vocab], or "last" [B,1,vocab].
+    - ``ragged`` True adds the input ``sequence_lengths`` int32 [B].
+    - ``state_names``: native, genai or edgellm.
 
-    Raises CheckpointError, UnsupportedModelError, TargetError, OptionError.
+    Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and
+    BackendUnavailableError where a torch file or the Hub needs a package that is missing.
     """
     check_family(family)  # before anything is downloaded
     chosen = make_options(
@@ -118,9 +123,13 @@ def open(
 ) -> Session:
     """A session of ``bundle``: in ONNX Runtime, or in TensorRT by ``engine``.
 
-    ``engine``: a name in the bundle's folder of engines, or a file. ``threads`` (default: all) and
-    ``native`` (compute operators with the native kernels where they are installed) are ONNX
-    Runtime's. Raises BundleError, EngineError, BackendUnavailableError, OptionError.
+    - ``bundle``: its folder, or what ``export`` returned.
+    - ``engine``: a name in the bundle's folder of engines, or a file.
+    - ``threads`` of ONNX Runtime and of the native kernels; default: all.
+    - ``native``: compute operators with the native kernels where they are installed; False runs
+      the function bodies. ONNX Runtime's alone, as ``threads``.
+
+    Raises BundleError, EngineError, BackendUnavailableError, OptionError.
     """
     from xlstm_export.runtime.open import open_session
 
@@ -143,12 +152,16 @@ def generate(
 ) -> Generation:
     """Continue ``prompt``: iterate over the result for text as it is made.
 
-    ``prompt``: text for the bundle's tokenizer, or token ids. ``temperature`` 0 takes the
-    likeliest token, above it draws: of the ``top_k`` best (0: all), of the likeliest that reach
-    ``top_p``, by ``seed``. ``bos`` puts the beginning-of-sequence id in front (None: where the
-    configuration says so). The rest as in ``open``, unless a session is given. Generation ends
-    with a stop id of the bundle's configuration. Raises BundleError, InputError, and what ``open``
-    raises.
+    - ``bundle``: a bundle, or a session of one; ``engine``, ``threads`` and ``native`` are those
+      of ``open``, and of no effect on a session.
+    - ``prompt``: text for the bundle's tokenizer, or token ids.
+    - ``max_new_tokens``: the most to make; a stop id of the bundle's configuration ends earlier.
+    - ``temperature`` 0 takes the likeliest token; above it draws: of the ``top_k`` best (0: all),
+      of the likeliest that reach ``top_p``, by ``seed``.
+    - ``bos`` puts the beginning-of-sequence id in front; None: where the configuration says so.
+
+    Raises BundleError where the bundle generates nothing or lacks a tokenizer, InputError for a
+    prompt that is empty or outside the vocabulary, OptionError, and what ``open`` raises.
     """
     from xlstm_export.generation.generate import Sampling, start_generation
 
@@ -172,7 +185,9 @@ def run_embeddings(
 ) -> HiddenStates:
     """Write the hidden states of a bare stack over embeddings, both .npy files [B,T,D].
 
-    Memory does not grow with T. Raises BundleError, TargetError, and what ``open`` raises.
+    ``inputs_embeds`` holds floating-point numbers of any width, ``output`` gets float32. Memory
+    does not grow with T. ``bundle``, ``engine``, ``threads`` and ``native`` as in ``open``. Raises
+    BundleError where the bundle or the file does not fit, TargetError, and what ``open`` raises.
     """
     from xlstm_export.generation.embeddings import run_file
 
@@ -195,11 +210,16 @@ def build(
 ) -> Built:
     """Build a TensorRT engine of ``bundle`` into its folder ``engines``; recurrences are plugins.
 
-    ``backend``: tensorrt or tensorrt_rtx; None: the one that is installed. What it is built for:
-    ``compute_capabilities`` such as ["8.9"] (tensorrt_rtx), and ``max_batch_size`` rows (8) of
-    ``max_input_len`` steps (512), or explicit shapes of one profile as {name: sizes}, or as
-    trtexec and Polygraphy spell them. ``timing_cache`` is read, extended and written (tensorrt).
-    Raises BundleError, EngineError, BackendUnavailableError, TargetError, OptionError.
+    - ``backend``: tensorrt or tensorrt_rtx; None: the one that is installed.
+    - ``progress`` is called as work goes on.
+    - ``compute_capabilities``: such as ["8.9"], the GPUs to build for (tensorrt_rtx;
+      default: the builder's set). ``timing_cache``, a file (tensorrt).
+    - ``max_batch_size`` (8) and
+      ``max_input_len`` (512) of the profiles for decode and prefill, or one profile by
+      ``min_shapes``, ``opt_shapes`` and ``max_shapes``, each {input name: sizes}.
+
+    ``bundle`` is exported in the precision that the engine is to have. Raises BundleError,
+    EngineError, BackendUnavailableError, TargetError, OptionError.
     """
     from xlstm_export.engine.build import build_engine, make_build_options
 
@@ -223,9 +243,10 @@ def trtexec_command(
     opt_shapes: Shapes | None = None,
     max_shapes: Shapes | None = None,
 ) -> str:
-    """What ``build`` would do, as a shell command of NVIDIA's tools, whether or not they are here.
+    """What ``build`` would do, as a trtexec command, whether or not NVIDIA's tools are here.
 
-    Options as in ``build``. Raises BundleError, EngineError, BackendUnavailableError, OptionError.
+    ``bundle``, and options as in ``build``. Raises BundleError, EngineError,
+    OptionError, and BackendUnavailableError where our plugin library is not built.
     """
     from xlstm_export.engine.build import make_build_options, make_plan
     from xlstm_export.engine.trtexec import command
@@ -255,12 +276,20 @@ def validate(
 ) -> Report:
     """Compare ``bundle`` with the upstream module of the checkpoint ``reference``.
 
-    The bundle runs in ONNX Runtime, or in TensorRT by ``engine``. Without the upstream package, or
-    with ``upstream`` False, the reference is our own float64 model and the verdict at most
-    ``self-consistent``. With ``native`` False the function bodies are compared, also where native
-    kernels are installed. ``batch`` rows, inputs by ``seed``, ``threads`` for every runtime and
-    torch (default: all). Raises BundleError, CheckpointError, UnsupportedModelError, EngineError,
-    BackendUnavailableError, OptionError.
+    Every output and every state is judged, over a rollout with carried states. A bundle that is
+    wrong is no error: it is the verdict ``failed`` of the report.
+
+    - ``reference``, ``family``, ``config``, ``prefix``: the checkpoint, as in ``export``.
+    - ``upstream`` False, or the upstream package missing: the reference is our own float64 model,
+      and the verdict at most ``self-consistent``.
+    - ``native`` False compares the function bodies, also where native kernels are installed.
+    - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime.
+    - ``threads`` for every runtime and torch; default: all.
+    - ``batch``: rows of the rollout, whose inputs are drawn by ``seed``.
+    - ``progress`` is called as work goes on.
+
+    It needs some 32 bytes of memory for each parameter. Raises BundleError, CheckpointError,
+    UnsupportedModelError, EngineError, BackendUnavailableError, OptionError.
     """
     check_family(family)
     path = _bundle_path(bundle)

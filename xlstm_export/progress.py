@@ -9,5 +9,5 @@ class Progress(Protocol):
     """Called as work goes on; ``unit`` is "bytes" where done and total count bytes."""
 
     def __call__(self, what: str, done: int, total: int, unit: str = "") -> object:
-        """``what`` is going on, ``done`` of ``total`` (0: unknown)."""
+        """``what`` is going on, ``done`` of ``total`` (0: unknown); ``unit`` is that of both."""
         ...

@@ -101,7 +101,7 @@ def _capability(word: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Built:
-    """An engine that was made."""
+    """An engine that was made: its file, and the record that lies beside it as JSON."""
 
     engine: Path
     record: EngineRecord

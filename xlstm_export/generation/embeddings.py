@@ -16,7 +16,7 @@ from xlstm_export.runtime.session import Array, Session, split_time
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What ``run_file`` wrote."""
+    """What ``run_embeddings`` wrote: float32 of ``shape`` [B,T,D], in the file ``output``."""
 
     output: Path
     shape: tuple[int, ...]

@@ -12,7 +12,7 @@ from xlstm_export.validation.tolerance import FACTOR, ULPS
 
 
 def to_json(report: Report, report_error: str = "") -> str:
-    """The report as JSON; every result with its errors, allowances, and ``ok``.
+    """``report`` as JSON text; every result with its errors, allowances, and ``ok``.
 
     ``report_error``: why it could not be written to a file.
     """

@@ -12,9 +12,10 @@ from xlstm_export.validation.result import Report
 
 
 def write_report(report: Report, folder: str | Path, engine: str | None = None) -> Path:
-    """Write ``report`` into ``folder`` as JSON and Markdown; returns the latter's path.
+    """Write ``report`` into ``folder`` as validation.json and validation.md; returns the latter.
 
-    That of an ``engine`` has a name of its own. Raises TargetError.
+    That of an ``engine`` has a name of its own, so that it stands beside the bundle's. Raises
+    TargetError where the folder cannot be written.
     """
     name = f"validation-{Path(engine).name.removesuffix(ENGINE_SUFFIX)}" if engine else "validation"
     write_text(Path(folder) / f"{name}.json", to_json(report))

@@ -48,7 +48,10 @@ class Session(Runner, Protocol):
     """Steps a call at most, where a caller cuts a long input."""
 
     def describe(self) -> dict[str, str]:
-        """Operator domain -> implementation that computes its operators in this session."""
+        """Operator domain -> implementation that computes its operators in this session.
+
+        In ONNX Runtime what the loaded library says of itself, for an engine what its record says.
+        """
         ...
 
     def close(self) -> None:
