@@ -1,4 +1,5 @@
 # make demo: set up, then checkpoint -> bundle -> verdict -> generation on the shipped models.
+# make docs: set up, then build the site of docs/ into build/site; a dead link is an error.
 # make test: set up, then linters, types, and the full test suite.
 # make wheel: build a wheel with the native libraries into dist/, and put them into this checkout:
 #   the CPU kernels, and where nvcc is found the CUDA kernels and TensorRT plugins. It fetches
@@ -29,7 +30,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: setup wheel demo test lint clean
+.PHONY: setup wheel demo docs test lint clean
 
 setup: $(VENV)/.ready
 
@@ -38,7 +39,7 @@ $(BIN)/python:
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python $(LIBRARY)
 	$(BIN)/pip install $(PIP_FLAGS) $(TORCH)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,test$(if $(NVCC),$(comma)rtx)]'
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,docs,test$(if $(NVCC),$(comma)rtx)]'
 	$(if $(NVCC),$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt tensorrt-lean-$(CUDA_TAG))
 	touch $@
 
@@ -68,6 +69,10 @@ $(LIBRARY): $(SOURCES)
 
 demo: setup
 	BIN=$(BIN) OUT=$(OUT) bash recipes/demo/run.sh
+
+# --quiet would silence the warnings before --strict counts them
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: setup
 	$(BIN)/ruff check .

@@ -13,7 +13,6 @@ from xlstm_export.bundle.manifest import read_manifest, write_manifest
 from xlstm_export.checkpoint.companions import copy_companions
 from xlstm_export.checkpoint.hub import resolve_source
 from xlstm_export.checkpoint.source import Checkpoint, Source
-from xlstm_export.checkpoint.weight_files import WEIGHT_SUFFIXES, names_left_out
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import check_family, find_family
@@ -38,11 +37,7 @@ Shapes = Mapping[str, Sequence[int]] | Iterable[str]
 
 def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
     """Detect and read ``source``. Raises CheckpointError, UnsupportedModelError."""
-    checkpoint = find_family(source, family).read(source)
-    if not source.prefix:
-        return checkpoint
-    files = [path for path in checkpoint.files if path.suffix in WEIGHT_SUFFIXES]
-    return replace(checkpoint, left_out=tuple(names_left_out(files, source.prefix)))
+    return find_family(source, family).read(source)
 
 
 def export(
@@ -211,12 +206,11 @@ def build(
     """Build a TensorRT engine of ``bundle`` into its folder ``engines``; recurrences are plugins.
 
     - ``backend``: tensorrt or tensorrt_rtx; None: the one that is installed.
+    - ``compute_capabilities``: such as ["8.9"], the GPUs to build for (tensorrt_rtx; default: the
+      builder's set). ``timing_cache``: a file (tensorrt).
+    - ``max_batch_size`` (8) and ``max_input_len`` (512) of the profiles for decode and prefill, or
+      one profile by ``min_shapes``, ``opt_shapes`` and ``max_shapes``, each {input name: sizes}.
     - ``progress`` is called as work goes on.
-    - ``compute_capabilities``: such as ["8.9"], the GPUs to build for (tensorrt_rtx;
-      default: the builder's set). ``timing_cache``, a file (tensorrt).
-    - ``max_batch_size`` (8) and
-      ``max_input_len`` (512) of the profiles for decode and prefill, or one profile by
-      ``min_shapes``, ``opt_shapes`` and ``max_shapes``, each {input name: sizes}.
 
     ``bundle`` is exported in the precision that the engine is to have. Raises BundleError,
     EngineError, BackendUnavailableError, TargetError, OptionError.
