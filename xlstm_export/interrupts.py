@@ -19,8 +19,9 @@ STOPPING = tuple(
 def on_stop(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     """Answer the stopping signals with ``handler``; does nothing outside the main thread.
 
-    SIGINT, SIGTERM and SIGHUP, as far as the system has them. ``handler`` is called as one of
-    ``signal.signal``; afterwards the handlers of before are back. One that was ignored stays so.
+    ``with on_stop(handler):`` is about SIGINT, SIGTERM and SIGHUP, as far as the system has them.
+    ``handler`` is called as one of ``signal.signal``; afterwards the handlers of before are back.
+    One that was ignored stays so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -94,8 +94,9 @@ def choose(logits: Array, sampling: Sampling, random: np.random.Generator) -> in
 class Generation:
     """A prompt that is being continued: iterate once, for text as it is made.
 
-    Without a tokenizer the text is ids with spaces between. ``ids`` are the new ids so far, a stop
-    id included; ``text`` is what iterating has yielded.
+    ``generate`` makes it; ``session`` is the one that runs. Without a tokenizer the
+    text is ids with spaces between. ``ids`` are the new ids so far, a stop id included; ``text``
+    is what iterating has yielded.
     """
 
     def __init__(

@@ -27,7 +27,8 @@ class Runner(Protocol):
     ) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         """Continue from ``states`` (None = zero) over ``feeds``, inputs by name.
 
-        Returns outputs by name and every state by ``StateSpec.key``; ``states`` is not changed.
+        Returns outputs by name and every state by key, ``{layer}.{kind}.{letter}``; ``states`` is
+        not changed.
         """
         ...
 
