@@ -48,6 +48,16 @@ def test_every_page_is_in_the_navigation() -> None:
     assert yaml.safe_load(text)["strict"] is True
 
 
+def test_ci_builds_the_site_before_the_tests() -> None:
+    """Strictly: a dead link, a dead anchor or a name that is gone ends it."""
+    commands = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert commands.index("make docs") < commands.index("make test") == len(commands) - 1
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndocs: setup\n")[2]
+    assert "mkdocs build --strict\n" in recipe.partition("\n\n")[0] + "\n"
+    checks = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["validation"]
+    assert checks["links"]["not_found"] == checks["links"]["anchors"] == "warn"
+
+
 def test_the_site_fetches_nothing() -> None:
     configuration = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert configuration["theme"]["font"] is False
