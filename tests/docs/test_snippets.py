@@ -18,6 +18,11 @@ from tests.docs.run_blocks import LANGUAGES, Block, blocks, is_as_told
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+RUNNING = [
+    document
+    for document in DOCUMENTS
+    if any(block.language in LANGUAGES and not block.skip for block in blocks(document))
+]
 RUNNER = Path(__file__).with_name("run_blocks.py")
 SKIPPED = {
     "to set up": 5,  # installs, or builds the native part: what made this very environment
@@ -48,11 +53,9 @@ def environment(commands: Path) -> dict[str, str]:
     return {**os.environ, **variables, "ORT_DISABLE_TELEMETRY": "1"}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", RUNNING, ids=lambda path: path.name)
 def test_blocks_run_as_written(document: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """In a folder that is a checkout as far as they can tell."""
-    if not any(b.language in LANGUAGES and not b.skip for b in blocks(document)):
-        pytest.skip("no block that runs here")
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     done = subprocess.run(
         [sys.executable, RUNNER, document], cwd=tmp_path, env=environment,
