@@ -71,8 +71,8 @@ def inspect(
 
     ``source``: what ``export`` takes, a bundle, or an engine's file. Of a checkpoint's
     numbers the norms alone are read; a bundle and an engine are read to the end, to say whether
-    they are still what was written. ``family``, ``config`` and ``prefix`` as in ``export``. Raises CheckpointError,
-    UnsupportedModelError, BundleError, EngineError, BackendUnavailableError,
+    they are still what was written. ``family``, ``config`` and ``prefix`` as in ``export``. Raises
+    CheckpointError, UnsupportedModelError, BundleError, EngineError, BackendUnavailableError,
     OptionError.
     """
     check_family(family)

@@ -143,6 +143,7 @@ def _generate(generation: xe.Generation, json: bool) -> None:
         print_json(
             {
                 "prompt_ids": list(generation.prompt),
+                "bos": generation.begin,
                 "ids": generation.ids,
                 "text": generation.text if generation.has_text else None,
                 "seconds": seconds,
@@ -152,9 +153,10 @@ def _generate(generation: xe.Generation, json: bool) -> None:
         )
         return
     typer.echo()
+    begin = "" if generation.begin is None else f" (id {generation.begin} in front)"
     error_console().print(
-        f"{len(generation.prompt)} prompt + {len(generation.ids)} new tokens in {seconds:.2f} s, "
-        f"{_who(generation.session)}",
+        f"{len(generation.prompt)} prompt{begin} + {len(generation.ids)} new tokens in "
+        f"{seconds:.2f} s, {_who(generation.session)}",
         style="dim",
     )
 

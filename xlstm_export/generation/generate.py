@@ -106,8 +106,11 @@ class Generation:
         codec: TextCodec | None,
         tokens: Iterator[int],
         stop: tuple[int, ...],
+        begin: tuple[int, ...] = (),
     ) -> None:
         self.session = session
+        self.begin = begin[0] if begin else None
+        """The id of the beginning that the prompt was made to start with; None: it was left so."""
         self.prompt = prompt
         """Ids, that of the beginning included where one was put in front."""
         self.has_text = codec is not None
@@ -153,9 +156,12 @@ def start_generation(
             f"{bundle}: takes {takes} and yields hidden states: it generates nothing; {cure}"
         )
     codec = open_codec(bundle, bos) if isinstance(prompt, str) else None
+    begin: tuple[int, ...] = ()
     if not isinstance(prompt, str):
-        ids = (*(begin_id(bundle) if bos else ()), *_ids(prompt))
+        begin = begin_id(bundle) if bos else ()
+        ids = (*begin, *_ids(prompt))
     elif codec is not None:
+        begin = codec.first
         ids = tuple(codec.encode(prompt))
     else:
         raise BundleError(f"{bundle}: no tokenizer.json; give token ids (--ids 1,2,3)")
@@ -164,7 +170,7 @@ def start_generation(
     check_ids("prompt", np.asarray(ids), manifest)
     stop = stop_ids(bundle)
     tokens = generate_ids(session, ids, max_new_tokens, sampling, stop)
-    return Generation(session, ids, codec, tokens, stop)
+    return Generation(session, ids, codec, tokens, stop, begin)
 
 
 def _ids(prompt: Sequence[int]) -> list[int]:

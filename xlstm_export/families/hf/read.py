@@ -44,6 +44,8 @@ class _JsonFields(LargeFields):
     hidden_size: int | None = None
     num_hidden_layers: int | None = None
     tie_word_embeddings: bool = False
+    bos_token_id: Any = None
+    force_bos_token_insert: Any = None
 
 
 def detect(source: Source) -> bool:
@@ -95,8 +97,9 @@ def read(source: Source) -> Checkpoint:
     if fields.num_blocks is None:
         stated = fields.num_hidden_layers
         refuse_contradiction(config, "num_hidden_layers", stated, len(spec.layers_of(MLSTM)))
+    notes = stored.notes if is_bare else (*stored.notes, *_note_on_begin(config, fields))
     return Checkpoint(
-        spec, weights, (config, *files), stored.tensors, fields, stored.left_out, stored.notes
+        spec, weights, (config, *files), stored.tensors, fields, stored.left_out, notes
     )
 
 
@@ -111,6 +114,18 @@ def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
         return build(checkpoint, storage)  # upstream imports as it goes
     except ImportError as error:
         raise unavailable(error) from error
+
+
+def _note_on_begin(config: Path, fields: _JsonFields) -> tuple[str, ...]:
+    """What the configuration says of an id in front of every text, where it leaves that open."""
+    begin = fields.bos_token_id
+    if not isinstance(begin, int) or fields.force_bos_token_insert is not None:
+        return ()
+    return (
+        f"{config.name} has bos_token_id {begin} and does not say whether texts begin with it "
+        "(force_bos_token_insert): run puts it in front with --bos alone; inputs of a comparison "
+        "are drawn at random, without it",
+    )
 
 
 def _read_fields(path: Path) -> _JsonFields:
