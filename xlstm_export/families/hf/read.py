@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xlstm_export.checkpoint.json_file import load_json
 from xlstm_export.checkpoint.locate import find_weight_files
