@@ -206,9 +206,9 @@ def _head_words(checkpoint: Checkpoint) -> str:
 
 
 def _layer_data(path: str, layer: Layer) -> dict[str, Any]:
-    """The layers at ``path``: kind, and what the kind says of itself."""
+    """The layers at ``path``: kind, and the fields of the kind (a norm has one named kind)."""
     inner = [
-        {"path": at, "kind": type(leaf).__name__, **dataclasses.asdict(leaf)}  # type: ignore[call-overload]
+        {"path": at, "kind": type(leaf).__name__, "fields": dataclasses.asdict(leaf)}  # type: ignore[call-overload]
         for at, leaf in leaves(path, layer)
     ]
     return {"path": path, "kind": type(layer).__name__, "layers": inner}
