@@ -146,7 +146,7 @@ def start_generation(
     """
     bundle, manifest = session.bundle, session.manifest
     if not manifest.is_language_model:
-        takes, cure = "embeddings", "give --inputs-embeds FILE.npy"
+        takes, cure = "embeddings", "run it with --inputs-embeds FILE.npy --output FILE.npy"
         if manifest.inputs[0].name == "input_ids":
             takes, cure = (
                 "token ids",
