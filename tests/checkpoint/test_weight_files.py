@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from xlstm_export.checkpoint.tensor_table import TensorTable
 from xlstm_export.checkpoint.weight_files import read_weight_files
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
+from xlstm_export.model.storage import Storage
 from xlstm_export.model.weights import Weight
 
 FLOATS = {
@@ -176,11 +177,13 @@ def test_several_files_are_one_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_numbers_that_are_not_finite(tmp_path: Path, value: float, suffix: str, dtype: str) -> None:
+    """Seen when they are stored, in any type that a bundle has."""
     tensors = {"good": torch.ones(3), "bad": torch.tensor([1.0, value]).to(FLOATS[dtype])}
     weights = tensors_of([save(tensors, tmp_path / f"model{suffix}")])
-    weights["good"].load()
-    with pytest.raises(CheckpointError, match=rf"model\{suffix}: tensor bad holds NaN"):
-        weights["bad"].load()
+    for storage in map(Storage, ("float32", "float16", "bfloat16")):
+        storage.encode(weights["good"])
+        with pytest.raises(CheckpointError, match=rf"model\{suffix}: tensor bad holds NaN"):
+            storage.encode(weights["bad"])
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.float8_e5m2])

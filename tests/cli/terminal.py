@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import subprocess
 import sys
 from typing import Any, NamedTuple
 from unittest import mock
 
+from xlstm_export_cli import console
 from xlstm_export_cli.main import main
 
 OWN_PROCESS = "from xlstm_export_cli.main import main; main()"
@@ -22,13 +24,14 @@ class Outcome(NamedTuple):
 
 
 def run_cli(*words: object, stdin: bytes = b"") -> Outcome:
-    """``xlstm-export WORDS`` in this process."""
+    """``xlstm-export WORDS`` in this process; no line of progress, however slow it is today."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+        mock.patch.object(console, "_SILENCE_S", math.inf),
     ):
         try:
             main([str(word) for word in words])

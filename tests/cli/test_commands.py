@@ -56,12 +56,16 @@ def test_the_help_of_family_names_them_all() -> None:
         ("inspect", "SOURCE"),
         ("inspect here --colour", "--colour"),
         ("export here", "--output"),
-        ("export here -o x --dtype int8", "fp32, float32, fp16"),
-        ("export here -o x --opset 17", "18, 19, 20, 21"),
+        ("export here -o x --dtype int8", "--dtype: int8 is not one of fp32, fp16, bf16"),
+        ("export here -o x --opset 17", "--opset: 17 is not one of 18, 19, 20, 21"),
         ("export here -o x --opset new", "--opset"),
         ("export here -o x --logits some", "all, last"),
         ("export here -o x --state-names hf", "native, genai, edgellm"),
-        ("export here -o x --family gpt", "auto, hf, xlstm_large, block_stack"),
+        (
+            "export here -o x --family gpt",
+            "--family: gpt is not one of auto, hf, ",
+        ),
+        ("run here --ids 1,x", "--ids"),
         ("inspect here --family gpt", "auto, hf, xlstm_large, block_stack"),
         ("validate here", "--reference"),
         ("validate here --reference there --family gpt", "auto, hf"),
@@ -106,9 +110,16 @@ def test_inspect_a_checkpoint(made: Made) -> None:
     assert facts["family"] == "block_stack"
     assert facts["source"] == str(source)
     assert [Path(f).name for f in facts["files"]] == ["config.yaml", "model.safetensors"]
-    assert (facts["parameters"], facts["vocab_size"], facts["tied_head"]) == (8608, 11, False)
-    assert [block["kind"] for block in facts["blocks"]] == ["mlstm", "slstm", "mlstm"]
-    assert facts["blocks"][1]["mixer"]["heads"] == 2
+    assert (facts["parameters"], facts["vocab_size"]) == (8608, 11)
+    assert [tensor["name"] for tensor in facts["inputs"]] == ["input_ids"]
+    assert facts["outputs"][0]["shape"] == ["batch", "sequence", 11]
+    leaves = {leaf["path"]: leaf for layer in facts["layers"] for leaf in layer["layers"]}
+    kinds = [leaf["kind"] for path, leaf in leaves.items() if path.endswith("lstm")]
+    assert kinds == ["UpProjectedMLSTM", "SLSTM", "UpProjectedMLSTM"]
+    assert leaves["layers.1.slstm"]["fields"]["heads"] == 2
+    assert leaves["head"]["fields"]["tied_to"] == ""
+    norm = leaves["layers.1.mixer_norm"]
+    assert (norm["kind"], norm["fields"]["kind"]) == ("Norm", "layer")
     assert facts["state_bytes"] % 4 == 0
     assert sum(facts["tensors"].values()) > 20
     alone = source / "model.safetensors"
@@ -152,7 +163,9 @@ def test_a_model_within_the_users_own(made: Made, tmp_path: Path) -> None:
     assert content["left_out"] == ["head.weight"]
     bare = succeed_json("inspect", made.bundles / "stack")
     assert content["manifest"]["sha256"] == bare["sha256"]
-    assert "blocks" in succeed("inspect", source, *prefixed)
+    inspected = succeed("inspect", source, *prefixed)
+    assert "left out           1 tensors outside the prefix" in inspected
+    assert succeed_json("inspect", source, *prefixed)["left_out"] == ["head.weight"]
     report = succeed_json("validate", out, "--reference", source, *prefixed)
     assert (report["verdict"], report["source_matches_bundle"]) == ("validated", True)
 
@@ -293,10 +306,11 @@ def test_run_a_bare_stack(made: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bundle", "words", "message"),
     [
-        ("stack", ["-p", "text"], "no tokenizer.json; give token ids with --ids"),
+        ("stack", ["-p", "text"], "no tokenizer.json; give token ids (--ids 1,2,3)"),
         ("stack", [], "no tokenizer.json"),
         ("stack", ["--ids", "11"], "outside the vocabulary of 11"),
         ("hf", [], "the prompt is empty"),
+        ("bare", ["--ids", "1"], "takes embeddings"),
         ("bare", ["--ids", "1"], "--inputs-embeds FILE.npy"),
         ("bf16", ["--ids", "1"], "Export with --dtype fp32 or fp16"),
         ("nowhere", ["--ids", "1"], "no such folder"),

@@ -198,11 +198,8 @@ def test_the_old_bundle_stays_until_the_new_one_is_whole(
 
 def test_export_works_outside_the_main_thread(made: Made, tmp_path: Path) -> None:
     """Only the main thread may set signal handlers."""
-    from xlstm_export.checkpoint.source import Source
-    from xlstm_export.lowering.options import LoweringOptions
-
-    source, out = Source(made.checkpoints / "stack"), tmp_path / "out"
-    thread = threading.Thread(target=pipeline.export, args=(source, out, LoweringOptions()))
+    source, out = made.checkpoints / "stack", tmp_path / "out"
+    thread = threading.Thread(target=pipeline.export, args=(source, out))
     thread.start()
     thread.join()
     assert (out / "xlstm_export.json").is_file()

@@ -31,12 +31,21 @@ def test_h_is_help(command: tuple[str, ...]) -> None:
     assert succeed(*command, "-h") == succeed(*command, "--help")
 
 
-@pytest.mark.parametrize("name", ["typer", "numpy", "onnx", "rich.console"])
-def test_interrupted_while_it_starts(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("typer", "doctor"), ("rich.console", "doctor"), ("numpy", "inspect"), ("onnx", "export")],
+)
+def test_interrupted_while_it_starts(made: Made, tmp_path: Path, name: str, command: str) -> None:
+    """Or when a command loads what it needs."""
+    words = {
+        "doctor": [], "inspect": [made.checkpoints / "stack"],
+        "export": [made.checkpoints / "stack", "-o", tmp_path / "out"],
+    }[command]  # fmt: skip
     program = INTERRUPTED_IMPORT.format(name=name) + OWN_PROCESS
     done = subprocess.run(
-        [sys.executable, "-c", program, "doctor"], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", program, command, *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.strip() == "error: interrupted (SIGINT)"
 
@@ -86,3 +95,41 @@ def test_a_reader_that_is_gone(made: Made, tmp_path: Path, words: str) -> None:
         os.close(write)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
     assert (out / "xlstm_export.json").is_file() == words.startswith("export")
+
+
+def test_the_package_is_a_program(made: Made) -> None:
+    """``python -m xlstm_export`` is the command under its own name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "xlstm_export", "inspect", made.checkpoints / "stack"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == succeed("inspect", made.checkpoints / "stack")
+    wrong = subprocess.run(
+        [sys.executable, "-m", "xlstm_export", "expor"], capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("Usage: xlstm-export ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete(shell: str) -> None:
+    """The script that a shell reads, and what it then asks for."""
+    script = succeed("--show-completion", shell)
+    assert "_XLSTM_EXPORT_COMPLETE" in script
+    assert "xlstm-export" in script
+    asked = {
+        "bash": {"COMP_WORDS": "xlstm-export ex", "COMP_CWORD": "1"},
+        "zsh": {"_TYPER_COMPLETE_ARGS": "xlstm-export ex"},
+        "fish": {
+            "_TYPER_COMPLETE_ARGS": "xlstm-export ex",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        },
+    }[shell]
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_PROCESS], capture_output=True, text=True, check=False,
+        env={**os.environ, **asked, "_XLSTM_EXPORT_COMPLETE": f"complete_{shell}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done
+    assert "export" in done.stdout
+    assert "validate" not in done.stdout

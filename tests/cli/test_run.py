@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Made
-from tests.cli.terminal import OWN_PROCESS, run_cli, run_process
+from tests.cli.terminal import (
+    OWN_PROCESS,
+    assert_short_error,
+    run_cli,
+    run_process,
+    succeed_json,
+)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="arguments are bytes on POSIX systems only")
@@ -58,3 +67,21 @@ def test_a_prompt_from_a_closed_stream(made: Made) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: the prompt is empty")
+
+
+@pytest.mark.parametrize("words", [["--prompt", "A"], ["--ids", "65"]])
+def test_the_id_of_the_beginning_is_put_in_front_where_asked(
+    made: Made, tmp_path: Path, words: list[str]
+) -> None:
+    bundle = Path(shutil.copytree(made.bundles / "hf", tmp_path / "bundle"))
+    run = ["run", bundle, "-n", 1, *words]
+    assert_short_error(run_cli(*run, "--bos"), "no bos_token_id in its configuration", str(bundle))
+    config = json.loads((bundle / "config.json").read_text()) | {"bos_token_id": 7}
+    (bundle / "config.json").write_text(json.dumps(config))
+    plain = succeed_json(*run)["prompt_ids"]
+    assert plain == succeed_json(*run, "--no-bos")["prompt_ids"]
+    assert succeed_json(*run, "--bos")["prompt_ids"] == [7, *plain]
+    (bundle / "config.json").write_text(json.dumps(config | {"force_bos_token_insert": True}))
+    by_itself = [7, *plain] if "--prompt" in words else plain  # ids are taken as they are
+    assert succeed_json(*run)["prompt_ids"] == by_itself
+    assert succeed_json(*run, "--no-bos")["prompt_ids"] == plain
