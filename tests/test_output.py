@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from xlstm_export import target
 from xlstm_export.errors import TargetError
-from xlstm_export.output import check_target, new_file, new_folder, on_stop, write_text
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_in_a_terminal() -> Iterator[None]:
-    """The tests may run in the background or under nohup, where some are ignored."""
-    before = {number: signal.getsignal(number) for number in target.STOPPING}
-    for number in before:
-        is_interrupt = number == signal.SIGINT
-        signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
-    yield
-    for number, old in before.items():
-        signal.signal(number, old)
+from xlstm_export.output import check_target, new_file, new_folder, write_text
 
 
 @pytest.fixture
@@ -185,68 +170,6 @@ def test_two_at_once(tmp_path: Path) -> None:
         write_slowly()
     assert (out / "text").read_text() == "fast"
     assert names(tmp_path) == ["out"]
-
-
-@pytest.mark.parametrize("number", target.STOPPING)
-def test_signals_unwind_and_are_restored(tmp_path: Path, number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt):
-        with new_folder(tmp_path / "out"):
-            signal.raise_signal(number)
-    assert names(tmp_path) == []
-    assert signal.getsignal(number) is before
-
-
-def test_a_second_signal_does_not_stop_the_clean_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remove = target.shutil.rmtree
-
-    def impatient(path: Path, **options: bool) -> None:
-        signal.raise_signal(signal.SIGINT)
-        remove(path, **options)
-
-    monkeypatch.setattr(target.shutil, "rmtree", impatient)
-    with pytest.raises(KeyboardInterrupt):
-        with new_folder(tmp_path / "new" / "out"):
-            signal.raise_signal(signal.SIGTERM)
-    assert names(tmp_path) == []
-
-
-def test_a_signal_between_the_two_renames_waits(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename = Path.rename
-
-    def interrupted(self: Path, to: Path) -> Path:
-        signal.raise_signal(signal.SIGTERM)
-        return rename(self, to)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        with new_folder(bundle, overwrite=True) as work:
-            fill(work, "new")
-    assert (bundle / "text").read_text() == "new"
-    assert names(bundle.parent) == ["out"]
-
-
-def test_a_program_with_its_own_handler_keeps_it(tmp_path: Path) -> None:
-    seen: list[int] = []
-    with on_stop(lambda number, _: seen.append(number)):
-        with new_folder(tmp_path / "out"):
-            signal.raise_signal(signal.SIGTERM)
-    assert seen == [signal.SIGTERM]
-    assert (tmp_path / "out").is_dir()
-
-
-def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with new_folder(tmp_path / "out"):
-            signal.raise_signal(signal.SIGHUP)  # as under nohup
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    assert (tmp_path / "out").is_dir()
 
 
 def test_files_are_replaced_whole(tmp_path: Path) -> None:

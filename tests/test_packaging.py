@@ -42,7 +42,10 @@ def test_the_default_is_pure_python(pure_wheel: Path) -> None:
     assert "xlstm_export/native.py" in names
     assert not [n for n in names if n.startswith(("xlstm_export/lib", "xlstm_export/include"))]
     package = [n for n in names if n.startswith("xlstm_export/")]
-    assert all(name.endswith(".py") for name in package)
+    assert {name for name in package if not name.endswith(".py")} == {"xlstm_export/py.typed"}
+    cli = [n for n in names if n.startswith("xlstm_export_cli/")]
+    assert {"xlstm_export_cli/main.py", "xlstm_export_cli/app.py"} <= set(cli)
+    assert all(name.endswith(".py") for name in cli)
 
 
 def test_a_pure_install_runs_by_function_bodies(
@@ -81,10 +84,11 @@ def test_the_source_distribution_can_build_the_libraries(tmp_path: Path) -> None
     with tarfile.open(tmp_path / name) as file:
         names = {n.partition("/")[2] for n in file.getnames()}
     sources = subprocess.run(
-        ["git", "ls-files", "CMakeLists.txt", "plugins", "xlstm_export"],
+        ["git", "ls-files", "CMakeLists.txt", "plugins", "xlstm_export", "cli"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert set(sources.stdout.split()) <= names
+    assert {"xlstm_export/py.typed", "cli/xlstm_export_cli/main.py"} <= names
     assert not [n for n in names if n.endswith(".so")]
 
 
