@@ -15,6 +15,7 @@ from huggingface_hub.utils import (
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    filter_repo_objects,
 )
 
 from xlstm_export.checkpoint.hub import resolve_source
@@ -35,6 +36,7 @@ class Hub:
         self.calls.append({"repository": repository, **options})
         for name in self.files:
             if any(Path(name).match(pattern) for pattern in options["allow_patterns"]):
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / name).write_bytes(b"")
         return str(self.folder)
 
@@ -64,7 +66,8 @@ def test_paths_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "~nobody-of-this-name/x",
         "/no/where",
         "./org/name",
-        "a/b/c",
+        "a/b/../c",
+        "a/b/c/",
         "org/model.safetensors",
         "../x",
         "org/",
@@ -99,6 +102,31 @@ def test_download_takes_pickles_where_nothing_else_is(
     assert resolve_source("NX-AI/TiRex", None).name == "NX-AI/TiRex"
     assert len(hub.calls) == 2
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"model.ckpt"}
+
+
+def test_a_folder_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the filter of huggingface_hub itself, in which * stands for slashes as well."""
+    there = [
+        "tokenizer.json", "model.safetensors", "config.json", "runs/a/config.json", "README.md",
+        "runs/a/model.safetensors", "runs/a/optimizer.pt", "runs/a/onnx/model.safetensors",
+        "runs/b/config.json",
+    ]  # fmt: skip
+
+    def snapshot_download(repository: str, **options: Any) -> str:
+        assert repository == NAME
+        patterns = {key: options[key] for key in ("allow_patterns", "ignore_patterns")}
+        for name in filter_repo_objects(there, **patterns):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    source = resolve_source(f"{NAME}/runs/a", None)
+    assert source == Source(tmp_path / "runs" / "a", repository=f"{NAME}/runs/a")
+    got = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert got == {"tokenizer.json", "runs/a/config.json", "runs/a/model.safetensors"}
+    with pytest.raises(CheckpointError, match=f"{NAME} on the Hugging Face Hub has no folder no"):
+        resolve_source(f"{NAME}/no", None)
 
 
 @pytest.mark.parametrize(

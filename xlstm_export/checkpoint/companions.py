@@ -7,24 +7,43 @@ from pathlib import Path
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import CheckpointError
 
-_PATTERNS = (
-    "config.json", "config.yaml", "config.yml", "generation_config.json", "tokenizer*",
-    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "spiece.model",
-    "sentencepiece*.model", "chat_template*", "preprocessor_config.json",
-    "additional_chat_templates/*.jinja",
+_CONFIGURATION = (
+    "config.json", "config.yaml", "config.yml", "generation_config.json",
+    "preprocessor_config.json",
+)  # fmt: skip
+_TOKENIZER = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+    "spiece.model", "sentencepiece*.model", "chat_template*", "additional_chat_templates/*.jinja",
 )  # fmt: skip
 """transformers 5 writes the chat template into a file of its own, further ones into a folder."""
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+"""One of them is there where there is a tokenizer."""
+
 
 def copy_companions(source: Source, folder: Path) -> None:
-    """Copy those files of ``source`` into the bundle ``folder``. Raises CheckpointError."""
+    """Copy those files of ``source`` into the bundle ``folder``. Raises CheckpointError.
+
+    A tokenizer may be one folder up: training writes one for all of its checkpoints.
+    """
     beside = source.path if source.path.is_dir() else source.path.parent
-    for pattern in _PATTERNS:
-        for path in sorted(beside.glob(pattern)):
-            if path.is_file():
-                _copy(path, folder / path.relative_to(beside))
+    _copy_all(_CONFIGURATION, beside, folder)
+    above = beside.resolve().parent  # of ".", too
+    places = [place for place in (beside, above) if _has_tokenizer(place)]
+    _copy_all(_TOKENIZER, places[0] if places else beside, folder)
     if source.config is not None:
         _copy(source.config, folder / f"config{source.config.suffix}")
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZERS)
+
+
+def _copy_all(patterns: tuple[str, ...], source: Path, folder: Path) -> None:
+    for pattern in patterns:
+        for path in sorted(source.glob(pattern)):
+            if path.is_file():
+                _copy(path, folder / path.relative_to(source))
 
 
 def _copy(file: Path, target: Path) -> None:

@@ -1,4 +1,7 @@
-"""SOURCE as users type it: a path, or ``org/name`` on the Hugging Face Hub."""
+"""SOURCE as users type it: a path, or ``org/name`` on the Hugging Face Hub.
+
+``org/name/sub/folder`` is a folder of the repository.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,19 @@ from xlstm_export.checkpoint.source import Source
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, CheckpointError
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_NAME = r"[A-Za-z0-9][\w.-]*"
+_REPOSITORY = re.compile(rf"({_NAME}/{_NAME})((?:/{_NAME})*)")
 
 _FILE_SUFFIXES = {".safetensors", ".ckpt", ".pt", ".pth", ".th", ".bin", ".yaml", ".yml", ".json"}
 
 _SAFE_FILES = ["*.json", "*.yaml", "*.yml", "*.safetensors", "*.txt", "*.jinja", "tokenizer*"]
 _PICKLES = ["*.ckpt", "*.bin", "*.pt", "*.pth", "*.th"]
+
+_SHARED_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "generation_config.json", "chat_template.jinja",
+)  # fmt: skip
+"""What lies at the top of a repository for all checkpoints in its folders."""
 
 _TIMEOUT_S = 5.0
 
@@ -42,42 +52,48 @@ def resolve_source(text: str, config: Path | None, prefix: str = "") -> Source:
     path = Path(os.path.expanduser(text))  # Path's own raises where there is no such user
     if path.exists():
         return Source(path, config, prefix=prefix)
-    if not _REPOSITORY.fullmatch(text) or path.suffix in _FILE_SUFFIXES:
+    named = _REPOSITORY.fullmatch(text)
+    if named is None or path.suffix in _FILE_SUFFIXES:
         raise CheckpointError(f"{text}: no such file or folder")
-    return Source(_download(text), config, text, prefix)
+    return Source(_download(named[1], named[2][1:]), config, text, prefix)
 
 
-def _download(repository: str) -> Path:
+def _download(repository: str, below: str) -> Path:
+    """``repository``, or only its folder ``below``, as a folder here."""
+    text = f"{repository}/{below}".rstrip("/")
     try:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise BackendUnavailableError(
-            f"{repository}: no such folder; to take it from the Hugging Face Hub: "
-            f"{install('huggingface_hub')}\n{_by_hand(repository)}"
+            f"{text}: no such folder; to take it from the Hugging Face Hub: "
+            f"{install('huggingface_hub')}\n{_by_hand(text)}"
         ) from error
     try:
-        folder = _snapshot(repository, _SAFE_FILES)
+        folder = _snapshot(repository, below, _SAFE_FILES)
         if not any(folder.glob("*.safetensors")):
-            folder = _snapshot(repository, _PICKLES)
+            folder = _snapshot(repository, below, _PICKLES)
     except Exception as error:  # network libraries below raise types of their own
         raise CheckpointError(
-            f"{repository}: no such folder here, and not from the Hugging Face Hub: "
-            f"{_reason(error)}.\n{_by_hand(repository)}"
+            f"{text}: no such folder here, and not from the Hugging Face Hub: "
+            f"{_reason(error)}.\n{_by_hand(text)}"
         ) from error
+    if not folder.is_dir():
+        raise CheckpointError(f"{text}: {repository} on the Hugging Face Hub has no folder {below}")
     return folder
 
 
-def _snapshot(repository: str, patterns: list[str]) -> Path:
+def _snapshot(repository: str, below: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(
-        snapshot_download(
-            repository,
-            allow_patterns=patterns,
-            ignore_patterns=["*/*"],  # copies of the same weights for other programs
-            etag_timeout=_TIMEOUT_S,
-        )
+    start = f"{below}/" if below else ""
+    shared = list(_SHARED_FILES) if below else []
+    whole = snapshot_download(
+        repository,
+        allow_patterns=[start + pattern for pattern in patterns] + shared,
+        ignore_patterns=[f"{start}*/*"],  # copies of the same weights for other programs
+        etag_timeout=_TIMEOUT_S,
     )
+    return Path(whole) / below
 
 
 def _reason(error: Exception) -> str:
