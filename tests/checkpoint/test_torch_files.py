@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from xlstm_export.checkpoint.weight_files import StoredTensors, read_weight_files
 from xlstm_export.errors import CheckpointError
@@ -224,6 +225,21 @@ def test_a_file_that_became_shorter(tmp_path: Path) -> None:
     weights = read_weight_files([path]).tensors
     os.truncate(path, 2000)
     with pytest.raises(CheckpointError, match="became shorter"):
+        weights["a"].load()
+    path.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        weights["a"].load()
+
+
+def test_a_safetensors_file_that_changed(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(1000)}, path)
+    weights = read_weight_files([path]).tensors
+    save_file({"b": torch.ones(1000)}, path)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        weights["a"].load()
+    os.truncate(path, 2000)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
         weights["a"].load()
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):

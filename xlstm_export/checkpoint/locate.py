@@ -39,8 +39,8 @@ _ORDER = [
 """The first that is there is taken, as transformers takes them; * stands for a shard's number."""
 
 _EXPECTED = (
-    "expected one of model.safetensors, model.safetensors.index.json and its shards, "
-    "model_0.safetensors and so on, pytorch_model.bin, model.pt, or a single file that ends in "
+    "expected one of model.safetensors, model.pt, model.safetensors.index.json and its shards, "
+    "model_0.safetensors and so on, pytorch_model.bin, or a single file that ends in "
     f"{', '.join(WEIGHT_SUFFIXES)}"
 )
 

@@ -43,6 +43,8 @@ def _load(path: Path, name: str) -> Array:
         # opened for each tensor: the pages of a finished one go with the mapping they are in
         with safe_open(path, framework="numpy") as file:
             numbers: Array = file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise CheckpointError(f"{path}: changed while it was read ({error})") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     return numbers
