@@ -40,7 +40,12 @@ def export(
         bool, typer.Option("--ragged", help="Add the input sequence_lengths [batch].")
     ] = False,
     state_names: Annotated[
-        str, typer.Option(metavar="STYLE", help="Names of the states: native, genai, edgellm.")
+        str,
+        typer.Option(
+            metavar="STYLE",
+            help="Names of the states: native, genai, edgellm. Names only: onnxruntime-genai feeds "
+            "conv_state and recurrent_state alone, and so does not run such a bundle by itself.",
+        ),
     ] = "native",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
