@@ -239,8 +239,10 @@ def trtexec_command(
 ) -> str:
     """What ``build`` would do, as a trtexec command, whether or not NVIDIA's tools are here.
 
-    ``bundle``, and options as in ``build``. Raises BundleError, EngineError,
-    OptionError, and BackendUnavailableError where our plugin library is not built.
+    ``bundle``, ``backend``, ``compute_capabilities``, ``timing_cache``, ``max_batch_size``,
+    ``max_input_len``, ``min_shapes``, ``opt_shapes`` and ``max_shapes`` as in ``build``. Raises
+    BundleError, EngineError, OptionError, and BackendUnavailableError where our plugin library is
+    not built.
     """
     from xlstm_export.engine.build import make_build_options, make_plan
     from xlstm_export.engine.trtexec import command

@@ -93,7 +93,8 @@ def test_a_reader_that_is_gone(made: Made, tmp_path: Path, words: str) -> None:
         )  # fmt: skip
     finally:
         os.close(write)
-    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+    told = [line for line in done.stderr.splitlines() if not line.startswith("validate ")]
+    assert (done.returncode, told) == (128 + signal.SIGPIPE, [])  # progress, on a slow machine
     assert (out / "xlstm_export.json").is_file() == words.startswith("export")
 
 

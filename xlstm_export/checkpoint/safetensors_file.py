@@ -1,14 +1,18 @@
-"""safetensors files as lazy tensors, by the library's own reading of them."""
+"""safetensors files as lazy tensors: names and shapes by the library, numbers read in place."""
 
 from __future__ import annotations
 
+import json
+import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import ml_dtypes  # noqa: F401  gives numpy the name bfloat16, which the library asks it for
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xlstm_export.errors import CheckpointError
+from xlstm_export.model.storage import Storage
 from xlstm_export.model.weights import Array, Weight
 
 _TYPES = {
@@ -20,31 +24,44 @@ _TYPES = {
 def read_safetensors(path: Path) -> dict[str, Weight]:
     """The tensors of ``path`` by name. Raises CheckpointError where its header is not right.
 
-    The library checks sizes and places against the length of the file before it reads any.
+    The library checks sizes and places against the length of the file before any number is read.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (entry.get_shape(), entry.get_dtype()) for name, entry in slices.items()}
+        places = _places(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}); download or save it again"
         ) from error
-    return {
-        name: Weight(
-            tuple(shape), _TYPES.get(dtype, dtype), (name,), partial(_load, path, name), str(path)
-        )
-        for name, (shape, dtype) in found.items()
-    }
+    weights = {}
+    for name, (sizes, kind) in found.items():
+        shape, dtype = tuple(sizes), _TYPES.get(kind, kind)
+        load = partial(_load, path, dtype, shape, places[name])
+        weights[name] = Weight(shape, dtype, (name,), load, str(path))
+    return weights
 
 
-def _load(path: Path, name: str) -> Array:
+def _places(path: Path) -> dict[str, int]:
+    """Where the numbers of each tensor begin, of which the library tells nothing.
+
+    Its own reading maps the whole file: the pages of a tensor count twice while it is copied, and
+    a file that is cut meanwhile ends the process.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return {name: 8 + size + entry["data_offsets"][0] for name, entry in header.items()}
+
+
+def _load(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> Array:
+    count = math.prod(shape)
     try:
-        # opened for each tensor: the pages of a finished one go with the mapping they are in
-        with safe_open(path, framework="numpy") as file:
-            numbers: Array = file.get_tensor(name)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: changed while it was read ({error})") from error
+        flat = np.fromfile(path, Storage(dtype).numpy, count=count, offset=offset)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return numbers
+    if flat.size != count:
+        raise CheckpointError(f"{path}: became shorter while it was read")
+    return flat.reshape(shape)
