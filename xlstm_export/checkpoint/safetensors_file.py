@@ -30,7 +30,7 @@ def read_safetensors(path: Path) -> dict[str, Weight]:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (entry.get_shape(), entry.get_dtype()) for name, entry in slices.items()}
-        places = _places(path)
+        places, seen = _places(path), _version(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}); download or save it again"
@@ -38,7 +38,7 @@ def read_safetensors(path: Path) -> dict[str, Weight]:
     weights = {}
     for name, (sizes, kind) in found.items():
         shape, dtype = tuple(sizes), _TYPES.get(kind, kind)
-        load = partial(_load, path, dtype, shape, places[name])
+        load = partial(_load, path, seen, dtype, shape, places[name])
         weights[name] = Weight(shape, dtype, (name,), load, str(path))
     return weights
 
@@ -56,9 +56,19 @@ def _places(path: Path) -> dict[str, int]:
     return {name: 8 + size + entry["data_offsets"][0] for name, entry in header.items()}
 
 
-def _load(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> Array:
+def _version(path: Path) -> tuple[int, int]:
+    """What changes with the file."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _load(
+    path: Path, seen: tuple[int, int], dtype: str, shape: tuple[int, ...], offset: int
+) -> Array:
     count = math.prod(shape)
     try:
+        if _version(path) != seen:
+            raise CheckpointError(f"{path}: changed while it was read")
         flat = np.fromfile(path, Storage(dtype).numpy, count=count, offset=offset)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
