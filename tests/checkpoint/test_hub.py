@@ -156,7 +156,7 @@ def test_failed_download_lists_the_files(
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(BackendUnavailableError, match="pip install .huggingface_hub"):
+    with pytest.raises(BackendUnavailableError, match=r"pip install .huggingface_hub"):
         resolve_source(NAME, None)
 
 

@@ -57,9 +57,10 @@ def _places(path: Path) -> dict[str, int]:
 
 
 def _version(path: Path) -> tuple[int, int]:
-    """What changes with the file."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    """What changes with the file: its size and its header."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        return path.stat().st_size, hash(file.read(size))
 
 
 def _load(
