@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from xlstm_export.checkpoint.source import Checkpoint, Source
-from xlstm_export.families.oracle import Oracle
+from xlstm_export.families.oracle import Oracle, unavailable
 from xlstm_export.model.storage import Storage
 
 
@@ -14,9 +15,11 @@ from xlstm_export.model.storage import Storage
 class Family:
     """One layout of checkpoints.
 
-    A value that holds the functions, not the package: importing its file ``oracle`` would put that
-    module in the place of a function of this name.
+    ``package`` is its folder, whose file ``oracle.py`` has ``build(checkpoint, storage)``; torch
+    and upstream's packages are imported there, which happens only where an oracle is asked for.
     """
+
+    package: str
 
     detect: Callable[[Source], bool]
     """True when the source has this family's files."""
@@ -24,5 +27,15 @@ class Family:
     read: Callable[[Source], Checkpoint]
     """Structure and lazy weights. Raises CheckpointError, UnsupportedModelError."""
 
-    oracle: Callable[[Checkpoint, Storage], Oracle]
-    """The upstream module on numbers as stored. Raises BackendUnavailableError."""
+    def oracle(self, checkpoint: Checkpoint, storage: Storage) -> Oracle:
+        """Upstream's own module in float64, on the checkpoint's numbers as ``storage`` leaves them.
+
+        Raises BackendUnavailableError where torch or an upstream package is missing,
+        CheckpointError where upstream's module does not take the weights.
+        """
+        try:
+            build = importlib.import_module(f"{self.package}.oracle").build
+            oracle: Oracle = build(checkpoint, storage)  # upstream imports as it goes
+        except ImportError as error:
+            raise unavailable(error) from error
+        return oracle

@@ -1,9 +1,8 @@
 """The family ``block_stack``, as ``families.family`` says."""
 
 from xlstm_export.families.block_stack.read import detect, read
-from xlstm_export.families.block_stack.read import oracle as _oracle
 from xlstm_export.families.family import Family
 
-FAMILY = Family(detect, read, _oracle)
+FAMILY = Family(__name__, detect, read)
 
 __all__ = ["FAMILY", "detect", "read"]

@@ -14,7 +14,7 @@ import torch
 from xlstm_export.checkpoint.source import Checkpoint
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families.block_stack.config import StackConfig
-from xlstm_export.families.oracle import FloatArray, unavailable
+from xlstm_export.families.oracle import FloatArray
 from xlstm_export.model.layers.logit_head import LogitHead
 from xlstm_export.model.layers.slstm import SLSTM
 from xlstm_export.model.layers.up_projected_mlstm import UpProjectedMLSTM
@@ -35,14 +35,11 @@ class BlockStackOracle:
     def __init__(self, checkpoint: Checkpoint, storage: Storage) -> None:
         """The tensors of ``checkpoint`` as ``storage`` leaves them.
 
-        Raises BackendUnavailableError where the package is missing, CheckpointError where its
-        module does not take the weights.
+        Raises ImportError where the package is missing, CheckpointError where its module does not
+        take the weights.
         """
         spec, config, origin = checkpoint.spec, checkpoint.fields, str(checkpoint.files[-1])
-        try:
-            package = importlib.import_module("xlstm")
-        except ImportError as error:
-            raise unavailable(error) from error
+        package = importlib.import_module("xlstm")
         class_name = "xLSTMBlockStack" if spec.vocab_size is None else "xLSTMLMModel"
         self.name = (
             f"xlstm {version('xlstm')} {class_name}.step, sLSTM vanilla, mLSTM native, float64"
@@ -174,3 +171,8 @@ def _stored_tensors(checkpoint: Checkpoint, storage: Storage) -> dict[str, torch
             bias = key.removesuffix(_KERNEL) + _BIAS
             state[bias] = state[bias].reshape(heads, 4, rows).transpose(0, 1).flatten()
     return state
+
+
+def build(checkpoint: Checkpoint, storage: Storage) -> BlockStackOracle:
+    """The module of ``checkpoint``, its numbers as ``storage`` leaves them."""
+    return BlockStackOracle(checkpoint, storage)

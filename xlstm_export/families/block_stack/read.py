@@ -30,14 +30,12 @@ from xlstm_export.families.block_stack.layers import (
     read_slstm,
 )
 from xlstm_export.families.block_stack.norms import notes_on_norms
-from xlstm_export.families.oracle import Oracle, unavailable
 from xlstm_export.model.layer import Layer
 from xlstm_export.model.layers.logit_head import LogitHead
 from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.layers.residual import Residual
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.spec import ModelSpec, embeddings, hidden_states, logits, token_ids
-from xlstm_export.model.storage import Storage
 from xlstm_export.model.weights import Array, Weight
 
 _CONFIG_NAMES = ("config.yaml", "config.yml", "config.json")
@@ -102,19 +100,6 @@ def read(source: Source) -> Checkpoint:
     notes = (*stored.notes, *notes_on_norms(stored.tensors))
     files = (config_path, *files)
     return Checkpoint(spec, weights, files, stored.tensors, config, stored.left_out, notes)
-
-
-def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
-    """Upstream's own module in float64, on the checkpoint's numbers as ``storage`` leaves them.
-
-    Raises CheckpointError, and BackendUnavailableError where torch or the xlstm package is not
-    installed.
-    """
-    try:
-        from xlstm_export.families.block_stack.oracle import BlockStackOracle
-    except ImportError as error:
-        raise unavailable(error) from error
-    return BlockStackOracle(checkpoint, storage)
 
 
 def _require_config(source: Source) -> Path:

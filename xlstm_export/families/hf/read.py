@@ -26,11 +26,9 @@ from xlstm_export.families.large.fields import (
     refuse_contradiction,
     refuse_qk_norm,
 )
-from xlstm_export.families.oracle import Oracle, unavailable
 from xlstm_export.families.sections import block_sections
 from xlstm_export.model.layers.mlstm import MLSTM
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
-from xlstm_export.model.storage import Storage
 
 _BACKBONE = "backbone."
 _EMBEDDING = "embeddings.weight"
@@ -102,19 +100,6 @@ def read(source: Source) -> Checkpoint:
     return Checkpoint(
         spec, weights, (config, *files), stored.tensors, fields, stored.left_out, notes
     )
-
-
-def oracle(checkpoint: Checkpoint, storage: Storage) -> Oracle:
-    """Upstream's module in float64, on the checkpoint's numbers as ``storage`` leaves them.
-
-    Raises BackendUnavailableError where torch or an upstream package is missing.
-    """
-    try:
-        from xlstm_export.families.hf.oracle import build
-
-        return build(checkpoint, storage)  # upstream imports as it goes
-    except ImportError as error:
-        raise unavailable(error) from error
 
 
 def _note_on_begin(config: Path, fields: _JsonFields) -> tuple[str, ...]:

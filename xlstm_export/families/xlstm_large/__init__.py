@@ -2,8 +2,7 @@
 
 from xlstm_export.families.family import Family
 from xlstm_export.families.xlstm_large.read import detect, read
-from xlstm_export.families.xlstm_large.read import oracle as _oracle
 
-FAMILY = Family(detect, read, _oracle)
+FAMILY = Family(__name__, detect, read)
 
 __all__ = ["FAMILY", "detect", "read"]
