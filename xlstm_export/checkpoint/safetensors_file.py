@@ -6,7 +6,6 @@ import json
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -20,6 +19,9 @@ _TYPES = {
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 
+_PREFIX = 8
+"""Bytes in front of the header, which hold its size."""
+
 
 def read_safetensors(path: Path) -> dict[str, Weight]:
     """The tensors of ``path`` by name. Raises CheckpointError where its header is not right.
@@ -30,45 +32,35 @@ def read_safetensors(path: Path) -> dict[str, Weight]:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (entry.get_shape(), entry.get_dtype()) for name, entry in slices.items()}
-        places, seen = _places(path), _version(path)
+        header = _header(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}); download or save it again"
         ) from error
+    start, entries = _PREFIX + len(header), json.loads(header)
     weights = {}
     for name, (sizes, kind) in found.items():
         shape, dtype = tuple(sizes), _TYPES.get(kind, kind)
-        load = partial(_load, path, seen, dtype, shape, places[name])
+        offset = start + entries[name]["data_offsets"][0]
+        load = partial(_load, path, header, dtype, shape, offset)
         weights[name] = Weight(shape, dtype, (name,), load, str(path))
     return weights
 
 
-def _places(path: Path) -> dict[str, int]:
-    """Where the numbers of each tensor begin, of which the library tells nothing.
+def _header(path: Path) -> bytes:
+    """What says where the numbers of each tensor begin, of which the library tells nothing.
 
     Its own reading maps the whole file: the pages of a tensor count twice while it is copied, and
     a file that is cut meanwhile ends the process.
     """
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(size))
-    header.pop("__metadata__", None)
-    return {name: 8 + size + entry["data_offsets"][0] for name, entry in header.items()}
+        return file.read(int.from_bytes(file.read(_PREFIX), "little"))
 
 
-def _version(path: Path) -> tuple[int, int]:
-    """What changes with the file: its size and its header."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        return path.stat().st_size, hash(file.read(size))
-
-
-def _load(
-    path: Path, seen: tuple[int, int], dtype: str, shape: tuple[int, ...], offset: int
-) -> Array:
+def _load(path: Path, header: bytes, dtype: str, shape: tuple[int, ...], offset: int) -> Array:
     count = math.prod(shape)
     try:
-        if _version(path) != seen:
+        if _header(path) != header:
             raise CheckpointError(f"{path}: changed while it was read")
         flat = np.fromfile(path, Storage(dtype).numpy, count=count, offset=offset)
     except OSError as error:
