@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xlstm_export.bundle.bundle import Bundle
-from xlstm_export.bundle.checksum import manifest_sha256, sha256
+from xlstm_export.bundle.checksum import is_as_written, manifest_sha256, sha256
 from xlstm_export.bundle.manifest import (
     DATA_FILE,
     MANIFEST_FILE,
@@ -140,8 +140,9 @@ def inspect_bundle(path: Path) -> Facts:
     """Facts about a bundle: what its manifest says, and whether its files are still those."""
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    is_unchanged = bundle.is_unchanged()
-    verdict, report = _report_about(bundle)
+    digest = bundle.sha256()
+    is_unchanged = is_as_written(path, manifest, digest)
+    verdict, report = _report_about(path, digest)
     words: dict[str, str | list[str]] = {
         "bundle": str(path),
         "family": manifest.family,
@@ -162,16 +163,16 @@ def inspect_bundle(path: Path) -> Facts:
     return Facts({"bundle": str(path), **asdict(manifest), **found}, words)
 
 
-def _report_about(bundle: Bundle) -> tuple[str | None, str]:
-    """The verdict of the report in ``bundle`` where it is about these files; and in words."""
-    path = bundle.path / REPORTS / "validation.json"
+def _report_about(bundle: Path, digest: str) -> tuple[str | None, str]:
+    """The verdict of the report in ``bundle`` where it is about files of ``digest``; in words."""
+    path = bundle / REPORTS / "validation.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         verdict, about = str(content["verdict"]), content["bundle_sha256"]
         about_manifest = content.get("manifest_sha256")  # not in reports of before
     except (OSError, ValueError, LookupError, TypeError, RecursionError, AttributeError):
         return None, "none in the bundle"
-    if about != bundle.sha256() or about_manifest not in (None, manifest_sha256(bundle.path)):
+    if about != digest or about_manifest not in (None, manifest_sha256(bundle)):
         return None, f"{path.name} is about OTHER files: validate again"
     return verdict, verdict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlstm_export.bundle.checksum import bundle_sha256, is_manifest_unchanged
+from xlstm_export.bundle.checksum import bundle_sha256, is_as_written
 from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, read_manifest
 
 
@@ -44,6 +44,4 @@ class Bundle:
 
     def is_unchanged(self) -> bool | None:
         """Whether graph, data and manifest are those that export wrote; None: it is not known."""
-        if not self.manifest.sha256:
-            return None
-        return self.sha256() == self.manifest.sha256 and is_manifest_unchanged(self.path)
+        return is_as_written(self.path, self.manifest, self.sha256())

@@ -6,7 +6,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from xlstm_export.bundle.manifest import DATA_FILE, MANIFEST_FILE, MODEL_FILE, own_digest
+from xlstm_export.bundle.manifest import (
+    DATA_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    Manifest,
+    own_digest,
+)
 
 
 def sha256(*paths: Path) -> str:
@@ -36,7 +42,13 @@ def manifest_sha256(bundle: Path) -> str:
     return sha256(bundle / MANIFEST_FILE)
 
 
-def is_manifest_unchanged(bundle: Path) -> bool:
-    """Whether the manifest is as export wrote it; True where it does not hold its digest."""
+def is_as_written(bundle: Path, manifest: Manifest, digest: str) -> bool | None:
+    """Whether graph, data and manifest are those that export wrote; None: it is not known.
+
+    ``digest`` is the ``bundle_sha256`` of now, which reads the data to the end.
+    """
+    if not manifest.sha256:
+        return None
     content = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
-    return content.get("manifest_sha256", "") in ("", own_digest(content))
+    is_own = content.get("manifest_sha256", "") in ("", own_digest(content))
+    return digest == manifest.sha256 and is_own
