@@ -13,13 +13,8 @@ def torch_threads(threads: int | None) -> Iterator[None]:
     """Let torch compute with ``threads`` in the block; None: with as many as it has."""
     before = torch.get_num_threads()
     if threads is not None:
-        set_torch_threads(threads)
+        torch.set_num_threads(threads)
     try:
         yield
     finally:
-        set_torch_threads(before)
-
-
-def set_torch_threads(threads: int) -> None:
-    """Let torch compute with ``threads`` from here on."""
-    torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xlstm_export.bundle.checksum import bundle_sha256, is_manifest_unchanged, manifest_sha256
+from xlstm_export.bundle.checksum import bundle_sha256, is_as_written, manifest_sha256
 from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
 from xlstm_export.environment import versions
@@ -24,7 +24,7 @@ from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage
 from xlstm_export.progress import Progress
 from xlstm_export.reference.model import ReferenceModel
-from xlstm_export.reference.threads import set_torch_threads, torch_threads
+from xlstm_export.reference.threads import torch_threads
 from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.operators import BundleOperators
@@ -89,7 +89,7 @@ def validate_bundle(
     was replaced meanwhile.
     """
     options = _Options(engine, native, threads)
-    with torch_threads(threads), _quiet():
+    with _quiet():
         return _validate(bundle, source, module, options, upstream, batch, seed, progress)
 
 
@@ -102,10 +102,9 @@ def _validate(
     checkpoint = module.read(source)
     _check_same_model(bundle, manifest, source, checkpoint.spec)
     notes = list(checkpoint.notes)
-    if manifest.sha256 and not (manifest.sha256 == digest and is_manifest_unchanged(bundle)):
+    if is_as_written(bundle, manifest, digest) is False:
         notes.append(_CHANGED)
     _tell(progress, "loading the float64 reference")
-    workers = _workers(checkpoint, threads=options.threads)
     float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     _tell(progress, "loading the upstream module")
     oracle = _oracle(module, checkpoint, manifest.dtype, notes) if upstream else None
@@ -115,6 +114,8 @@ def _validate(
     runners = Runners(subject, oracle or float64, float64, *baselines)
     operators = {} if options.engine else _operators(bundle, manifest, options, notes)
 
+    torch, workers = _share_threads(checkpoint, options.threads)
+
     def sample(seed: int) -> list[TensorResult]:
         inputs = rollout_inputs(checkpoint.spec, batch + BASELINE_ROWS, sum(ROLLOUT), seed)
         results = compare_rollout(runners, inputs, batch, ROLLOUT, manifest, workers, progress)
@@ -123,8 +124,10 @@ def _validate(
         _tell(progress, "checking operators")
         return results + (check_operators(operators, seed) if operators else [])
 
-    results = middle_of_samples(sample, seed, notes)
     probe = {manifest.inputs[0].name: rollout_inputs(checkpoint.spec, batch, _READER_STEPS, seed)}
+    with torch_threads(torch):
+        results = middle_of_samples(sample, seed, notes)
+        distance = relative_distance(float64, oracle, probe) if oracle else None
     if bundle_sha256(bundle) != digest:
         raise BundleError(f"{bundle}: was replaced while it was compared; validate it again")
     return Report(
@@ -138,7 +141,7 @@ def _validate(
         subject_ops=subject.describe(),
         reference=runners.reference.name,
         baselines=(baselines[0].name, baselines[1].name),
-        reader_distance=relative_distance(float64, oracle, probe) if oracle else None,
+        reader_distance=distance,
         batch=batch,
         calls=ROLLOUT,
         seed=seed,
@@ -161,17 +164,16 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _workers(checkpoint: Checkpoint, threads: int | None) -> int:
-    """How many runners compute side by side.
+def _share_threads(checkpoint: Checkpoint, threads: int | None) -> tuple[int | None, int]:
+    """Threads of torch (None: as many as it has), and how many runners compute side by side.
 
     In a small model torch's threads wait for each other longer than they compute: there each
     runner takes one thread, and several run at once.
     """
     parameters = sum(math.prod(weight.shape) for weight in checkpoint.weights.values())
     if parameters > _SMALL:
-        return 1
-    set_torch_threads(1)
-    return threads or cpu_threads()
+        return threads, 1
+    return 1, threads or cpu_threads()
 
 
 def middle_of_samples(
