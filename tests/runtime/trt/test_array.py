@@ -27,7 +27,7 @@ from tests.runtime.trt.host_device import (
 from xlstm_export.errors import EngineError
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.trt import dlpack
-from xlstm_export.runtime.trt.array import DeviceArray
+from xlstm_export.runtime.trt.array import DeviceArray, borrow
 from xlstm_export.runtime.trt.device import CPU, CUDA
 
 
@@ -134,12 +134,24 @@ def test_memory_at_an_odd_address_is_copied(bundle: Path) -> None:
 
 def test_tensors_that_begin_inside_their_memory() -> None:
     """DLPack's byte_offset, which numpy and torch leave at 0."""
-    memory = np.arange(10.0)
-    tensor = dlpack.Tensor(memory.ctypes.data, (1, 0), memory.dtype, (4,), None)
-    capsule = dlpack.make_capsule(tensor, memory)
-    (managed, _) = next(lent for lent in dlpack._lent.values() if lent[1] is memory)
-    managed.tensor.byte_offset = 24
-    np.testing.assert_array_equal(dlpack.host_copy(dlpack.read_capsule(capsule)), [3, 4, 5, 6])
+    device = HostDevice()
+    address = device.allocate(80)
+    memory = device.view(address, (10,), np.float64)
+    memory[...] = np.arange(10.0)
+
+    class Lender:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return device.dlpack
+
+        def __dlpack__(self, **_: object) -> object:
+            capsule = dlpack.make_capsule(address, device.dlpack, memory.dtype, (4,), memory)
+            (managed, _) = next(lent for lent in dlpack._lent.values() if lent[1] is memory)
+            managed.tensor.byte_offset = 24
+            return capsule
+
+    lent = borrow(device, "input", Lender())
+    assert lent is not None
+    np.testing.assert_array_equal(lent.numpy(), [3, 4, 5, 6])
 
 
 def test_a_copy_or_another_device_is_not_what_is_lent(bundle: Path) -> None:
@@ -231,8 +243,7 @@ class LikeTorch(OnGpu):
     def __dlpack__(self, *, stream: int | None = None) -> object:
         self.asked.append(stream)
         device, array = self._device
-        tensor = dlpack.Tensor(self.address, device.dlpack, array.dtype, array.shape, None)
-        return dlpack.make_capsule(tensor, self)
+        return dlpack.make_capsule(self.address, device.dlpack, array.dtype, array.shape, self)
 
 
 def test_an_interface_without_a_stream(bundle: Path) -> None:

@@ -156,8 +156,7 @@ class DeviceArray:
             raise BufferError("this array is lent as it is, where it is; copy what it becomes")
         if self.dlpack_kind != CPU and stream != -1:
             self.device.let_wait(1 if stream is None else stream)
-        tensor = dlpack.Tensor(self.address, self.device.dlpack, self.dtype, self.shape, None)
-        return dlpack.make_capsule(tensor, self)
+        return dlpack.make_capsule(self.address, self.device.dlpack, self.dtype, self.shape, self)
 
     def __repr__(self) -> str:
         return f"DeviceArray({self.dtype}{list(self.shape)} on {self.device.name})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -40,28 +39,20 @@ class _Managed(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """What a capsule describes; ``capsule`` keeps the memory alive. Strides in elements."""
-
-    address: int
-    device: tuple[int, int]
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    strides: tuple[int, ...] | None
-    capsule: Any = None
-
-
-def make_capsule(tensor: Tensor, owner: object) -> Any:
-    """A capsule of ``tensor``, C-contiguous; ``owner`` lives until the consumer lets go."""
-    rank = len(tensor.shape)
-    sizes = (ctypes.c_int64 * rank)(*tensor.shape)
-    steps = (ctypes.c_int64 * rank)(*contiguous_strides(tensor.shape))
-    code = _BFLOAT16 if tensor.dtype == BFLOAT16 else _KINDS[tensor.dtype.kind]
+def make_capsule(
+    address: int,
+    device: tuple[int, int],
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    owner: object,
+) -> Any:
+    """A capsule of C-contiguous memory; ``owner`` lives until the consumer lets go."""
+    rank = len(shape)
+    sizes = (ctypes.c_int64 * rank)(*shape)
+    steps = (ctypes.c_int64 * rank)(*contiguous_strides(shape))
+    code = _BFLOAT16 if dtype == BFLOAT16 else _KINDS[dtype.kind]
     managed = _Managed(
-        _Tensor(
-            tensor.address, *tensor.device, rank, code, 8 * tensor.dtype.itemsize, 1, sizes, steps
-        ),
+        _Tensor(address, *device, rank, code, 8 * dtype.itemsize, 1, sizes, steps),
         deleter=ctypes.cast(_release, ctypes.c_void_p).value,
     )
     _lent[ctypes.addressof(managed)] = (managed, owner)
