@@ -116,9 +116,11 @@ def open_codec(bundle: Path, bos: bool | None = None) -> TextCodec | None:
     # left in the file by training: a prompt is neither cut nor filled up
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    wanted = _config(bundle, "config.json").get("force_bos_token_insert") is True
-    has_rule = wanted and isinstance(_config(bundle, "config.json").get("bos_token_id"), int)
-    return TextCodec(tokenizer, begin_id(bundle) if (has_rule if bos is None else bos) else ())
+    if bos is None:
+        config = _config(bundle, "config.json")
+        is_forced = config.get("force_bos_token_insert") is True
+        bos = is_forced and isinstance(config.get("bos_token_id"), int)
+    return TextCodec(tokenizer, begin_id(bundle) if bos else ())
 
 
 def begin_id(bundle: Path) -> tuple[int, ...]:
