@@ -76,17 +76,23 @@ def load_ort_library() -> NativeLibrary | None:
 
 
 def load_library(
-    path: Path, version: str = __version__, whose: str = "xlstm-export", cure: str = CURE
+    path: Path,
+    version: str = __version__,
+    wanted: str = f"where xlstm-export is {__version__}",
+    cure: str = CURE,
 ) -> ctypes.CDLL:
     """A library of ours, loaded into this process.
 
     Raises BackendUnavailableError, with ``cure``, where it is none, or of another version than
-    ``version``, which is that of ``whose``.
+    ``version``; ``wanted`` says in words why that one is wanted.
     """
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise BackendUnavailableError(f"{path}: cannot be loaded ({error}); {cure}") from error
+        raise BackendUnavailableError(
+            f"{path}: cannot be loaded: no library of xlstm-export, or of another kind of machine "
+            f"({error}); {cure}"
+        ) from error
     try:
         version_of = library.xlstm_version
     except AttributeError as error:
@@ -94,9 +100,7 @@ def load_library(
     version_of.restype = ctypes.c_char_p
     found = (version_of() or b"").decode()
     if found != version:
-        raise BackendUnavailableError(
-            f"{path}: version {found}, where {whose} is {version}; {cure}"
-        )
+        raise BackendUnavailableError(f"{path}: version {found}, {wanted}; {cure}")
     return library
 
 

@@ -11,6 +11,7 @@ import gc
 import shutil
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -249,10 +250,14 @@ def test_plugins_beside_the_engine(bundle: Path, monkeypatch: pytest.MonkeyPatch
     opened = Opened(bundle, monkeypatch, plugin_library=beside)
     module = "xlstm_export.runtime.trt.engine"
     monkeypatch.setattr(f"{module}.trt_library_path", lambda: Path("libxlstm_trt.so"))
-    monkeypatch.setattr(f"{module}._plugin_version", lambda _: "1.2.4")
+    versions = iter([b"1.2.4", b"1.2.3", b"1.2.3"])
+
+    monkeypatch.setattr(
+        "xlstm_export.native.ctypes.CDLL",
+        lambda _: SimpleNamespace(xlstm_version=partial(next, versions)),
+    )
     with pytest.raises(Exception, match=r"version 1\.2\.4, and the engine was built with 1\.2\.3"):
         opened.session()
-    monkeypatch.setattr(f"{module}._plugin_version", lambda _: "1.2.3")
     for _ in range(2):
         opened.session()
     refused, *runtimes = opened.trt.runtimes

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from xlstm_export import __version__
 from xlstm_export.bundle.checksum import bundle_sha256, sha256
 from xlstm_export.engine.backend import BACKENDS, PACKAGES, TITLES
 from xlstm_export.engine.build import ENGINE_FOLDER
@@ -134,8 +135,9 @@ def load_plugins(runtime: Any, record: EngineRecord, title: str) -> None:
             f"here: make wheel in a checkout, or name its folder in {FOLDER_VARIABLE}; an engine "
             "built by this version carries it"
         )
-    version, cure = record.plugin_library.version, "build the engine again"
-    load_library(path, version, "the engine's plugin library", cure)
+    version = record.plugin_library.version
+    wanted = f"and the engine was built with {version}"
+    load_library(path, version, wanted, f"xlstm-export is {__version__}: build again")
     if not runtime.get_plugin_registry().load_library(str(path)):
         raise BackendUnavailableError(f"{path}: {title} refused it")
 
