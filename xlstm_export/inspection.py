@@ -125,7 +125,11 @@ def describe_checkpoint(where: str, checkpoint: Checkpoint) -> Facts:
         "head": _head_words(checkpoint),
         "parameters": f"{parameters:,}",
         "stored as": ", ".join(f"{name} ({count} tensors)" for name, count in tensors.items()),
-        "state": f"{state_bytes / 1e3:,.1f} kB a sequence, whatever its length",
+        "state": (
+            f"{state_bytes / 1e3:,.1f} kB a sequence, whatever its length"
+            if states
+            else "none: every call begins anew"
+        ),
         "layers": _layer_words(checkpoint),
         "files": files,
     }

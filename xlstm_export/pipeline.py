@@ -16,7 +16,7 @@ from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.families.registry import check_family, find_family
-from xlstm_export.lowering.options import LoweringOptions, make_options
+from xlstm_export.lowering.options import LoweringOptions, check_options, make_options
 from xlstm_export.output import check_target, new_folder
 from xlstm_export.progress import Progress
 
@@ -94,15 +94,20 @@ def export_source(
     """``export`` of a source that is on disk."""
     from xlstm_export.lowering.describe import describe_graph
     from xlstm_export.lowering.lower import lower_model
-    from xlstm_export.lowering.write import check_model, write_model
+    from xlstm_export.lowering.write import check_model, write_continuation, write_model
 
     check_target(out, overwrite, source.path)
     checkpoint = read_checkpoint(source, family)
-    model = lower_model(checkpoint.spec, checkpoint.weights, options)
-    manifest = describe_graph(model, checkpoint, source, options)
+    spec, weights = checkpoint.spec, checkpoint.weights
+    check_options(spec, options)
+    model, continuing = lower_model(spec, weights, options), None
+    if spec.recurrence == "begun":
+        continuing = lower_model(spec, weights, options, continues=True)
+    manifest = describe_graph(model, checkpoint, source, options, continuing)
     with new_folder(out, overwrite) as folder:
-        path = write_model(model, folder, progress)
-        check_model(path)
+        check_model(write_model(model, folder, progress))
+        if continuing is not None:
+            check_model(write_continuation(continuing, folder))
         manifest = replace(manifest, sha256=bundle_sha256(folder), data_bytes=data_bytes(folder))
         write_manifest(manifest, folder)
         copy_companions(source, folder)

@@ -17,7 +17,7 @@ from xlstm_export.model.state import StateNaming
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.states import States
-from xlstm_export.validation.validate import rollout_inputs
+from xlstm_export.validation.inputs import rollout_inputs
 
 torch.set_num_threads(1)
 

@@ -106,8 +106,9 @@ def open_bench(library: Library, case: ModelCase, dtype: str) -> Bench:
 def open_bundle(library: Library, case: ModelCase, options: LoweringOptions) -> OrtSession:
     """The bundle of ``case`` in ONNX Runtime; bfloat16 emulated."""
     bundle = library.bundle(case, options)
-    graph = emulated_graph(bundle / MODEL_FILE) if options.dtype == "bfloat16" else None
-    return OrtSession(bundle, graph=graph, threads=1)
+    is_bf16 = options.dtype == "bfloat16"
+    graphs = {MODEL_FILE: emulated_graph(bundle / MODEL_FILE)} if is_bf16 else None
+    return OrtSession(bundle, graphs=graphs, threads=1)
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def test_a_vocabulary_that_is_not_told_has_no_end() -> None:
 
 def test_rows_of_several_inputs_agree() -> None:
     feeds = {"inputs_embeds": np.zeros((2, 1, 4)), "other": np.zeros((3, 3))}
-    assert refusal(TWO, feeds) == "other: 3 rows, where inputs_embeds has 2"
+    assert refusal(TWO, feeds) == "other: batch is 3, where inputs_embeds has 2"
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64])

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from xlstm_export.bundle.manifest import (
+    CONTINUE_FILE,
     DATA_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -32,8 +33,11 @@ def data_bytes(bundle: Path) -> int:
 
 
 def bundle_sha256(bundle: Path) -> str:
-    """Digest of the graph and the data of ``bundle``, one after the other."""
-    files = (bundle / MODEL_FILE, bundle / DATA_FILE)
+    """Digest of the graph, the data, and the continuing graph of ``bundle``, one after the other.
+
+    What is not there is left out.
+    """
+    files = (bundle / name for name in (MODEL_FILE, DATA_FILE, CONTINUE_FILE))
     return sha256(*(path for path in files if path.is_file()))
 
 

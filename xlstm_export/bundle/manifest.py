@@ -19,6 +19,8 @@ from xlstm_export.errors import BundleError
 MANIFEST_FILE = "xlstm_export.json"
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
+CONTINUE_FILE = "continue.onnx"
+"""The graph that goes on from states, where it is another than the one that begins."""
 FORMAT_VERSION = 1
 LENGTHS = "sequence_lengths"
 """The input of a ragged bundle: int32 [batch], steps of each row."""
@@ -85,6 +87,15 @@ class SourceInfo:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """The graph of calls that go on from states, on the same data as the one that begins."""
+
+    file: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Contents of ``xlstm_export.json``."""
 
@@ -107,6 +118,22 @@ class Manifest:
     """Size of the data as it was written; 0 where there is none, or a bundle is of before."""
     manifest_sha256: str = ""
     """Of all the rest of the manifest; "" in a bundle of before."""
+    continuation: Continuation | None = None
+    """Where a call that begins takes no states: the graph of those that go on."""
+
+    @property
+    def takes_states(self) -> bool:
+        """Whether the graph takes states; all that there are it yields."""
+        return self.continuation is None
+
+    def continued(self) -> Manifest:
+        """The manifest as calls see it that go on from states."""
+        if self.continuation is None:
+            return self
+        ends = self.continuation
+        return dataclasses.replace(
+            self, inputs=ends.inputs, outputs=ends.outputs, continuation=None
+        )
 
     @property
     def is_language_model(self) -> bool:
@@ -175,7 +202,13 @@ def _check(manifest: Manifest) -> None:
         raise ValueError("no inputs or no outputs")
     if manifest.dtype not in BUNDLE_DTYPES:
         raise ValueError(f"dtype {manifest.dtype!r}")
-    for tensor in (*manifest.inputs, *manifest.outputs):
+    tensors = (*manifest.inputs, *manifest.outputs)
+    if manifest.continuation is not None:
+        ends = manifest.continuation
+        tensors = (*tensors, *ends.inputs, *ends.outputs)
+        if ends.file != CONTINUE_FILE or not ends.inputs or not ends.outputs:
+            raise ValueError(f"continuation: file {ends.file!r}, or no inputs, or no outputs")
+    for tensor in tensors:
         if tensor.dtype not in _TYPES or not tensor.shape:
             raise ValueError(f"{tensor.name}: dtype {tensor.dtype!r}, shape {list(tensor.shape)}")
     if manifest.ragged != any(tensor.name == LENGTHS for tensor in manifest.inputs):

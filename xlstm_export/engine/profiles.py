@@ -87,6 +87,8 @@ def parse_shapes(words: Iterable[str]) -> dict[str, Shape]:
 def input_dims(manifest: Manifest) -> dict[str, Dims]:
     """Dimensions of every graph input, states included, as sizes or names."""
     plain = {tensor.name: tensor.shape for tensor in manifest.inputs}
+    if not manifest.takes_states:
+        return plain
     return plain | {state.input: state.shape for state in manifest.states}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from xlstm_export.bundle.manifest import (
+    CONTINUE_FILE,
     FORMAT_VERSION,
+    Continuation,
     Manifest,
     OpsInfo,
     SourceInfo,
@@ -26,28 +28,45 @@ _RUNS_ON = {
 
 
 def describe_graph(
-    model: ir.Model, checkpoint: Checkpoint, source: Source, options: LoweringOptions
+    model: ir.Model,
+    checkpoint: Checkpoint,
+    source: Source,
+    options: LoweringOptions,
+    continuing: ir.Model | None = None,
 ) -> Manifest:
-    """The manifest of ``model``, lowered from ``checkpoint`` with ``options``."""
+    """The manifest of ``model``, lowered from ``checkpoint`` with ``options``.
+
+    ``continuing`` is the graph that goes on from states, where it is another.
+    """
     states = tuple(
         StateInfo(s.key, *s.names(options.state_names), s.shape, s.dtype, s.init)
         for s in state_specs(checkpoint.spec)
     )
     carried = {name for state in states for name in (state.input, state.output)}
+
+    def ends(graph: ir.Graph) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        inputs, outputs = (
+            tuple(_info(value) for value in values if value.name not in carried)
+            for values in (graph.inputs, graph.outputs)
+        )
+        return inputs, outputs
+
+    inputs, outputs = ends(model.graph)
     return Manifest(
         format_version=FORMAT_VERSION,
         family=checkpoint.spec.family,
         dtype=options.dtype,
         opset=options.opset,
         ops=OpsInfo(DOMAIN, VERSION),
-        inputs=tuple(_info(v) for v in model.graph.inputs if v.name not in carried),
-        outputs=tuple(_info(v) for v in model.graph.outputs if v.name not in carried),
+        inputs=inputs,
+        outputs=outputs,
         states=states,
         source=SourceInfo(source.name, fingerprint(checkpoint)),
         versions=versions(),
         runs_on=_RUNS_ON[options.dtype],
         logits=options.logits,
         ragged=options.ragged,
+        continuation=Continuation(CONTINUE_FILE, *ends(continuing.graph)) if continuing else None,
     )
 
 

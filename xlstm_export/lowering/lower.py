@@ -6,6 +6,7 @@ recurrence is one ``ai.xlstm`` node whose standard-operator body travels with th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -25,30 +26,41 @@ from xlstm_export.ops.catalog import DOMAIN, VERSION
 IR_VERSION = 9
 
 
-def lower_model(spec: ModelSpec, weights: Weights, options: LoweringOptions) -> ir.Model:
-    """Build the graph; no weight is read yet."""
+def lower_model(
+    spec: ModelSpec, weights: Weights, options: LoweringOptions, *, continues: bool = False
+) -> ir.Model:
+    """Build the graph; no weight is read yet.
+
+    ``continues``: of a model whose recurrence is "begun", the graph that goes on from states.
+    """
     check_weights(spec, weights)
     g = Emitter(options.dtype)
-    first, *others = (g.input(i.name, i.dtype, i.shape) for i in spec.inputs)
-    if others:
-        raise ValueError(f"{spec.family}: more than one input")
-    x = g.cast(first, g.dtype) if spec.inputs[0].dtype == "float32" else first
-    place = Place("", stored(spec, weights, Storage(options.dtype)))
+    inputs = {i.name: g.input(i.name, i.dtype, i.shape) for i in spec.inputs}
+    begins = spec.recurrence != "carried" and not continues
+    place = Place("", stored(spec, weights, Storage(options.dtype)), begins, inputs)
+    x = _first_of(g, spec, inputs)
     start = _pointwise_from_the_front(spec)
     for path, layer in spec.layers[:start]:
         x = emit_layer(g, x, layer, place.at(path))
     lengths = g.input(LENGTHS, "int32", ("batch",)) if options.ragged else g.constant([-1], "int32")
-    states = declare_states(g, spec, options.state_names, lengths)
+    states = declare_states(g, spec, options.state_names, lengths, begins)
     place = replace(place, states=states)
     cut_at = _first_of_the_end(spec) if _is_cut(spec, options) else None
     for index, (path, layer) in enumerate(spec.layers[start:], start):
         if index == cut_at:
             x = last_step(g, x, lengths if options.ragged else None)
         x = emit_layer(g, x, layer, place.at(path))
-    output = spec.outputs[0]
+    output = (spec.continued_outputs if continues else spec.outputs)[0]
     g.output(g.cast(x, output.dtype), output.name, output.dtype, _output_shape(output, cut_at))
     states.declare_outputs(g)
     return _model(g, options.opset)
+
+
+def _first_of(g: Emitter, spec: ModelSpec, inputs: Mapping[str, ir.Value]) -> ir.Value:
+    """What comes to the first layer: floating-point numbers in the type of the activations."""
+    first = inputs[spec.inputs[0].name]
+    stays = spec.inputs[0].dtype != "float32" or getattr(spec.layers[0][1], "takes_float32", False)
+    return first if stays else g.cast(first, g.dtype)
 
 
 def _is_cut(spec: ModelSpec, options: LoweringOptions) -> bool:

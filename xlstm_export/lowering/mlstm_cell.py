@@ -21,7 +21,7 @@ def mlstm_cell(
     """Normed h [B,T,N*V] from q, k, v [B,T,N,*] and float32 gates [B,T,N]."""
     h, *present = g.custom(
         "XlstmMLSTM",
-        [*qkv, *gates, *place.take("mlstm", "Cnm"), place.lengths],
+        [*qkv, *gates, *place.take(g, "mlstm", "Cnm"), place.lengths],
         gate_soft_cap=cell.gate_soft_cap,
         eps=cell.eps,
         scale_side=cell.scale_side,

@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 
 from xlstm_export.bundle.manifest import BUNDLE_DTYPES, BundleDtype
 from xlstm_export.errors import OptionError
+from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import StateNaming
 
 OPSETS = (18, 19, 20, 21)
@@ -42,6 +43,16 @@ def make_options(
         cast(BundleDtype, dtype), opset, cast(Logits, logits), ragged,
         cast(StateNaming, state_names),
     )  # fmt: skip
+
+
+def check_options(spec: ModelSpec, options: LoweringOptions) -> None:
+    """Raise OptionError for what ``spec`` has no use of, where it would change nothing."""
+    if options.ragged and not spec.has_sequence:
+        raise OptionError("ragged", f"{spec.family} models take no sequences")
+    if options.logits != "all" and not spec.has_sequence:
+        raise OptionError("logits", f"{spec.family} models yield one result, not one a step")
+    if options.state_names != "native" and spec.recurrence == "inner":
+        raise OptionError("state_names", f"{spec.family} models carry no states")
 
 
 def choose(

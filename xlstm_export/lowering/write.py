@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import onnx
 import onnx_ir as ir
 
-from xlstm_export.bundle.manifest import DATA_FILE, MODEL_FILE
+from xlstm_export.bundle.manifest import CONTINUE_FILE, DATA_FILE, MODEL_FILE
 from xlstm_export.progress import Progress
 
 EXTERNAL_FROM_BYTES = 1024
@@ -49,6 +49,27 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
         )
     except ir.serde.SerdeError as error:  # around what a weight inside model.onnx raised
         raise _root(error) from None
+    return path
+
+
+def write_continuation(model: ir.Model, folder: Path) -> Path:
+    """Write ``continue.onnx`` on the data of ``model.onnx``, which is in ``folder``; return it.
+
+    Raises ValueError where the two graphs do not have the same large weights.
+    """
+    begun = ir.load(folder / MODEL_FILE).graph.initializers
+    external = {
+        name: value.const_value
+        for name, value in begun.items()
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
+    for name, value in model.graph.initializers.items():
+        if name in external:
+            value.const_value = external[name]
+        elif value.const_value is not None and value.const_value.nbytes >= EXTERNAL_FROM_BYTES:
+            raise ValueError(f"{name}: is no weight of the graph that begins")
+    path = folder / CONTINUE_FILE
+    ir.save(model, path)
     return path
 
 

@@ -37,7 +37,11 @@ class LayerState:
 
 
 class Layer(Protocol):
-    """A layer as a value. ``pointwise``: it treats every step by itself."""
+    """A layer as a value. ``pointwise``: it treats every step by itself.
+
+    The first layer of a model may say ``takes_float32 = True``: a float32 input then comes to it
+    as it is, not in the type of the activations.
+    """
 
     @property
     def pointwise(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from xlstm_export.bundle.manifest import TensorInfo
 from xlstm_export.errors import CheckpointError
@@ -23,15 +23,25 @@ Kind = TypeVar("Kind")
 BATCH, SEQUENCE = "batch", "sequence"
 """Names of the dynamic dimensions."""
 
+Recurrence = Literal["carried", "begun", "inner"]
+"""Where the states of a model are: see ``ModelSpec.recurrence``."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """``layers`` run in order, from the first of ``inputs`` to the first of ``outputs``."""
+    """``layers`` run in order, from the first of ``inputs`` to the one of ``outputs``.
+
+    ``recurrence``: the states are "carried", inputs and outputs of every call, the first being
+    zero; or "begun": a call that begins takes none, and those that go on from its states are
+    another graph, which yields ``continued_outputs``; or "inner": every call begins anew.
+    """
 
     family: str
     inputs: tuple[TensorInfo, ...]
     layers: tuple[tuple[str, Layer], ...]
     outputs: tuple[TensorInfo, ...]
+    recurrence: Recurrence = "carried"
+    continued_outputs: tuple[TensorInfo, ...] = ()
 
     def leaves(self) -> Iterator[tuple[str, Layer]]:
         """Every layer by path, composites taken apart."""
@@ -49,6 +59,11 @@ class ModelSpec:
             for path, layer in self.leaves()
             for name, weight in layer.weights().items()
         }
+
+    @property
+    def has_sequence(self) -> bool:
+        """Whether it takes sequences, of tokens or of their embeddings, of any length."""
+        return SEQUENCE in self.inputs[0].shape
 
     @property
     def vocab_size(self) -> int | None:

@@ -48,8 +48,8 @@ class StateSpec:
 
 
 def state_specs(spec: ModelSpec) -> tuple[StateSpec, ...]:
-    """Every state of ``spec``, in graph order."""
-    return tuple(_states(spec))
+    """Every state that calls of ``spec`` pass on, in graph order."""
+    return () if spec.recurrence == "inner" else tuple(_states(spec))
 
 
 def _states(spec: ModelSpec) -> Iterator[StateSpec]:

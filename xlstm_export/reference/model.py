@@ -75,24 +75,28 @@ class ReferenceModel:
     def _run(
         self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None
     ) -> tuple[dict[str, Array], States]:
-        x = torch.tensor(feeds[self.spec.inputs[0].name])
-        x = x.to(self._x_type) if x.is_floating_point() else x
+        inputs = {tensor.name: self._input(feeds[tensor.name]) for tensor in self.spec.inputs}
         new: dict[StateKey, Tensor] = {}
         place = Place(
-            "", self._parameters, self._old(states, len(x)), new,
-            self._x_type, self._s_type, self._mlstm,
+            "", self._parameters, self._old(states), new, self._x_type, self._s_type, self._mlstm,
+            inputs,
         )  # fmt: skip
+        x = inputs[self.spec.inputs[0].name]
+        stays = getattr(self.spec.layers[0][1], "takes_float32", False)
+        x = x if stays or not x.is_floating_point() else x.to(self._x_type)
         for path, layer in self.spec.layers:
             x = evaluate_layer(x, layer, place.at(path))
         after = {s.key: new[s.path, f"{s.kind}.{s.letter}"].numpy() for s in self.states}
         return {self.spec.outputs[0].name: x.to(self._s_type).numpy()}, States(after)
 
-    def _old(self, states: Mapping[str, Array] | None, batch: int) -> dict[StateKey, Tensor]:
-        old: dict[StateKey, Tensor] = {}
-        for s in self.states:
-            if states is None:
-                value = torch.zeros(batch, *(int(d) for d in s.shape[1:]), dtype=self._s_type)
-            else:
-                value = torch.tensor(states[s.key]).to(self._s_type)
-            old[s.path, f"{s.kind}.{s.letter}"] = value
-        return old
+    def _input(self, given: Array) -> Tensor:
+        x = torch.tensor(given)
+        return x.to(self._s_type) if x.is_floating_point() else x
+
+    def _old(self, states: Mapping[str, Array] | None) -> dict[StateKey, Tensor] | None:
+        if states is None or self.spec.recurrence == "inner":
+            return None
+        return {
+            (s.path, f"{s.kind}.{s.letter}"): torch.tensor(states[s.key]).to(self._s_type)
+            for s in self.states
+        }

@@ -23,17 +23,31 @@ StateKey = tuple[str, str]
 class Place:
     """``path`` in a model with all its ``parameters``, and states ``old`` and ``new`` (filled in).
 
-    ``x_type`` is the type of activations, ``s_type`` that of norms, gates and states; ``mlstm`` is
-    the form of the recurrence that computes.
+    ``old`` is None in a call that begins: states are then zero. ``inputs`` are the model's by
+    name. ``layer`` is what stands here, and ``rows`` how many rows came to it. ``x_type`` is the
+    type of activations, ``s_type`` that of norms, gates and states; ``mlstm`` is the form of the
+    recurrence that computes.
     """
 
     path: str
     parameters: Mapping[str, Tensor]
-    old: Mapping[StateKey, Tensor]
+    old: Mapping[StateKey, Tensor] | None
     new: dict[StateKey, Tensor]
     x_type: torch.dtype
     s_type: torch.dtype
     mlstm: Callable[..., Any]
+    inputs: Mapping[str, Tensor]
+    layer: Layer | None = None
+    rows: int = 0
+
+    @property
+    def begins(self) -> bool:
+        """Whether the call takes no states."""
+        return self.old is None
+
+    def input(self, name: str) -> Tensor:
+        """The model's input ``name``; floating-point numbers in the state type."""
+        return self.inputs[name]
 
     def at(self, path: str) -> Place:
         """Another place of the same model."""
@@ -48,12 +62,22 @@ class Place:
 
     def take(self, kind: str, letters: str) -> list[Tensor]:
         """States of the layer before the call, one per letter."""
-        return [self.old[self.path, f"{kind}.{letter}"] for letter in letters]
+        if self.old is not None:
+            return [self.old[self.path, f"{kind}.{letter}"] for letter in letters]
+        assert self.layer is not None
+        sizes = {(s.kind, s.letter): s.sizes for s in self.layer.states()}
+        return [
+            torch.zeros(self.rows, *sizes[kind, letter], dtype=self.s_type) for letter in letters
+        ]
 
     def give(self, kind: str, letters: str, values: Sequence[Tensor]) -> None:
         """States of the layer after the call, one per letter."""
         keys = [(self.path, f"{kind}.{letter}") for letter in letters]
         self.new.update(zip(keys, values, strict=True))
+
+    def given(self, path: str, kind: str, letters: str) -> list[Tensor]:
+        """States after the call of the layer at ``path``, which came before, one per letter."""
+        return [self.new[path, f"{kind}.{letter}"] for letter in letters]
 
     def linear(self, x: Tensor, name: str) -> Tensor:
         """x [...,in] through ``{name}.weight`` [out,in] and its bias where there is one."""
@@ -82,7 +106,8 @@ class Place:
 
 def evaluate_layer(x: Tensor, layer: Layer, place: Place) -> Tensor:
     """The output of ``layer`` at ``place`` for x [B,T,...]."""
-    result: Tensor = file_at("reference", layer).evaluate(x, layer, place)
+    here = replace(place, layer=layer, rows=len(x))
+    result: Tensor = file_at("reference", layer).evaluate(x, layer, here)
     return result
 
 

@@ -22,8 +22,7 @@ def to_markdown(report: Report) -> str:
         + ("" if report.source_matches_bundle else " (NOT the weights this bundle was made from)"),
         f"- reference: {report.reference}",
         f"- baselines: {'; '.join(report.baselines)}",
-        f"- rollout: batch {report.batch}, calls of {', '.join(map(str, report.calls))} steps "
-        f"with carried states, seed {report.seed}",
+        f"- rollout: batch {report.batch}, {report.fed}, seed {report.seed}",
         f"- rule: error at most {FACTOR:g} x the baselines' own error + {ULPS:g} ulp",
         *(f"- {r.name}: {r.best_token.words}" for r in report.results if r.best_token),
         *(f"- {note}" for note in report.notes),

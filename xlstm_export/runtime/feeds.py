@@ -20,19 +20,18 @@ def prepare_feeds(manifest: Manifest, feeds: Mapping[str, Any]) -> dict[str, Arr
     ``sequence_lengths`` may be left out: every row then has every step. Raises InputError.
     """
     check_names(manifest, feeds)
-    first = manifest.inputs[0]
-    prepared = {first.name: _prepare(first, feeds[first.name], manifest)}
-    batch = prepared[first.name].shape[0]
-    for tensor in manifest.inputs[1:]:
+    prepared: dict[str, Array] = {}
+    known: dict[str, tuple[int, str]] = {}
+    for tensor in manifest.inputs:
         if tensor.name == LENGTHS:
-            given = feeds.get(LENGTHS)
-            prepared[LENGTHS] = prepare_lengths(given, batch)
-        else:
-            prepared[tensor.name] = _prepare(tensor, feeds[tensor.name], manifest)
-            if len(prepared[tensor.name]) != batch:
+            batch = len(prepared[manifest.inputs[0].name])
+            prepared[LENGTHS] = prepare_lengths(feeds.get(LENGTHS), batch)
+            continue
+        array = prepared[tensor.name] = _prepare(tensor, feeds[tensor.name], manifest)
+        for name, size in zip(tensor.shape, array.shape, strict=True):
+            if isinstance(name, str) and known.setdefault(name, (size, tensor.name))[0] != size:
                 raise InputError(
-                    f"{tensor.name}: {len(prepared[tensor.name])} rows, where {first.name} has "
-                    f"{batch}"
+                    f"{tensor.name}: {name} is {size}, where {known[name][1]} has {known[name][0]}"
                 )
     return prepared
 

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from xlstm_export.bundle.manifest import MODEL_FILE, Manifest
+from xlstm_export.bundle.manifest import MODEL_FILE, Dims, Manifest
 from xlstm_export.model.storage import Storage
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 from xlstm_export.ops.schema import TensorSpec, state_dtype
@@ -42,7 +42,8 @@ class BundleOperators:
         self._options, self._implementation = cpu_options(self._ort, threads, native)
         self._sessions: dict[Operator, Any] = {}
         self._model = onnx.load(str(bundle / MODEL_FILE), load_external_data=False)
-        self._shapes = {state.input: state.shape for state in manifest.states}
+        self._shapes: dict[str, Dims] = {state.input: state.shape for state in manifest.states}
+        self._shapes |= {info.name: _dims(info) for info in self._model.graph.value_info}
         self.dtype = manifest.dtype
 
     def kinds(self) -> Iterator[Operator]:
@@ -106,11 +107,11 @@ class BundleOperators:
         )
 
     def _sizes(self, node: onnx.NodeProto) -> tuple[tuple[str, int], ...]:
-        """Letters of the states' dimensions, from the states the node takes."""
+        """Letters of the dimensions, from the states the node takes, which have their sizes."""
         sizes: dict[str, int] = {}
         for spec, name in zip(CATALOG[node.op_type].inputs, node.input, strict=True):
             for letter, size in zip(spec.dims, self._shapes.get(name, ()), strict=False):
-                if isinstance(size, int):
+                if isinstance(size, int) and spec.type != "lengths":
                     sizes["W" if letter == "W-1" else letter] = size + (letter == "W-1")
         return tuple(sizes.items())
 
@@ -127,6 +128,10 @@ class BundleOperators:
     def _is_cast(self, tensor: TensorSpec) -> bool:
         """ONNX Runtime's Python interface has no bfloat16: such operands pass as float32."""
         return tensor.type == "TX" and self.dtype == "bfloat16"
+
+
+def _dims(info: onnx.ValueInfoProto) -> Dims:
+    return tuple(d.dim_value or d.dim_param for d in info.type.tensor_type.shape.dim)
 
 
 def _cast(source: str, target: str, dtype: str) -> onnx.NodeProto:

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from xlstm_export.bundle.checksum import data_bytes
-from xlstm_export.bundle.manifest import DATA_FILE, MODEL_FILE, Manifest, read_manifest
+from xlstm_export.bundle.manifest import (
+    CONTINUE_FILE,
+    DATA_FILE,
+    MODEL_FILE,
+    Manifest,
+    read_manifest,
+)
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
 from xlstm_export.native import CURE, load_ort_library
@@ -106,11 +112,93 @@ def _last_words(error: Exception) -> str:
     return "... " + (str(error).strip().splitlines() or [""])[0][-160:]
 
 
+class _Graph:
+    """One graph of a bundle, loaded; ``manifest`` is the bundle's as calls of this graph see it."""
+
+    def __init__(
+        self, bundle: Path, file: str, manifest: Manifest, ort: Any, options: Any,
+        replaced: bytes | None,
+    ) -> None:  # fmt: skip
+        self.manifest = manifest
+        path = bundle / file
+        try:
+            model: bytes | str = path.read_bytes() if replaced is None else replaced
+        except FileNotFoundError as error:
+            raise BundleError(f"{path}: missing; export again") from error
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+        if not _finds_data_of_bytes(ort):
+            if replaced is not None:
+                raise BackendUnavailableError(
+                    f"{bundle}: a changed graph needs ONNX Runtime 1.21 or later; "
+                    f"{ort.__version__} is installed"
+                )
+            model = str(path)
+        try:
+            self._session: Any = ort.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises many types of its own
+            raise BundleError(
+                _wrong_data(bundle, manifest)
+                or f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
+            ) from error
+        self._outputs = [o.name for o in self._session.get_outputs()]
+        if not self._is_described():
+            raise BundleError(f"{path}: does not belong to the manifest beside it; export again")
+
+    def _is_described(self) -> bool:
+        """Names and sizes of the graph's tensors are the manifest's; so are their types."""
+        manifest = self.manifest
+        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
+        found = {t.name: (_NUMPY_NAMES.get(t.type), t.shape) for t in tensors}
+        expected = {t.name: (t.dtype, t.shape) for t in (*manifest.inputs, *manifest.outputs)}
+        expected |= {s.output: (s.dtype, s.shape) for s in manifest.states}
+        if manifest.takes_states:
+            expected |= {s.input: (s.dtype, s.shape) for s in manifest.states}
+        return found.keys() == expected.keys() and all(
+            dtype == expected[name][0] and _agree(shape, expected[name][1])
+            for name, (dtype, shape) in found.items()
+        )
+
+    def run(
+        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Array], States]:
+        """As ``Session.run``."""
+        manifest = self.manifest
+        prepared = prepare_feeds(manifest, feeds)
+        if manifest.takes_states:
+            prepared |= _past(manifest, states, prepared[manifest.inputs[0].name].shape[0])
+        try:
+            values = self._session.run(self._outputs, prepared)
+        except Exception as error:  # an id beyond a vocabulary that the manifest does not tell
+            if "indices element out of data bounds" in str(error):
+                name = manifest.inputs[0].name
+                raise InputError(f"{name}: a token id is outside the vocabulary") from error
+            raise
+        results = dict(zip(self._outputs, values, strict=True))
+        outputs = {t.name: results[t.name] for t in manifest.outputs}
+        return outputs, States({s.key: results[s.output] for s in manifest.states})
+
+
+def _past(manifest: Manifest, states: Mapping[str, Any] | None, batch: int) -> dict[str, Array]:
+    """The graph's inputs of ``states`` by name; of None zeros. Raises InputError."""
+    if states is None:
+        states = States.zeros(manifest, batch)
+    else:
+        check_states(manifest, states, batch)
+    return {
+        s.input: np.ascontiguousarray(as_numbers(f"state {s.key}", states[s.key]), s.dtype)
+        for s in manifest.states
+    }
+
+
 class OrtSession:
     """ONNX Runtime on the CPU, computing the operators by native kernels where they are built.
 
-    ``native`` False takes the function bodies. ``graph`` replaces the graph, on the same external
-    data (the bfloat16 emulation does). Raises BundleError, BackendUnavailableError.
+    ``native`` False takes the function bodies. ``graphs`` replace graphs by their file's name, on
+    the same external data (the bfloat16 emulation does). Raises BundleError,
+    BackendUnavailableError.
     """
 
     most_steps = MOST_STEPS
@@ -119,64 +207,32 @@ class OrtSession:
         self,
         bundle: Path,
         *,
-        graph: bytes | None = None,
+        graphs: Mapping[str, bytes] | None = None,
         threads: int | None = None,
         native: bool = True,
     ) -> None:
         self.bundle = bundle
         self.manifest: Manifest = read_manifest(bundle)
         ort = import_onnxruntime()  # takes a while: a missing bundle is told before
-        if graph is None and "onnxruntime-cpu" not in self.manifest.runs_on:
+        if not graphs and "onnxruntime-cpu" not in self.manifest.runs_on:
             where = ", ".join(self.manifest.runs_on)
             raise BackendUnavailableError(
                 f"{bundle}: a {self.manifest.dtype} bundle runs on {where}; "
                 "ONNX Runtime's CPU provider has no bfloat16 arithmetic. "
                 "Export with --dtype fp32 or fp16 to run here"
             )
-        path = bundle / MODEL_FILE
-        try:
-            model: bytes | str = path.read_bytes() if graph is None else graph
-        except FileNotFoundError as error:
-            raise BundleError(f"{path}: missing; export again") from error
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-        if not _finds_data_of_bytes(ort):
-            if graph is not None:
-                raise BackendUnavailableError(
-                    f"{bundle}: a changed graph needs ONNX Runtime 1.21 or later; "
-                    f"{ort.__version__} is installed"
-                )
-            model = str(path)
         options, self._operators = cpu_options(ort, threads, native)
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         options.enable_mem_pattern = False
         options.add_session_config_entry(_DATA_FOLDER, os.fsencode(bundle.resolve()))
-        try:
-            self._session: Any = ort.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises many types of its own
-            raise BundleError(
-                _wrong_data(bundle, self.manifest)
-                or f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
-            ) from error
         self.name = f"ONNX Runtime {ort.__version__}, CPU, {self.manifest.dtype}"
-        self._outputs = [o.name for o in self._session.get_outputs()]
-        if not self._is_described():
-            raise BundleError(f"{path}: does not belong to the manifest beside it; export again")
 
-    def _is_described(self) -> bool:
-        """Names and sizes of the graph's tensors are the manifest's; so are their types."""
-        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
-        found = {t.name: (_NUMPY_NAMES.get(t.type), t.shape) for t in tensors}
-        expected = {t.name: (t.dtype, t.shape) for t in self.manifest.inputs}
-        expected |= {t.name: (t.dtype, t.shape) for t in self.manifest.outputs}
-        for s in self.manifest.states:
-            expected |= {s.input: (s.dtype, s.shape), s.output: (s.dtype, s.shape)}
-        return found.keys() == expected.keys() and all(
-            dtype == expected[name][0] and _agree(shape, expected[name][1])
-            for name, (dtype, shape) in found.items()
-        )
+        def load(file: str, manifest: Manifest) -> _Graph:
+            return _Graph(bundle, file, manifest, ort, options, (graphs or {}).get(file))
+
+        self._load = load
+        self._begin: _Graph | None = load(MODEL_FILE, self.manifest)
+        self._continue: _Graph | None = self._begin if self.manifest.takes_states else None
 
     def describe(self) -> dict[str, str]:
         """Operator -> implementation that computes it in this session."""
@@ -186,28 +242,14 @@ class OrtSession:
         self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Array], States]:
         """As ``Session.run``. Raises InputError for what does not fit the bundle."""
-        if self._session is None:
+        if self._begin is None:
             raise InputError("this session is closed: open the bundle again")
-        prepared = prepare_feeds(self.manifest, feeds)
-        batch = prepared[self.manifest.inputs[0].name].shape[0]
         if states is None:
-            states = States.zeros(self.manifest, batch)
-        else:
-            check_states(self.manifest, states, batch)
-        for s in self.manifest.states:
-            value = as_numbers(f"state {s.key}", states[s.key])
-            prepared[s.input] = np.ascontiguousarray(value, s.dtype)
-        try:
-            values = self._session.run(self._outputs, prepared)
-        except Exception as error:  # an id beyond a vocabulary that the manifest does not tell
-            if "indices element out of data bounds" in str(error):
-                name = self.manifest.inputs[0].name
-                raise InputError(f"{name}: a token id is outside the vocabulary") from error
-            raise
-        results = dict(zip(self._outputs, values, strict=True))
-        outputs = {t.name: results[t.name] for t in self.manifest.outputs}
-        return outputs, States({s.key: results[s.output] for s in self.manifest.states})
+            return self._begin.run(feeds, None)
+        if self._continue is None:
+            self._continue = self._load(CONTINUE_FILE, self.manifest.continued())
+        return self._continue.run(feeds, states)
 
     def close(self) -> None:
         """As ``Session.close``."""
-        self._session = None
+        self._begin = self._continue = None

@@ -43,7 +43,8 @@ class Report:
     reader_distance: float | None
     """Relative distance of our float64 model from upstream's, None without upstream."""
     batch: int
-    calls: tuple[int, ...]
+    fed: str
+    """The calls of the rollouts, in words."""
     seed: int
     notes: tuple[str, ...]
     versions: dict[str, str]

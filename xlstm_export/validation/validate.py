@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from xlstm_export.bundle.checksum import bundle_sha256, is_as_written, manifest_sha256
-from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, read_manifest
+from xlstm_export.bundle.manifest import CONTINUE_FILE, MODEL_FILE, Manifest, read_manifest
 from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
 from xlstm_export.environment import versions
 from xlstm_export.errors import BackendUnavailableError, BundleError
@@ -29,15 +27,21 @@ from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
-from xlstm_export.runtime.session import Array, Session
+from xlstm_export.runtime.session import Session
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import (
     BASELINE_ROWS,
-    ROLLOUT,
     Runners,
     compare_ragged,
     compare_rollout,
     relative_distance,
+)
+from xlstm_export.validation.inputs import (
+    ROLLOUT,
+    Feeds,
+    draw_rollouts,
+    in_words,
+    rollout_inputs,
 )
 from xlstm_export.validation.result import Report, decide
 from xlstm_export.validation.tally import TensorResult, ratio
@@ -117,16 +121,17 @@ def _validate(
     torch, workers = _share_threads(checkpoint, options.threads)
 
     def sample(seed: int) -> list[TensorResult]:
-        inputs = rollout_inputs(checkpoint.spec, batch + BASELINE_ROWS, sum(ROLLOUT), seed)
-        results = compare_rollout(runners, inputs, batch, ROLLOUT, manifest, workers, progress)
+        drawn = draw_rollouts(checkpoint.spec, batch + BASELINE_ROWS, seed)
+        results = compare_rollout(runners, drawn, batch, manifest, workers, progress)
         if manifest.ragged:
-            results += compare_ragged(runners, inputs[:batch], manifest)
+            inputs = rollout_inputs(checkpoint.spec, batch, sum(ROLLOUT), seed)
+            results += compare_ragged(runners, inputs, manifest)
         _tell(progress, "checking operators")
         return results + (check_operators(operators, seed) if operators else [])
 
-    probe = {manifest.inputs[0].name: rollout_inputs(checkpoint.spec, batch, _READER_STEPS, seed)}
     with torch_threads(torch):
         results = middle_of_samples(sample, seed, notes)
+        probe = _probe(checkpoint.spec, batch, seed)
         distance = relative_distance(float64, oracle, probe) if oracle else None
     if bundle_sha256(bundle) != digest:
         raise BundleError(f"{bundle}: was replaced while it was compared; validate it again")
@@ -143,7 +148,7 @@ def _validate(
         baselines=(baselines[0].name, baselines[1].name),
         reader_distance=distance,
         batch=batch,
-        calls=ROLLOUT,
+        fed=in_words(draw_rollouts(checkpoint.spec, batch, seed)),
         seed=seed,
         notes=tuple(notes),
         versions=versions(),
@@ -195,14 +200,11 @@ def middle_of_samples(
     ]
 
 
-def rollout_inputs(spec: ModelSpec, batch: int, steps: int, seed: int) -> Array:
-    """Random ids [batch, steps], or normal embeddings [batch, steps, D] for a bare stack."""
-    random = np.random.default_rng(seed)
-    if spec.vocab_size is not None:
-        return random.integers(0, spec.vocab_size, (batch, steps))
-    # rounded to float32, the type of the graph input, so that both sides see one number
-    size = int(spec.inputs[0].shape[-1])
-    return random.standard_normal((batch, steps, size)).astype(np.float32)
+def _probe(spec: ModelSpec, batch: int, seed: int) -> Feeds:
+    """One call, for the distance of two float64 models."""
+    if spec.has_sequence:
+        return {spec.inputs[0].name: rollout_inputs(spec, batch, _READER_STEPS, seed)}
+    return draw_rollouts(spec, batch, seed)[0][0]
 
 
 def _tell(progress: Progress | None, what: str) -> None:
@@ -242,8 +244,9 @@ def _subject(bundle: Path, manifest: Manifest, options: _Options, notes: list[st
         notes.append(_WHOLE)
     if options.engine or manifest.dtype != "bfloat16":
         return open_session(bundle, options.engine, threads=threads, native=native)
-    graph = emulated_graph(bundle / MODEL_FILE)
-    session = OrtSession(bundle, graph=graph, threads=threads, native=native)
+    files = (MODEL_FILE,) if manifest.takes_states else (MODEL_FILE, CONTINUE_FILE)
+    graphs = {file: emulated_graph(bundle / file) for file in files}
+    session = OrtSession(bundle, graphs=graphs, threads=threads, native=native)
     session.name += " (emulated)"
     notes.append(_EMULATED)
     return session

@@ -193,7 +193,7 @@ def reference_session(bundle: Path) -> OrtSession:
     """The bundle in ONNX Runtime; bfloat16 by the widened copy that validate uses."""
     path = bundle / MODEL_FILE
     is_bf16 = '"dtype": "bfloat16"' in (bundle / "xlstm_export.json").read_text()
-    return OrtSession(bundle, graph=emulated_graph(path) if is_bf16 else None)
+    return OrtSession(bundle, graphs={path.name: emulated_graph(path)} if is_bf16 else None)
 
 
 def engine_tensors(manifest: Manifest) -> dict[str, EngineTensor]:

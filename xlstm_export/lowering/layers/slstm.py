@@ -41,7 +41,7 @@ def _slstm(g: Emitter, x: ir.Value, layer: SLSTM, place: Place) -> ir.Value:
             g.cast(gates, "float32"),
             g.weight(f"{g.scope}/R.weight", weights["R.weight"]),
             g.weight(f"{g.scope}/R.bias", weights["R.bias"]),
-            *place.take("slstm", "ycnm"),
+            *place.take(g, "slstm", "ycnm"),
             place.lengths,
         ],
         n_floor=layer.n_floor,

@@ -167,6 +167,10 @@ class TrtSession:
             placed[LENGTHS] = place(
                 self._pool, LENGTHS, everything if given is None else given, np.int32
             )
+        if not self.manifest.takes_states:
+            if states is not None:
+                raise InputError("the engine begins every call: give no states")
+            return placed
         if states is None:
             return placed | self._zero_states(batch)
         given_states = states.arrays if isinstance(states, States) else states
@@ -264,7 +268,8 @@ def _check_tensors(manifest: Manifest, engine: Engine) -> None:
     """Names and types are the manifest's. Raises EngineError."""
     expected = {t.name: (t.dtype, True) for t in manifest.inputs}
     expected |= {t.name: (t.dtype, False) for t in manifest.outputs}
-    expected |= {s.input: (s.dtype, True) for s in manifest.states}
+    if manifest.takes_states:
+        expected |= {s.input: (s.dtype, True) for s in manifest.states}
     expected |= {s.output: (s.dtype, False) for s in manifest.states}
     found = {name: (t.dtype, t.is_input) for name, t in engine.tensors.items()}
     wrong = sorted({name for name, _ in expected.items() ^ found.items()})

@@ -12,13 +12,9 @@ import numpy as np
 from xlstm_export.bundle.manifest import LENGTHS, Manifest
 from xlstm_export.progress import Progress
 from xlstm_export.runtime.session import Array, Runner
+from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.tally import Tally, TensorResult
 from xlstm_export.validation.tolerance import errors, magnitude
-
-ROLLOUT = (7, *[1] * 12, 33, *[1] * 12, 64, *[1] * 12, 2, 16)
-"""Lengths of the calls of a rollout: prefills around chunk borders, stretches of decode, states
-carried throughout. Every call is a sample of every state: with few, a maximum is a matter of luck.
-"""
 
 BASELINE_ROWS = 6
 """Rows that the baselines run beside the subject's: their largest error is a rare event, and too
@@ -72,40 +68,41 @@ class _Tallies:
 
 def compare_rollout(
     runners: Runners,
-    inputs: Array,
+    rollouts: Sequence[Rollout],
     batch: int,
-    calls: Sequence[int],
     manifest: Manifest,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[TensorResult]:
-    """Run ``calls`` steps at a time through everyone, each carrying its own states.
+    """Run every call of ``rollouts`` through everyone, each carrying its own states.
 
-    inputs: ids [B, sum(calls)] or embeddings [B, sum(calls), D], of which subject and reference
-    see the first ``batch`` rows and the baselines all; ``manifest`` is the subject's. ``workers``
-    of them run at once. Returns one result per output and state.
+    Of the rows subject and reference see the first ``batch`` and the baselines all; ``manifest``
+    is the subject's. ``workers`` of them run at once. Returns one result per output and state.
     """
     everyone = (
         runners.subject, runners.reference, runners.float64, runners.recurrent, runners.chunkwise,
     )  # fmt: skip
-    name = manifest.inputs[0].name
-    states: Sequence[Any] = [None] * len(everyone)
     tallies = _Tallies(manifest)
-    done = 0
+    done, total = 0, sum(_steps(call) for rollout in rollouts for call in rollout)
     with ThreadPoolExecutor(workers) as pool:
-        for steps in calls:
-            part = inputs[:, done : done + steps]
-            rows = [part[:batch] if index < 2 else part for index in range(len(everyone))]
-            found = list(
-                pool.map(lambda who, x, old: who.run({name: x}, old), everyone, rows, states)
-            )
-            states = [state for _, state in found]
-            first, *others = (output for output, _ in found)
-            tallies.add([first, *(_as_subject(manifest, o) for o in others)], states)
-            done += steps
-            if progress is not None:
-                progress("comparing", done, sum(calls), "steps")
+        for rollout in rollouts:
+            states: Sequence[Any] = [None] * len(everyone)
+            for call in rollout:
+                few = {name: x[:batch] for name, x in call.items()}
+                feeds = [few, few, call, call, call]
+                found = list(pool.map(lambda who, x, old: who.run(x, old), everyone, feeds, states))
+                states = [state for _, state in found]
+                first, *others = (output for output, _ in found)
+                tallies.add([first, *(_as_subject(manifest, o) for o in others)], states)
+                done += _steps(call)
+                if progress is not None:
+                    progress("comparing", done, total, "steps")
     return tallies.results()
+
+
+def _steps(call: Feeds) -> int:
+    """Length of the first input."""
+    return int(next(iter(call.values())).shape[1])
 
 
 def compare_ragged(runners: Runners, inputs: Array, manifest: Manifest) -> list[TensorResult]:

@@ -15,7 +15,7 @@ def emit(g: Emitter, x: ir.Value, layer: LeakySum, place: Place) -> ir.Value:
         scale = g.weight(f"{g.scope}/scale", place.weights["scale"])
         decay = g.weight(f"{g.scope}/decay", place.weights["decay"])
         scaled = g.cast(g.op("Mul", g.cast(x, g.dtype), scale), "float32")
-        (past,) = place.take("leaky", "y")
+        (past,) = place.take(g, "leaky", "y")
         body = _body(decay, layer.model_size)
         last, steps = g.ops(
             "Scan", past, scaled, outputs=2, body=body, num_scan_inputs=1,
