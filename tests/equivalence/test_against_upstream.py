@@ -12,8 +12,7 @@ from xlstm_export.bundle.manifest import BundleDtype
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.runtime.session import Array
-from xlstm_export.validation.checks.rollout import ROLLOUT
-from xlstm_export.validation.inputs import rollout_inputs
+from xlstm_export.validation.inputs import ROLLOUT, rollout_inputs
 
 torch.set_num_threads(1)
 
