@@ -112,7 +112,7 @@ def test_numbers_of_a_big_endian_machine(tmp_path: Path) -> None:
     assert weights["b"].load().tolist() == [0, 1]
 
 
-def test_objects_beside_the_tensors_are_skipped_and_named(tmp_path: Path) -> None:
+def test_objects_beside_the_tensors_are_data_and_named(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2)).sum().backward()
@@ -127,7 +127,7 @@ def test_objects_beside_the_tensors_are_skipped_and_named(tmp_path: Path) -> Non
     assert set(stored.tensors) == {"weight", "bias"}
     np.testing.assert_array_equal(stored.tensors["weight"].load(), model.weight.detach().numpy())
     (note,) = stored.notes
-    assert note.startswith("model.pt: Python objects beside the tensors were skipped")
+    assert note.startswith("model.pt: Python objects beside the tensors were not built")
     assert "argparse.Namespace, " in note
     assert f"{__name__}.Config, " in note
     assert read(model.state_dict(), tmp_path).notes == ()

@@ -31,6 +31,10 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Attributes(dict[str, int]):
+    """A dict of a class of its own."""
+
+
 class WithState:
     """Python would call this, with whatever the pickle says."""
 
@@ -84,6 +88,14 @@ def test_objects_are_placeholders(protocol: int) -> None:
         assert name in machine.skipped
     assert isinstance(load(pickle.dumps({"x": Colour.RED}, protocol))["x"], Skipped)
     assert load(pickle.dumps(Colour, protocol)) == Global(f"{__name__}.Colour")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_an_object_holds_is_data(protocol: int) -> None:
+    for value, fields in ((WithState(), {"x": 1}), (Attributes(a=2, b=1), {"a": 2, "b": 1})):
+        found = Unpickler({}).load(pickle.dumps(value, protocol))
+        assert isinstance(found, Skipped)
+        assert found.fields == fields
 
 
 def test_protocol_0_and_1_ways_to_make_an_object() -> None:
@@ -175,7 +187,8 @@ def test_what_is_deep_can_be_let_go() -> None:
         "import sys\nfrom xlstm_export.checkpoint.unpickler import Unpickler\n"
         "for opcodes in (b']' * 500000 + b'a' * 499999, b')' + b'\\x85' * 500000):\n"
         "    del opcodes\n"
-        "for opcodes in (b']' * 500000 + b'a' * 499999, b')' + b'\\x85' * 500000):\n"
+        "for opcodes in (b']' * 500000 + b'a' * 499999, b')' + b'\\x85' * 500000,\n"
+        "                b'cx\\ny\\n)R' * 500000 + b'b' * 499999):\n"
         "    value = Unpickler({}).load(opcodes + b'.')\n"
         "    del value\n"
         "print('fine')\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -127,7 +126,6 @@ def test_a_resolver_asks_for_omegaconf(tmp_path: Path, monkeypatch: pytest.Monke
     assert str(tmp_path / "config.yaml") in message
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("omegaconf"), reason="needs omegaconf")
 def test_omegaconf_resolves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, _ = make_block_stack(tmp_path)
     spec = pipeline.read_checkpoint(source).spec

@@ -294,7 +294,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         (tmp_path / f"model_{number}.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"no weights; expected one of model\.safetensors"):
         xlstm_large.read(source)
-    config = tmp_path / "config.yaml"
+    config = make_xlstm_large(tmp_path).source.path / "config.yaml"
     for text in ("a: [1", "- 1", ""):
         config.write_text(text)
         with pytest.raises(CheckpointError, match=r"config\.yaml"):

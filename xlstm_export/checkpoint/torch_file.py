@@ -6,7 +6,7 @@ import math
 import pickle
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from xlstm_export.checkpoint import torch_tensors
+from xlstm_export.checkpoint.plain import plain_entries
 from xlstm_export.checkpoint.torch_archive import ZIP_MAGIC, TorchArchive, not_readable
 from xlstm_export.checkpoint.torch_tensors import OtherTensor, StoredTensor
 from xlstm_export.checkpoint.unpickler import Skipped, Unpickler
@@ -39,11 +40,21 @@ class _Content:
     skipped: tuple[str, ...] = ()
 
 
-def read_torch(path: Path) -> tuple[dict[str, Weight], tuple[str, ...]]:
-    """The tensors of the state dict in ``path`` by name, and what to tell of the rest.
+@dataclass(frozen=True)
+class FileContent:
+    """What was read of one file."""
 
-    Nothing in the file is executed: objects beside the tensors are skipped. Raises CheckpointError
-    for a damaged file and for one without a state dict, or with several;
+    tensors: dict[str, Weight]
+    beside: Mapping[str, Any]
+    """The file's entries without tensors, as plain data (``checkpoint.plain``)."""
+    notes: tuple[str, ...]
+
+
+def read_torch(path: Path) -> FileContent:
+    """The tensors of the state dict in ``path`` by name, what stands beside it, and what to tell.
+
+    Nothing in the file is executed: objects are not built, what they hold is data. Raises
+    CheckpointError for a damaged file and for one without a state dict, or with several;
     BackendUnavailableError where torch is missing for a file older than torch 1.6.
     """
     with path.open("rb") as file:
@@ -65,7 +76,8 @@ def read_torch(path: Path) -> tuple[dict[str, Weight], tuple[str, ...]]:
     for name, tensor in tensors.items():
         _require_tensor(name, tensor, content.tensor_types, path)
     weights = {str(name): content.weight(str(name), tensor) for name, tensor in tensors.items()}
-    return weights, _notes(content.skipped, path)
+    beside = plain_entries(content.root, content.tensor_types)
+    return FileContent(weights, beside, _notes(content.skipped, path))
 
 
 def _require_tensor(name: Any, tensor: Any, tensor_types: tuple[type, ...], path: Path) -> None:
@@ -88,7 +100,7 @@ def _notes(skipped: tuple[str, ...], path: Path) -> tuple[str, ...]:
     more = f" and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
     names = ", ".join(skipped[:_SHOWN])
     return (
-        f"{path.name}: Python objects beside the tensors were skipped, nothing of them was "
+        f"{path.name}: Python objects beside the tensors were not built, nothing of them was "
         f"executed: {names}{more}",
     )
 

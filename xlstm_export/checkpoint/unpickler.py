@@ -26,6 +26,7 @@ _PLAIN = {
 """Placeholders of these are not worth telling: plain values that no model is made of."""
 
 _RECONSTRUCTORS = ("copyreg._reconstructor", "copy_reg._reconstructor")
+"""Of protocols 0 and 1: class, base class, and what an object of the base holds."""
 
 _LITERALS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "STRING", "BINSTRING",
@@ -43,11 +44,13 @@ class Global:
     name: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Skipped:
     """Stands for an object of the class ``name``, or for what that function would return."""
 
     name: str
+    fields: Any = None
+    """Its attributes or entries as the pickle has them, a dict as a rule; None without."""
 
 
 Handler = Callable[..., Any]
@@ -124,6 +127,9 @@ class Unpickler:
 
     def _set_items(self, values: list[Any]) -> None:
         target = self._stack[-1]
+        if isinstance(target, Skipped):
+            target.fields = {} if target.fields is None else target.fields
+            target = target.fields
         if isinstance(target, dict):
             pairs = zip(values[::2], values[1::2], strict=True)
             target.update((_key(key), value) for key, value in pairs)
@@ -153,9 +159,10 @@ class Unpickler:
         self._stack.append(self._persistent(self._stack.pop()))
 
     def _build(self, _: Any) -> None:
-        """The attributes of an object, which nobody reads."""
-        self._stack.pop()
-        self._stack[-1]  # raises where there is no object
+        """The attributes of an object, which are kept as data."""
+        state, target = self._stack.pop(), self._stack[-1]
+        if isinstance(target, Skipped):
+            target.fields = state
 
     def _reduce(self, _: Any) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
@@ -177,11 +184,12 @@ class Unpickler:
         name = function.name if isinstance(function, (Global, Skipped)) else "object"
         if isinstance(function, Global) and name in self._handlers:
             return self._handlers[name](*arguments)
+        fields = None
         if name in _RECONSTRUCTORS and arguments and isinstance(arguments[0], Global):
-            name = arguments[0].name
+            name, fields = arguments[0].name, arguments[-1]
         if name not in _PLAIN:
             self.skipped[name] = None
-        return Skipped(name)
+        return Skipped(name, fields)
 
 
 def _global(text: str) -> Global:

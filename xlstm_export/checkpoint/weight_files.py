@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from xlstm_export.checkpoint.foreign import (
     ForeignError,
@@ -13,7 +14,7 @@ from xlstm_export.checkpoint.foreign import (
     foreign_name,
 )
 from xlstm_export.checkpoint.safetensors_file import read_safetensors
-from xlstm_export.checkpoint.torch_file import read_torch
+from xlstm_export.checkpoint.torch_file import FileContent, read_torch
 from xlstm_export.errors import CheckpointError
 from xlstm_export.model.weights import Weight
 
@@ -36,6 +37,8 @@ class StoredTensors:
     left_out: tuple[str, ...] = ()
     """Names of the tensors that are outside the prefix."""
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What else stands there, by "file: entry": configurations, for instance, as plain data."""
 
 
 def read_weight_files(paths: Iterable[Path], prefix: str = "") -> StoredTensors:
@@ -68,6 +71,7 @@ def _below(found: StoredTensors, prefix: str, path: Path) -> StoredTensors:
         {name: replace(weight, sources=(name,)) for name, weight in _unwrapped(inner).items()},
         tuple(sorted(name for name in tensors if not name.startswith(start))),
         found.notes,
+        found.beside,
     )
 
 
@@ -79,17 +83,20 @@ def _start(prefix: str) -> str:
 def _all_tensors(paths: Iterable[Path]) -> StoredTensors:
     tensors: dict[str, Weight] = {}
     notes: list[str] = []
+    beside: dict[str, Mapping[str, Any]] = {}
     for path in paths:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file")
         _require_weights(path)
-        found, told = _read(path)
-        notes += told
-        for name, weight in found.items():
+        found = _read(path)
+        notes += found.notes
+        entries = found.beside.items()
+        beside |= {f"{path}: {name}": e for name, e in entries if isinstance(e, Mapping) and e}
+        for name, weight in found.tensors.items():
             if name in tensors:
                 raise CheckpointError(f"{path}: tensor {name} is in another file as well")
             tensors[name] = weight
-    return StoredTensors(_unwrapped(tensors), notes=tuple(notes))
+    return StoredTensors(_unwrapped(tensors), notes=tuple(notes), beside=beside)
 
 
 def _unwrapped(tensors: dict[str, Weight]) -> dict[str, Weight]:
@@ -118,9 +125,9 @@ def _require_weights(path: Path) -> None:
         raise ForeignError(f"{path}: is {what}")
 
 
-def _read(path: Path) -> tuple[dict[str, Weight], tuple[str, ...]]:
+def _read(path: Path) -> FileContent:
     if path.suffix == ".safetensors":
-        return read_safetensors(path), ()
+        return FileContent(read_safetensors(path), {}, ())
     if path.suffix in _TORCH_SUFFIXES:
         return read_torch(path)
     known = ", ".join(WEIGHT_SUFFIXES)

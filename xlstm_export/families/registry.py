@@ -27,7 +27,7 @@ _EXPECTED = """expected one of
   a Hugging Face folder: config.json with model_type xlstm, and its weights
   an xLSTMLarge folder: config.yaml, and model.safetensors or model_0.safetensors, ...
   a block-stack folder: config.yaml, and model.safetensors, model.pt or a training checkpoint
-  a weights file of one of these, with --config FILE"""
+  a weights file of one of these, with --config FILE or the configuration inside"""
 
 
 def find_family(source: Source, wanted: str = "auto") -> Family:

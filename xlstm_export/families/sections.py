@@ -1,8 +1,8 @@
-"""Where the fields of a block stack stand in a configuration that holds other things too."""
+"""Where the fields of a model stand in a configuration that holds other things too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from xlstm_export.errors import CheckpointError
@@ -16,7 +16,16 @@ _USUAL = ("model",)
 
 def block_sections(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Paths of the sections of ``document`` that hold a block stack's fields; () is the top."""
-    return list(_sections(document, (), ()))
+    return sections(document, lambda fields: any(name in fields for name in BLOCKS), BLOCKS)
+
+
+def sections(
+    document: Mapping[str, Any],
+    is_one: Callable[[Mapping[str, Any]], bool],
+    closed: Collection[str] = (),
+) -> list[tuple[str, ...]]:
+    """Paths of the sections of ``document`` that ``is_one`` says; ``closed`` are not entered."""
+    return list(_sections(document, is_one, closed, (), ()))
 
 
 def block_section(document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -48,12 +57,16 @@ def missing_blocks(document: Mapping[str, Any]) -> str:
 
 
 def _sections(
-    fields: Mapping[str, Any], path: tuple[str, ...], above: tuple[int, ...]
+    fields: Mapping[str, Any],
+    is_one: Callable[[Mapping[str, Any]], bool],
+    closed: Collection[str],
+    path: tuple[str, ...],
+    above: tuple[int, ...],
 ) -> Iterator[tuple[str, ...]]:
     if id(fields) in above:  # a YAML file can contain itself
         return
-    if any(name in fields for name in BLOCKS):
+    if is_one(fields):
         yield path
     for name, value in fields.items():
-        if isinstance(value, Mapping) and name not in BLOCKS:
-            yield from _sections(value, (*path, str(name)), (*above, id(fields)))
+        if isinstance(value, Mapping) and name not in closed:
+            yield from _sections(value, is_one, closed, (*path, str(name)), (*above, id(fields)))

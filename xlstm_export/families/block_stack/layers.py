@@ -6,7 +6,6 @@ Maths: xLSTM paper (Beck et al. 2024), figures 10 and 11; names and layouts: ``m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from xlstm_export.checkpoint.tensor_table import LayerTensors, TensorTable
@@ -32,9 +31,10 @@ class Reading:
     """One checkpoint while it is read; ``root`` is what the keys of the stack start with."""
 
     config: StackConfig
-    config_path: Path
+    origin: str
+    """Where the configuration stands, for messages."""
     stated: frozenset[str]
-    """Names of the fields that stand in the file; the others have upstream's defaults."""
+    """Names of the fields that stand there; the others have upstream's defaults."""
     table: TensorTable
     root: str
     model_size: int
@@ -64,7 +64,7 @@ class Reading:
 
     def contradiction(self, what: str) -> CheckpointError:
         """The error that configuration and weights do not fit."""
-        return CheckpointError(f"{self.config_path}: {what}")
+        return CheckpointError(f"{self.origin}: {what}")
 
 
 def read_mlstm(

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from xlstm_export.checkpoint.locate import find_weight_files
-from xlstm_export.checkpoint.source import Checkpoint, Source, read_text
+from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.checkpoint.tensor_table import LayerTensors, TensorTable, placed
-from xlstm_export.checkpoint.weight_files import WEIGHT_SUFFIXES, read_weight_files
-from xlstm_export.errors import CheckpointError
-from xlstm_export.families.block_stack.config import (
-    MLSTMBlockConfig,
-    SLSTMBlockConfig,
-    read_config,
-)
+from xlstm_export.checkpoint.weight_files import read_weight_files
+from xlstm_export.families.block_stack.config import MLSTMBlockConfig, SLSTMBlockConfig
+from xlstm_export.families.block_stack.find_config import FIRST_NORM, STACK_PREFIX, configuration
 from xlstm_export.families.block_stack.layers import (
     Reading,
     read_feed_forward,
@@ -38,29 +33,7 @@ from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.spec import ModelSpec, embeddings, hidden_states, logits, token_ids
 from xlstm_export.model.weights import Array, Weight
 
-_CONFIG_NAMES = ("config.yaml", "config.yml", "config.json")
-"""JSON is what a wrapper for transformers writes, the fields in a section of it."""
-_STACK_PREFIX = "xlstm_block_stack."
-"""Where xLSTMLMModel keeps its stack; the keys of a bare stack start without it."""
-
-_FIRST_NORM = "blocks.0.xlstm_norm.weight"
-"""Every block stack has this tensor; nothing else does."""
-
 _NORM_EPS = 1e-5
-_CONFIG_FIELD = re.compile(r"""\b(mlstm_block|slstm_block)["']?\s*:""")
-
-
-def detect(source: Source) -> bool:
-    """Whether ``source`` has a block stack's configuration, or a weight file with its keys.
-
-    Raises CheckpointError where the file that tells cannot be read.
-    """
-    config = _find_config(source)
-    if config is not None and _names_blocks(config):
-        return True
-    if source.path.suffix not in WEIGHT_SUFFIXES or not source.path.is_file():
-        return False
-    return _outer_prefix(source) is not None
 
 
 def read(source: Source) -> Checkpoint:
@@ -70,14 +43,14 @@ def read(source: Source) -> Checkpoint:
     for an option that is not lowered; both name the file and the key.
     """
     files = find_weight_files(source.path)
-    config_path = _require_config(source)
-    config, stated = read_config(config_path)
     stored = read_weight_files(files, source.prefix)
+    found = configuration(source, stored)
+    config = found.config
     table = TensorTable(stored.tensors, str(files[0] if len(files) == 1 else source.path))
-    is_lm = any(_STACK_PREFIX in name for name in table.names())
-    root = _STACK_PREFIX if is_lm else ""
+    is_lm = any(STACK_PREFIX in name for name in table.names())
+    root = STACK_PREFIX if is_lm else ""
     model_size = table.size("model size", *_model_sizes(root))
-    reading = Reading(config, config_path, stated, table, root, model_size)
+    reading = Reading(config, found.origin, found.stated, table, root, model_size)
     _check_stack(reading)
     layers, weights = _blocks(reading)
     norm_key, has_norm = f"{root}post_blocks_norm.weight", config.add_post_blocks_norm
@@ -97,50 +70,15 @@ def read(source: Source) -> Checkpoint:
         )
     table.finish()
     spec = ModelSpec("block_stack", ends[:1], tuple(layers), ends[1:])
-    notes = (*stored.notes, *notes_on_norms(stored.tensors))
-    files = (config_path, *files)
+    notes = (*stored.notes, *found.notes, *notes_on_norms(stored.tensors))
+    files = (*found.files, *files)
     return Checkpoint(spec, weights, files, stored.tensors, config, stored.left_out, notes)
-
-
-def _require_config(source: Source) -> Path:
-    """The configuration of ``source``; raises CheckpointError when it is missing."""
-    config = _find_config(source)
-    if config is None:
-        prefix = _outer_prefix(source)
-        also = f"; its tensors start with {prefix}: give --prefix {prefix} too" if prefix else ""
-        raise CheckpointError(
-            f"{source.path}: its configuration is missing; put {_CONFIG_NAMES[0]} beside the "
-            f"weights or name it with --config{also}"
-        )
-    return config
-
-
-def _find_config(source: Source) -> Path | None:
-    """The file given, or that beside the weights which has the fields, or a YAML one at least."""
-    if source.config is not None:
-        return source.config
-    folder = source.path if source.path.is_dir() else source.path.parent
-    there = [p for name in _CONFIG_NAMES if (p := folder / name).is_file()]
-    fallback = (p for p in there if p.suffix != ".json")
-    return next(filter(_names_blocks, there), None) or next(fallback, None)
-
-
-def _names_blocks(config: Path) -> bool:
-    return bool(_CONFIG_FIELD.search(read_text(config, "YAML")))
-
-
-def _outer_prefix(source: Source) -> str | None:
-    """What the names of the model start with in the weights file; None where there is no model."""
-    names = read_weight_files(find_weight_files(source.path), source.prefix).tensors
-    ends = (name.removesuffix(_FIRST_NORM) for name in names if name.endswith(_FIRST_NORM))
-    start = next((start for start in ends if not start or start.endswith(".")), None)
-    return None if start is None else start.removesuffix(_STACK_PREFIX)
 
 
 def _check_stack(reading: Reading) -> None:
     """The configuration's model size, block count and block kinds are those of the tensors."""
     config, root, names = reading.config, reading.root, reading.table.names()
-    key = f"{root}{_FIRST_NORM}"
+    key = f"{root}{FIRST_NORM}"
     reading.agree("embedding_dim", config.embedding_dim, key, reading.model_size)
     pattern = re.compile(rf"{re.escape(root)}blocks\.(\d+)\.")
     count = 1 + max(int(match[1]) for name in names if (match := pattern.match(name)))
@@ -161,7 +99,7 @@ def _model_sizes(root: str) -> list[tuple[str, int]]:
     """Tensors that show the model size, so that a wrong one is not believed."""
     first = f"{root}blocks.0.xlstm"
     return [
-        (f"{root}{_FIRST_NORM}", 0), (f"{root}blocks.0.ffn_norm.weight", 0),
+        (f"{root}{FIRST_NORM}", 0), (f"{root}blocks.0.ffn_norm.weight", 0),
         (f"{first}.proj_up.weight", 1), (f"{first}.proj_down.weight", 0),
         (f"{first}.group_norm.weight", 0),
         (f"{root}post_blocks_norm.weight", 0), ("token_embedding.weight", 1), ("lm_head.weight", 1),

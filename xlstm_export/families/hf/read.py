@@ -70,7 +70,7 @@ def read(source: Source) -> Checkpoint:
     for options with other maths.
     """
     config = config_file(source, "config.json")
-    fields = _read_fields(config)
+    fields, origin = _read_fields(config), str(config)
     files = find_weight_files(source.path)
     stored = read_weight_files(files, source.prefix)
     table = TensorTable(stored.tensors, str(source.path))
@@ -88,14 +88,14 @@ def read(source: Source) -> Checkpoint:
         prefix=prefix,
         has_head=not is_bare,
     )
-    spec, weights = read_model(table, fields, layout, config)
+    spec, weights = read_model(table, fields, layout, origin)
     table.finish()
     if fields.embedding_dim is None:
         size = spec.layers_of(TokenEmbedding)[0].model_size
-        refuse_contradiction(config, "hidden_size", fields.hidden_size, size)
+        refuse_contradiction(origin, "hidden_size", fields.hidden_size, size)
     if fields.num_blocks is None:
         stated = fields.num_hidden_layers
-        refuse_contradiction(config, "num_hidden_layers", stated, len(spec.layers_of(MLSTM)))
+        refuse_contradiction(origin, "num_hidden_layers", stated, len(spec.layers_of(MLSTM)))
     notes = stored.notes if is_bare else (*stored.notes, *_note_on_begin(config, fields))
     return Checkpoint(
         spec, weights, (config, *files), stored.tensors, fields, stored.left_out, notes
@@ -119,10 +119,10 @@ def _read_fields(path: Path) -> _JsonFields:
     values = load_json(path)
     if block_sections(values):
         raise CheckpointError(f"{path}: has the fields of a block stack; give --family block_stack")
-    refuse_qk_norm(values, path)
+    refuse_qk_norm(values, str(path))
     if values.get("quantization_config"):
         raise UnsupportedModelError(f"{path}: quantized weights (quantization_config)")
-    return parse_fields(_JsonFields, values, path, strict=False)
+    return parse_fields(_JsonFields, values, str(path), strict=False)
 
 
 def _require_language_model(path: Path, table: TensorTable, tied: bool) -> None:

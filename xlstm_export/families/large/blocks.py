@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from xlstm_export.checkpoint.tensor_table import LayerTensors, TensorTable, placed
 from xlstm_export.errors import CheckpointError
@@ -49,11 +48,11 @@ class _Reading:
 
 
 def read_model(
-    table: TensorTable, fields: LargeFields, layout: LargeLayout, config: Path
+    table: TensorTable, fields: LargeFields, layout: LargeLayout, origin: str
 ) -> tuple[ModelSpec, dict[str, Weight]]:
     """Every tensor of the model under its canonical name, and the structure they imply.
 
-    ``config`` is the file ``fields`` come from, for messages.
+    ``origin`` is where ``fields`` stand, for messages.
     """
     vocab_size = table.size("vocabulary", (layout.embedding, 0))
     first = f"{layout.prefix}blocks.0"
@@ -63,16 +62,16 @@ def read_model(
         (f"{first}.mlstm_layer.out_proj.weight", 0),
     )  # fmt: skip
     block_count = _count_blocks(table, layout.prefix)
-    refuse_contradiction(config, "vocab_size", fields.vocab_size, vocab_size)
-    refuse_contradiction(config, "embedding_dim", fields.embedding_dim, model_size)
-    refuse_contradiction(config, "num_blocks", fields.num_blocks, block_count)
+    refuse_contradiction(origin, "vocab_size", fields.vocab_size, vocab_size)
+    refuse_contradiction(origin, "embedding_dim", fields.embedding_dim, model_size)
+    refuse_contradiction(origin, "num_blocks", fields.num_blocks, block_count)
     reading = _Reading(table, fields, model_size, Norm("rms", fields.norm_eps, model_size))
     layers: list[tuple[str, Layer]] = [("embedding", TokenEmbedding(vocab_size, model_size))]
     weights = {"embedding.weight": table.take(layout.embedding, vocab_size, model_size)}
     for index in range(block_count):
         prefix = f"{layout.prefix}blocks.{index}"
         heads = _head_count(table, prefix)
-        refuse_contradiction(config, "num_heads", fields.num_heads, heads)
+        refuse_contradiction(origin, "num_heads", fields.num_heads, heads)
         for read in (_read_mixer(reading, prefix, heads), _read_ffn(reading, prefix)):
             (name, layer), own = read
             layers.append((f"layers.{index}.{name}", layer))

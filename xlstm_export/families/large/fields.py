@@ -55,8 +55,10 @@ def config_file(source: Source, name: str) -> Path:
     return source.config or folder / name
 
 
-def parse_fields(kind: type[Fields], values: Mapping[str, Any], path: Path, strict: bool) -> Fields:
-    """``values`` of the file ``path`` as ``kind``; ``strict`` refuses unknown names.
+def parse_fields(
+    kind: type[Fields], values: Mapping[str, Any], origin: str, strict: bool
+) -> Fields:
+    """``values``, which stand at ``origin``, as ``kind``; ``strict`` refuses unknown names.
 
     Raises UnsupportedModelError for an option with other maths, CheckpointError otherwise.
     """
@@ -66,39 +68,39 @@ def parse_fields(kind: type[Fields], values: Mapping[str, Any], path: Path, stri
         known = {name: value for name, value in values.items() if name not in TRAINING - own}
         fields = dacite.from_dict(kind, known, dacite.Config(strict=strict, cast=[float]))
     except dacite.UnexpectedDataError as error:
-        raise CheckpointError(f"{path}: {unknown_fields(sorted(error.keys))}") from error
+        raise CheckpointError(f"{origin}: {unknown_fields(sorted(error.keys))}") from error
     except (dacite.DaciteError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    _refuse_other_maths(fields, path)
+        raise CheckpointError(f"{origin}: {error}") from error
+    _refuse_other_maths(fields, origin)
     for constant in _CONSTANTS:
         value = getattr(fields, constant.name)
         try:
             constant.check(0.0 if value is None else value)
         except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointError(f"{origin}: {error}") from error
     return fields
 
 
-def refuse_qk_norm(values: Mapping[str, Any], path: Path) -> None:
+def refuse_qk_norm(values: Mapping[str, Any], origin: str) -> None:
     """Raise UnsupportedModelError where ``add_qk_norm`` is set: no released code computes it."""
     if values.get("add_qk_norm"):
-        raise UnsupportedModelError(f"{path}: add_qk_norm: true is not supported")
+        raise UnsupportedModelError(f"{origin}: add_qk_norm: true is not supported")
 
 
-def _refuse_other_maths(fields: LargeFields, path: Path) -> None:
+def _refuse_other_maths(fields: LargeFields, origin: str) -> None:
     for name in _KERNELS:
         kernel = str(getattr(fields, name, ""))
         if "siging" in kernel:
             raise UnsupportedModelError(
-                f"{path}: {name}: {kernel} is not supported: it has a sigmoid input gate, "
+                f"{origin}: {name}: {kernel} is not supported: it has a sigmoid input gate, "
                 "other maths than the exponential one"
             )
 
 
-def refuse_contradiction(path: Path, name: str, stated: int | None, found: int) -> None:
+def refuse_contradiction(origin: str, name: str, stated: int | None, found: int) -> None:
     """Raise CheckpointError where the configuration states another size than the weights have."""
     if stated is not None and stated != found:
         raise CheckpointError(
-            f"{path}: {name} is {stated}, but the weights have {found}; "
+            f"{origin}: {name} is {stated}, but the weights have {found}; "
             "does the configuration belong to these weights?"
         )
