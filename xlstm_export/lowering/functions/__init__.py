@@ -4,7 +4,7 @@ The bodies are written in ONNX's own text form. They are generic over the activa
 they compute in the type of the states (``CastLike``), honour every attribute (``@name``), and
 branch on the runtime length only through ``If``. No ``Pad`` and no ``Softplus``: ONNX Runtime
 1.20 and float64 lack them. A name is defined once in a body, branches included: onnx's data
-propagation keeps one value for each.
+propagation keeps one value for each. A state's input and output may be one buffer.
 """
 
 from __future__ import annotations

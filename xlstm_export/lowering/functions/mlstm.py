@@ -3,10 +3,12 @@
 T is cut into ceil(T / chunk_size) chunks of equal length L (the last padded, masked). Shapes in
 the chunked part lead with the chunk axis J, which the two Scans walk: m first (it fixes every
 scale), then C and n. Within a chunk, decay[t,s] = sum of log f over s < r <= t is cumulated
-per column, never a difference of sums. The maths is ``ops/reference/mlstm.py``.
+per column, never a difference of sums; what belongs to t is a column [J,B,N,L,1], what belongs to
+s a row [J,B,N,1,L]. The maths is ``ops/reference/mlstm.py``.
 
 Speed is bytes for long T and nodes for T = 1. Masks and padding are behind an ``If``; C lives in
-the Scan only; a Transpose of the last two axes feeds a MatMul, which takes it in.
+the Scan only; a Transpose of the last two axes feeds a MatMul, which takes it in. The two branches
+have constants of their own: what an ``If`` takes in from outside costs every step.
 """
 
 from __future__ import annotations
@@ -24,17 +26,20 @@ def _valid(prefix: str) -> str:
 """
 
 
+# ONNX Runtime must know the rank of what a Scan hands on, so both branches of an If give the same:
+# unit and scale, of which q_side and k_side are chosen, are [1]. What meets a column is [1, 1]:
+# with fewer axes it does so value by value.
 _GATES = f"""
     T = Shape <start = 1, end = 2> (v)
     T_0 = Squeeze (T)
     zero_f = Constant <value_float = 0.0> ()
     one_f = Constant <value_float = 1.0> ()
+    unit_f = Constant <value_floats = [1.0]> ()
     zero = CastLike (zero_f, m)
     one = CastLike (one_f, m)
+    unit = CastLike (unit_f, m)
     neg_inf_f = Constant <value_float = -inf> ()
     neg_inf = CastLike (neg_inf_f, m)
-    eps_f = Constant <value_float: float = @eps> ()
-    eps_s = CastLike (eps_f, m)
     cap_f = Constant <value_float: float = @gate_soft_cap> ()
     cap = CastLike (cap_f, m)
     is_capped = Greater (cap, zero)
@@ -84,11 +89,11 @@ _GATES = f"""
     on_k = Cast <to = 9> (side)
     q_side, k_side = If (on_k) <
         then_branch = scale_k () => (q_one, k_scale) {{
-            q_one = Identity (one)
+            q_one = Identity (unit)
             k_scale = Identity (scale)
         }}, else_branch = scale_q () => (q_scale, k_one) {{
             q_scale = Identity (scale)
-            k_one = Identity (one)
+            k_one = Identity (unit)
         }}>
     minus_k_side = Neg (k_side)
 """
@@ -96,11 +101,14 @@ _GATES = f"""
 # T = 1, in shapes that also infer for any other T: a static T checks both branches.
 # Without a step C and n become x * 1 - 0, which is x bit for bit (x + 0 would turn -0.0 over).
 _STEP = """
+            only = Constant <value_int = 0> ()
+            eps_f_1 = Constant <value_float: float = @eps> ()
+            eps_1 = CastLike (eps_f_1, m)
             axis_2 = Constant <value_ints = [2]> ()
             axis_3 = Constant <value_ints = [3]> ()
             axes_2_3 = Constant <value_ints = [2, 3]> ()
-            i_1 = Gather <axis = 1> (i_valid, zero_i)
-            f_1 = Gather <axis = 1> (f_valid, zero_i)
+            i_1 = Gather <axis = 1> (i_valid, only)
+            f_1 = Gather <axis = 1> (f_valid, only)
             f_m = Add (f_1, m)
             m_next = Max (f_m, i_1)
             keep_log = Sub (f_m, m_next)
@@ -141,7 +149,7 @@ _STEP = """
             floor_1 = Exp (minus_m_1)
             floor_4 = Unsqueeze (floor_1, axes_2_3)
             larger_1 = Max (q_n_abs_1, floor_4)
-            denominator_1 = Add (larger_1, eps_s)
+            denominator_1 = Add (larger_1, eps_1)
             h_1 = Div (numerator_1, denominator_1)
             h_step = Transpose <perm = [0, 2, 1, 3]> (h_1)
 """
@@ -149,35 +157,45 @@ _STEP = """
 
 # The padding repeats the last step; its gates neither write nor forget.
 _CHUNKED_OPERANDS = """
+            zero_cf = Constant <value_float = 0.0> ()
+            one_cf = Constant <value_float = 1.0> ()
+            neg_inf_cf = Constant <value_float = -inf> ()
+            eps_cf = Constant <value_float: float = @eps> ()
+            zero_c = CastLike (zero_cf, m)
+            one_c = CastLike (one_cf, m)
+            neg_inf_c = CastLike (neg_inf_cf, m)
+            eps_c = CastLike (eps_cf, m)
+            from_0 = Constant <value_int = 0> ()
+            by_1 = Constant <value_int = 1> ()
+            axis_1 = Constant <value_ints = [1]> ()
+            first = Constant <value_ints = [0]> ()
             batch = Constant <value_ints = [0]> ()
             wanted = Constant <value_int: int = @chunk_size> ()
-            T_top = Add (T, wanted)
-            T_round = Sub (T_top, axis_one)
-            J = Div (T_round, wanted)
-            J_top = Add (T, J)
-            J_round = Sub (J_top, axis_one)
-            L = Div (J_round, J)
+            last_step = Sub (T, axis_1)
+            J_less_1 = Div (last_step, wanted)
+            J = Add (J_less_1, axis_1)
+            L_top = Add (last_step, J)
+            L = Div (L_top, J)
             padded = Mul (J, L)
             padded_0 = Squeeze (padded)
-            last_step = Sub (T, axis_one)
-            padded_index = Range (zero_i, padded_0, one_i)
+            padded_index = Range (from_0, padded_0, by_1)
             source_index = Min (padded_index, last_step)
             is_real_step = Less (padded_index, T)
-            is_real = Unsqueeze (is_real_step, axis_one)
-            N_K = Shape <start = 2, end = 4> (q)
-            N_V = Shape <start = 2, end = 4> (v)
-            N_only = Shape <start = 2, end = 3> (q)
-            K_layout = Concat <axis = 0> (batch, J, L, N_K)
-            V_layout = Concat <axis = 0> (batch, J, L, N_V)
-            gate_layout = Concat <axis = 0> (batch, J, L, N_only)
+            is_real = Unsqueeze (is_real_step, axis_1)
+            heads = Constant <value_ints = [-1]> ()
+            V_1 = Shape <start = 3, end = 4> (v)
+            K_chunk = Shape <start = 3, end = 4> (q)
+            K_layout = Concat <axis = 0> (batch, J, L, heads, K_chunk)
+            V_layout = Concat <axis = 0> (batch, J, L, heads, V_1)
+            gate_layout = Concat <axis = 0> (batch, J, L, heads, axis_1)
             q_pad = Gather <axis = 1> (q, source_index)
             q_typed = CastLike (q_pad, m)
             k_pad = Gather <axis = 1> (k_valid, source_index)
             v_pad = Gather <axis = 1> (v_valid, source_index)
             i_pad = Gather <axis = 1> (i_valid, source_index)
             f_pad = Gather <axis = 1> (f_valid, source_index)
-            i_real = Where (is_real, i_pad, neg_inf)
-            f_real = Where (is_real, f_pad, zero)
+            i_real = Where (is_real, i_pad, neg_inf_c)
+            f_real = Where (is_real, f_pad, zero_c)
             q_cut = Reshape (q_typed, K_layout)
             k_cut = Reshape (k_pad, K_layout)
             v_cut = Reshape (v_pad, V_layout)
@@ -190,86 +208,87 @@ _CHUNKED_OPERANDS = """
             k_turned = Transpose <perm = [0, 1, 2, 4, 3]> (k_apart)
             kc_t = Reshape (k_turned, as_is)
             vc = Transpose <perm = [1, 0, 3, 2, 4]> (v_cut)
-            ic = Transpose <perm = [1, 0, 3, 2]> (i_cut)
-            fc = Transpose <perm = [1, 0, 3, 2]> (f_cut)
+            i_row = Transpose <perm = [1, 0, 3, 4, 2]> (i_cut)
+            f_column = Transpose <perm = [1, 0, 3, 2, 4]> (f_cut)
 """
 
 _CHUNKED_DECAY = """
             L_0 = Squeeze (L)
-            positions = Range (zero_i, L_0, one_i)
-            position_column = Unsqueeze (positions, axis_one)
+            positions = Range (from_0, L_0, by_1)
+            position_column = Unsqueeze (positions, axis_1)
             strict = Less (positions, position_column)
             causal = LessOrEqual (positions, position_column)
             last_axis = Constant <value_ints = [-1]> ()
-            row_axis = Constant <value_ints = [-2]> ()
             row_axis_0 = Constant <value_int = -2> ()
-            last_axis_0 = Constant <value_int = -1> ()
-            f_rows = Unsqueeze (fc, last_axis)
-            f_below = Where (strict, f_rows, zero)
+            f_below = Where (strict, f_column, zero_c)
             decay = CumSum (f_below, row_axis_0)
-            from_start = CumSum (fc, last_axis_0)
-            i_columns = Unsqueeze (ic, row_axis)
-            reach = Add (decay, i_columns)
-            log_d = Where (causal, reach, neg_inf)
-            last_row = Constant <value_int = -1> ()
+            from_start = CumSum (f_column, row_axis_0)
+            reach = Add (decay, i_row)
+            log_d = Where (causal, reach, neg_inf_c)
+            last_row = Constant <value_ints = [-1]> ()
             to_end = Gather <axis = -2> (reach, last_row)
-            total = Gather <axis = -1> (from_start, last_row)
-            best = ReduceMax <keepdims = 0> (to_end, last_axis)
+            total = Gather <axis = -2> (from_start, last_row)
+            best = ReduceMax <keepdims = 1> (to_end, last_axis)
+            matrix_axes = Constant <value_ints = [2, 3]> ()
+            m_first = Unsqueeze (m, matrix_axes)
             m_last, m_before, m_after = Scan <num_scan_inputs = 2, body = stabiliser
                 (m_in, total_j, best_j) => (m_j, m_j_before, m_j_after) {
-                    carried = Add (total_j, m_in)
-                    m_j = Max (carried, best_j)
+                    carried_m = Add (total_j, m_in)
+                    m_j = Max (carried_m, best_j)
                     m_j_before = Identity (m_in)
                     m_j_after = Identity (m_j)
-                }> (m, total, best)
-            m_chunked = Where (has_step, m_last, m)
+                }> (m_first, total, best)
+            m_end = Squeeze (m_last, matrix_axes)
+            m_chunked = Where (has_step, m_end, m)
 """
 
+# One buffer may hold a state before and after the call, and an output is written as soon as its
+# operands are there. So what reads the old state comes first by data, whatever order nodes run in:
+# n_in is read once, and C_j waits for h_j, by a choice between keep_j and keep_j.
 _CHUNKED_STATE = """
-            m_before_l = Unsqueeze (m_before, last_axis)
-            carried_l = Add (from_start, m_before_l)
-            best_row = ReduceMax <keepdims = 0> (log_d, last_axis)
-            m_row = Max (carried_l, best_row)
-            inter_diff = Sub (carried_l, m_row)
+            carried = Add (from_start, m_before)
+            best_so_far = ReduceMax <keepdims = 1> (log_d, last_axis)
+            m_t = Max (carried, best_so_far)
+            inter_diff = Sub (carried, m_t)
             inter_exp = Exp (inter_diff)
-            inter = Mul (inter_exp, q_side)
-            inter_column = Unsqueeze (inter, last_axis)
-            q_weighted = Mul (qc, inter_column)
+            q_side_column = Unsqueeze (q_side, first)
+            inter = Mul (inter_exp, q_side_column)
+            q_weighted = Mul (qc, inter)
             q_inter = Reshape (q_weighted, as_is)
+            has_step_4 = Unsqueeze (has_step, matrix_axes)
             keep_sum = Add (total, m_before)
             keep_diff = Sub (keep_sum, m_after)
             keep_after = Exp (keep_diff)
-            keep = Where (has_step, keep_after, one)
-            m_after_l = Unsqueeze (m_after, last_axis)
-            write_diff = Sub (to_end, m_after_l)
+            keep = Where (has_step_4, keep_after, one_c)
+            write_diff = Sub (to_end, m_after)
             write_exp = Exp (write_diff)
             write_scaled = Mul (write_exp, minus_k_side)
-            has_step_3 = Unsqueeze (has_step, last_axis)
-            write = Where (has_step_3, write_scaled, zero)
-            write_row = Unsqueeze (write, row_axis)
-            k_minus = Mul (kc_t, write_row)
-            n_minus_l = ReduceSum <keepdims = 0> (k_minus, last_axis)
-            C_chunked, n_chunked, inter_h, inter_n = Scan <num_scan_inputs = 5, body = memory
-                (C_in, n_in, keep_j, n_minus_j, k_j, v_j, q_j) => (C_j, n_j, h_j, q_n_j) {
-                    per_k = Constant <value_ints = [2]> ()
-                    per_kv = Constant <value_ints = [2, 3]> ()
-                    column = Constant <value_ints = [3]> ()
+            write = Where (has_step_4, write_scaled, zero_c)
+            k_minus = Mul (kc_t, write)
+            n_minus_column = ReduceSum <keepdims = 1> (k_minus, last_axis)
+            n_first = Unsqueeze (n, last_axis)
+            C_chunked, n_last, inter_h, n_before = Scan <num_scan_inputs = 5, body = memory
+                (C_in, n_in, keep_j, n_minus_j, k_j, v_j, q_j) => (C_j, n_j, h_j, n_j_before) {
+                    corner = Constant <value_ints = [0, 0]> ()
+                    corner_end = Constant <value_ints = [1, 1]> ()
+                    corner_axes = Constant <value_ints = [2, 3]> ()
                     h_j = MatMul (q_j, C_in)
-                    n_in_column = Unsqueeze (n_in, column)
-                    q_n_j = MatMul (q_j, n_in_column)
-                    keep_k = Unsqueeze (keep_j, per_k)
-                    keep_kv = Unsqueeze (keep_j, per_kv)
-                    C_keep = Mul (C_in, keep_kv)
+                    h_corner = Slice (h_j, corner, corner_end, corner_axes)
+                    h_is_there = Cast <to = 9> (h_corner)
+                    keep_then = Where (h_is_there, keep_j, keep_j)
+                    C_keep = Mul (C_in, keep_then)
                     C_minus_j = MatMul (k_j, v_j)
                     C_j = Sub (C_keep, C_minus_j)
-                    n_keep = Mul (n_in, keep_k)
+                    n_j_before = Identity (n_in)
+                    n_keep = Mul (n_j_before, keep_j)
                     n_j = Sub (n_keep, n_minus_j)
-                }> (C, n, keep, n_minus_l, k_minus, vc, q_inter)
+                }> (C, n_first, keep, n_minus_column, k_minus, vc, q_inter)
+            n_chunked = Squeeze (n_last, last_axis)
+            inter_n = MatMul (q_inter, n_before)
 """
 
 _CHUNKED_OUTPUT = """
-            m_row_column = Unsqueeze (m_row, last_axis)
-            d_diff = Sub (log_d, m_row_column)
+            d_diff = Sub (log_d, m_t)
             d_exp = Exp (d_diff)
             d_scaled = Mul (d_exp, scale)
             scores = MatMul (qc, kc_t)
@@ -279,15 +298,17 @@ _CHUNKED_OUTPUT = """
             numerator = Add (intra_h, inter_h)
             q_n = Add (intra_n, inter_n)
             q_n_abs = Abs (q_n)
-            minus_m = Neg (m_row_column)
+            minus_m = Neg (m_t)
             floor = Exp (minus_m)
             larger = Max (q_n_abs, floor)
-            denominator = Add (larger, eps_s)
+            two_axes = Constant <value_ints = [0, 1]> ()
+            eps_column = Unsqueeze (eps_c, two_axes)
+            denominator = Add (larger, eps_column)
             h_rows = Div (numerator, denominator)
-            h_layout = Concat <axis = 0> (batch, padded, N_V)
+            h_layout = Concat <axis = 0> (batch, padded, heads, V_1)
             h_time = Transpose <perm = [1, 0, 3, 2, 4]> (h_rows)
             h_padded = Reshape (h_time, h_layout)
-            h_chunked = Slice (h_padded, zero_step, T, axis_one)
+            h_chunked = Slice (h_padded, first, T, axis_1)
 """
 
 MLSTM_BODY = f"""
