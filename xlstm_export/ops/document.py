@@ -27,6 +27,9 @@ def markdown() -> str:
         "",
         "Inputs are finite numbers. NaN or infinity in one row and head stays in it, and shows in",
         "its outputs and states; in the chunkwise form earlier steps of the chunk may show it too.",
+        "",
+        "A state and what it is carried to may be one buffer (ONNX Runtime's IOBinding), by native",
+        "kernels and by function bodies: the old state is read before the new one is written.",
     ]
     for schema in CATALOG.values():
         lines += ["", *_section(schema)]
