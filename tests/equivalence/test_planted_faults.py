@@ -69,18 +69,19 @@ def _swap_slstm_gates(model: onnx.ModelProto) -> None:
 def _eps_inside_the_max(model: onnx.ModelProto) -> None:
     """max(|q n| + eps, exp(-m)) instead of max(|q n|, exp(-m)) + eps, in both branches."""
     (body,) = [f for f in model.functions if f.name == "XlstmMLSTM"]
-    moved = 0
+    moved = []
     for graph in _graphs(body.node):
         for index, node in enumerate(graph):
-            if node.op_type == "Add" and "eps_s" in node.input:
+            if node.op_type == "Add" and node.input[1] in ("eps_1", "eps_column"):
                 larger = next(n for n in graph[:index] if n.output[0] == node.input[0])
                 assert larger.op_type == "Max"
                 first, second = larger.input
+                eps = node.input[1]
                 result, between = node.output[0], larger.output[0]
-                larger.CopyFrom(onnx.helper.make_node("Add", [first, "eps_s"], [between]))
+                larger.CopyFrom(onnx.helper.make_node("Add", [first, eps], [between]))
                 node.CopyFrom(onnx.helper.make_node("Max", [between, second], [result]))
-                moved += 1
-    assert moved == 2
+                moved.append(eps)
+    assert sorted(moved) == ["eps_1", "eps_column"]
 
 
 def _graphs(nodes: object) -> list[list[onnx.NodeProto]]:

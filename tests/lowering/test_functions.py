@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -95,6 +96,28 @@ def test_body_keeps_to_operators_every_runtime_has(op: str) -> None:
     # Sigmoid: off by 2e-7 however small it is
     assert not {node.op_type for node in nodes} & {"Pad", "Softplus", "Sigmoid"}
     assert all(node.input[j] for node in nodes for j in range(len(node.input)))
+
+
+@every_op
+def test_a_name_is_defined_once_branches_included(op: str) -> None:
+    function = function_body(op, 18)
+    names = Counter([*function.input, *defined(function.node)])
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+def defined(nodes: list[onnx.NodeProto]) -> Iterator[str]:
+    for node in walk(nodes):
+        yield from node.output
+        for attribute in node.attribute:
+            yield from (tensor.name for tensor in attribute.g.input)
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("case", SHORT, ids=str)
+def test_strict_shape_inference_takes_the_body(case: OpCase, opset: int) -> None:
+    model = op_model(case, "float32", opset, fixed=True)
+    for data_prop in (False, True):
+        onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=data_prop)
 
 
 def walk(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.model_cases import BY_ID, CASES, ONE_PER_FAMILY, Library, ModelCase
 from xlstm_export.bundle.manifest import BUNDLE_DTYPES, MODEL_FILE, read_manifest
+from xlstm_export.lowering.options import OPSETS
 from xlstm_export.lowering.write import ALIGNMENT, EXTERNAL_FROM_BYTES
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.state import state_specs
@@ -119,6 +120,19 @@ def test_every_value_has_a_type(
     assert made <= typed
     for value in inferred.graph.output:
         assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+@one_per_family
+@pytest.mark.parametrize("ragged", [False, True], ids=["plain", "ragged"])
+@pytest.mark.parametrize("opset", OPSETS)
+def test_strict_shape_inference_takes_the_bundle(
+    library: Library, tmp_path: Path, case: ModelCase, opset: int, ragged: bool
+) -> None:
+    bundle = library.bundle(case, opset=opset, ragged=ragged)
+    for data_prop in (False, True):
+        onnx.shape_inference.infer_shapes_path(
+            str(bundle / MODEL_FILE), str(tmp_path / MODEL_FILE), False, True, data_prop
+        )
 
 
 @one_per_family

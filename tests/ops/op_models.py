@@ -24,6 +24,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from tests.cases import NUMPY_DTYPES, Array, Inputs, OpCase, rows_of, valid_steps
+from tests.ops.op_sessions import DEFAULT, Setting, make_session, run_in_place
 from xlstm_export.lowering.functions import function_body
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, PLUGIN_ATTRIBUTES, VERSION
 from xlstm_export.ops.schema import TensorSpec, state_dtype
@@ -37,13 +38,15 @@ Attributes = Mapping[str, int | float]
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a body in another ONNX Runtime."""
+    """One run of a body in another ONNX Runtime; ``one_buffer`` as in ``run_session``."""
 
     case: OpCase
     inputs: Inputs
     tx: str
     opset: int = 18
     fixed: bool = False
+    setting: Setting = DEFAULT
+    one_buffer: bool = False
 
 
 def element_type(spec: TensorSpec, tx: str) -> str:
@@ -96,10 +99,18 @@ def op_model(case: OpCase, tx: str, opset: int = 18, *, fixed: bool = False) -> 
 
 
 def run_body(
-    case: OpCase, inputs: Inputs, tx: str, opset: int = 18, *, fixed: bool = False
+    case: OpCase,
+    inputs: Inputs,
+    tx: str,
+    opset: int = 18,
+    *,
+    fixed: bool = False,
+    setting: Setting = DEFAULT,
+    one_buffer: bool = False,
 ) -> dict[str, Array]:
     """The function body in this process's ONNX Runtime; outputs in their own types."""
-    return run_session(_cached_session(model_bytes(case, tx, opset, fixed)), case.op, inputs, tx)
+    session = _cached_session(model_bytes(case, tx, opset, fixed), setting)
+    return run_session(session, case.op, inputs, tx, one_buffer=one_buffer)
 
 
 def model_bytes(case: OpCase, tx: str, opset: int = 18, fixed: bool = False) -> bytes:
@@ -112,20 +123,16 @@ def _model_bytes(case: OpCase, tx: str, opset: int, fixed: bool) -> bytes:
     return bytes(op_model(case, tx, opset, fixed=fixed).SerializeToString())
 
 
-def _session(model: bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-_cached_session = cache(_session)
+_cached_session = cache(make_session)
 
 
 def run_session(
-    session: ort.InferenceSession, op: str, inputs: Inputs, tx: str
+    session: ort.InferenceSession, op: str, inputs: Inputs, tx: str, *, one_buffer: bool = False
 ) -> dict[str, Array]:
-    """Feed ``inputs`` in the operand types of ``tx``; outputs by name."""
+    """Feed ``inputs`` in the operand types of ``tx``; outputs by name.
+
+    With ``one_buffer`` a state's input and output are bound to one buffer.
+    """
     schema = CATALOG[op]
     wanted = {i.name for i in session.get_inputs()}
     feeds = {
@@ -133,7 +140,11 @@ def run_session(
         for s in schema.inputs
         if s.name in wanted
     }
-    values = session.run_with_ort_values([s.name for s in schema.outputs], feeds)
+    names = [s.name for s in schema.outputs]
+    if one_buffer:
+        values = run_in_place(session, names, feeds, dict(schema.states))
+    else:
+        values = session.run_with_ort_values(names, feeds)
     return {
         s.name: _from_ort(value, element_type(s, tx))
         for s, value in zip(schema.outputs, values, strict=True)
@@ -149,7 +160,7 @@ def _to_ort(array: Array) -> Any:
 
 def _from_ort(value: Any, dtype: str) -> Array:
     if dtype != "bfloat16":
-        return np.asarray(value.numpy())
+        return np.array(value.numpy())  # it may show memory that goes with the value
     shape = value.shape()  # OrtValue.numpy() has no bfloat16
     raw = ctypes.string_at(value.data_ptr(), 2 * math.prod(shape))
     return np.frombuffer(raw, NUMPY_DTYPES[dtype]).reshape(shape)
@@ -318,10 +329,7 @@ def run_in_other_runtime(runtime: Path, jobs: list[Job], folder: Path) -> tuple[
 
     Returns that runtime's version and the outputs of each job, in their own types.
     """
-    models = [
-        (model_bytes(job.case, job.tx, job.opset, job.fixed), job.case.op, job.inputs, job.tx)
-        for job in jobs
-    ]
+    models = [(model_bytes(job.case, job.tx, job.opset, job.fixed), job) for job in jobs]
     (folder / "jobs").write_bytes(pickle.dumps(models))
     path = os.pathsep.join([str(runtime), str(Path(__file__).parents[2])])
     subprocess.run(
@@ -336,7 +344,14 @@ def run_in_other_runtime(runtime: Path, jobs: list[Job], folder: Path) -> tuple[
 def _run_jobs(folder: Path) -> None:
     jobs = pickle.loads((folder / "jobs").read_bytes())
     results = [
-        run_session(_cached_session(model), op, inputs, tx) for model, op, inputs, tx in jobs
+        run_session(
+            _cached_session(model, job.setting),
+            job.case.op,
+            job.inputs,
+            job.tx,
+            one_buffer=job.one_buffer,
+        )
+        for model, job in jobs
     ]
     (folder / "results").write_bytes(pickle.dumps((ort.__version__, results)))
 

@@ -16,15 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import helper
 
 from tests.cases import NUMPY_DTYPES, Array, Inputs, OpCase
-from tests.ops.op_models import _from_ort, _to_ort, element_type, model_bytes, run_session
+from tests.ops.op_models import model_bytes, run_session
 from xlstm_export.native import ort_library_path
-from xlstm_export.ops.catalog import CATALOG
 
 THREADS_KEY = "ai.xlstm.intra_op_num_threads"
 
@@ -107,29 +105,7 @@ def run_aliased(
     case: OpCase, inputs: Inputs, tx: str, session: ort.InferenceSession | None = None
 ) -> dict[str, Array]:
     """As ``run_kernel``, each state's input and output bound to one buffer."""
-    schema = CATALOG[case.op]
-    session = session or session_of(case, tx)
-    wanted = {i.name for i in session.get_inputs()}
-    values = {
-        s.name: _to_ort(inputs[s.name].astype(NUMPY_DTYPES.get(element_type(s, tx), np.int32)))
-        for s in schema.inputs
-        if s.name in wanted
-    }
-    buffers = {out: values[name] for name, out in schema.states}
-    binding = session.io_binding()
-    for name, value in values.items():
-        binding.bind_ortvalue_input(name, value)
-    for spec in schema.outputs:
-        if spec.name in buffers:
-            binding.bind_ortvalue_output(spec.name, buffers[spec.name])
-        else:
-            binding.bind_output(spec.name, "cpu")
-    session.run_with_iobinding(binding)
-    over_time = dict(zip([s.name for s in schema.outputs], binding.get_outputs(), strict=True))
-    return {  # copied: the buffers go when this function is left
-        s.name: _from_ort(buffers.get(s.name, over_time[s.name]), element_type(s, tx)).copy()
-        for s in schema.outputs
-    }
+    return run_session(session or session_of(case, tx), case.op, inputs, tx, one_buffer=True)
 
 
 def executed_ops(session: ort.InferenceSession) -> list[str]:

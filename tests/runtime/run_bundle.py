@@ -7,30 +7,54 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+from tests.ops.op_sessions import LEVELS, Setting, make_session, run_in_place
 from xlstm_export.runtime.ort import OrtSession
+
+PIECES = (3, 1, 64, 2)
+"""Steps of the calls that carry the states in one buffer for input and output."""
 
 
 def run(feeds_file: str, out_file: str, models: list[str]) -> None:
-    """Write the outputs of every model, named ``{index}/{output}``; ours as ``{index}/session``."""
+    """Write the logits of every model: ours as ``{index}/session``, else ``{index}/{level}/...``.
+
+    At each level of graph optimisation, ``whole`` is one call, ``pieces`` are ``PIECES``.
+    """
     with np.load(feeds_file) as file:
         feeds = dict(file)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     found = {}
     for index, model in enumerate(models):
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        for name, value in zip(names, session.run(names, feeds), strict=True):
-            found[f"{index}/{name}"] = value
+        for level in LEVELS:
+            session = make_session(model, Setting(level))
+            found[f"{index}/{level}/whole"] = session.run(["logits"], feeds)[0]
+            found[f"{index}/{level}/pieces"] = run_pieces(session, feeds)
         ours = OrtSession(Path(model).parent, threads=1)
         found[f"{index}/session"] = ours.run({"input_ids": feeds["input_ids"]})[0]["logits"]
     np.savez(out_file, **found)
     print(ort.__version__)
+
+
+def run_pieces(
+    session: ort.InferenceSession, feeds: dict[str, np.ndarray[Any, Any]]
+) -> np.ndarray[Any, Any]:
+    """The logits of ``feeds`` in ``PIECES``: each state is written over the one before."""
+    states = {
+        name: ort.OrtValue.ortvalue_from_numpy(value.copy())
+        for name, value in feeds.items()
+        if name.startswith("past.")
+    }
+    carried = {name: name.replace("past.", "present.") for name in states}
+    logits = []
+    for end, steps in zip(np.cumsum(PIECES), PIECES, strict=True):
+        ids = np.ascontiguousarray(feeds["input_ids"][:, end - steps : end])
+        given = {"input_ids": ort.OrtValue.ortvalue_from_numpy(ids), **states}
+        values = run_in_place(session, ["logits", *carried.values()], given, carried)
+        logits.append(np.array(values[0].numpy()))
+    return np.concatenate(logits, axis=1)
 
 
 if __name__ == "__main__":
