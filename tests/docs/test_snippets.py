@@ -101,12 +101,13 @@ print("libxlstm_ort.so" in open("/proc/self/maps").read())
 """
 
 
-def _loop() -> tuple[Block, Block]:
-    """The loop over ONNX Runtime alone, and what native kernels add to it."""
+def _loop() -> tuple[Block, Block, Block]:
+    """The loop over ONNX Runtime alone, what native kernels add to it, and how it goes on."""
     python = [b for b in blocks(ROOT / "docs" / "state-and-batching.md") if b.language == "python"]
     (example,) = [b for b in python if "for piece in" in b.code]
     (addition,) = [b for b in python if "register_custom_ops_library" in b.code]
-    return example, addition
+    (in_place,) = [b for b in python if "run_with_iobinding" in b.code]
+    return example, addition, in_place
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -114,17 +115,18 @@ def test_the_loop_without_this_package_computes_what_a_session_does(
     tmp_path: Path, environment: dict[str, str], native: bool
 ) -> None:
     """By kernels or bodies; ONNX Runtime prints nothing."""
-    example, addition = _loop()
+    example, addition, in_place = _loop()
     bundle = xe.export(ROOT / "recipes" / "demo" / "char_lm", tmp_path / "out" / "char_lm")
     start, loop, end = example.code.partition("for piece in")
     program = [start, addition.code, loop + end] if native else [example.code]
+    program.append(in_place.code)
     done = subprocess.run(
         [sys.executable, "-c", "\n".join([*program, AT_THE_END])],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{native}\n", "")
     session, states = xe.open(bundle, threads=1, native=native), None
-    for piece in re.findall(r"\[\[[\d, ]+\]\]", example.code):
+    for piece in re.findall(r"\[\[[\d, ]+\]\]", example.code + in_place.code):
         outputs, states = session.run({"input_ids": np.array(json.loads(piece))}, states)
     np.testing.assert_allclose(
         np.load(tmp_path / "logits.npy"), outputs["logits"], rtol=1e-4, atol=1e-5
