@@ -29,7 +29,7 @@ def test_every_level_of_optimisation_obeys_the_rule(case: OpCase, level: str, tx
     inputs = make_inputs(case, tx)
     first = run_body(case, inputs, tx, setting=Setting(level))
     assert_within_rule(case, inputs, tx, first)
-    for opset in OPSETS[1:]:
+    for opset in OPSETS[1:] if tx == "float32" else ():
         later = run_body(case, inputs, tx, opset, setting=Setting(level))
         for name, value in first.items():
             np.testing.assert_array_equal(later[name], value, err_msg=f"{name} {opset}")
@@ -44,6 +44,7 @@ ORDERS = (
     *(Setting(level, mode="ORT_PARALLEL") for level in (SAFE, FAST)),
 )
 """The nodes of a graph run in an order that its operands leave open."""
+ENDS = (Setting(SAFE), *(setting for setting in ORDERS if setting.level == FAST))
 FORMS = (
     OpCase("XlstmMLSTM", (("N", 2), ("K", 8), ("V", 16))),
     OpCase("XlstmMLSTM", (("N", 1), ("K", 5), ("V", 3)), (("scale_side", 1), ("chunk_size", 32))),
@@ -69,9 +70,9 @@ CALLS = list(calls())
 @pytest.mark.parametrize("fixed", [False, True], ids=["dynamic", "fixed"])
 @pytest.mark.parametrize("case", CALLS, ids=str)
 def test_one_buffer_may_hold_past_and_present(case: OpCase, fixed: bool) -> None:
-    for tx in TX_DTYPES:
+    for tx in ("float32",) if fixed else TX_DTYPES:
         inputs = make_inputs(case, tx)
-        for setting in ORDERS if tx == "float32" else (DEFAULT,):
+        for setting in (DEFAULT,) if tx != "float32" else ENDS if fixed else ORDERS:
             apart, shared = (
                 run_body(case, inputs, tx, fixed=fixed, setting=setting, one_buffer=one)
                 for one in (False, True)
@@ -94,6 +95,7 @@ def test_every_level_obeys_the_rule_in_other_runtimes(runtime: Path, tmp_path: P
         for case in SHORT
         for opset in OPSETS
         for level in LEVELS
+        if opset == OPSETS[0] or level == SAFE  # test_ort_versions has the rest
     ]
     _, results = run_in_other_runtime(runtime, jobs, tmp_path)
     for job, got in zip(jobs, results, strict=True):
@@ -105,7 +107,7 @@ def test_one_buffer_may_hold_both_in_other_runtimes(runtime: Path, tmp_path: Pat
     jobs = [
         Job(case, make_inputs(case), "float32", setting=setting, one_buffer=one)
         for case in CALLS
-        for setting in ORDERS
+        for setting in ENDS
         for one in (False, True)
     ]
     _, results = run_in_other_runtime(runtime, jobs, tmp_path)
