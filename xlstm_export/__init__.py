@@ -36,19 +36,20 @@ if TYPE_CHECKING:
         XlstmExportError,
     )
     from xlstm_export.generation.embeddings import HiddenStates
+    from xlstm_export.generation.forecast import Forecast
+    from xlstm_export.generation.forecast_file import ForecastTable
     from xlstm_export.generation.generate import Generation
-    from xlstm_export.inspection import Facts, inspect
-    from xlstm_export.interrupts import on_stop
-    from xlstm_export.native import ort_library_path
-    from xlstm_export.pipeline import (
-        build,
-        export,
+    from xlstm_export.inference import (
+        forecast,
+        forecast_file,
         generate,
         open,
         run_embeddings,
-        trtexec_command,
-        validate,
     )
+    from xlstm_export.inspection import Facts, inspect
+    from xlstm_export.interrupts import on_stop
+    from xlstm_export.native import ort_library_path
+    from xlstm_export.pipeline import build, export, trtexec_command, validate
     from xlstm_export.progress import Progress
     from xlstm_export.report.json import to_json as report_json
     from xlstm_export.report.write import write_report
@@ -68,6 +69,8 @@ _PLACES = {
     "EngineError": "errors",
     "Facts": "inspection",
     "Finding": "environment",
+    "Forecast": "generation.forecast",
+    "ForecastTable": "generation.forecast_file",
     "Generation": "generation.generate",
     "HiddenStates": "generation.embeddings",
     "InputError": "errors",
@@ -82,13 +85,15 @@ _PLACES = {
     "build": "pipeline",
     "diagnose": "environment",
     "export": "pipeline",
-    "generate": "pipeline",
+    "forecast": "inference",
+    "forecast_file": "inference",
+    "generate": "inference",
     "inspect": "inspection",
     "on_stop": "interrupts",
-    "open": "pipeline",
+    "open": "inference",
     "ort_library_path": "native",
     "report_json": "report.json",
-    "run_embeddings": "pipeline",
+    "run_embeddings": "inference",
     "trtexec_command": "pipeline",
     "validate": "pipeline",
     "write_report": "report.write",
@@ -106,6 +111,8 @@ __all__ = [
     "EngineError",
     "Facts",
     "Finding",
+    "Forecast",
+    "ForecastTable",
     "Generation",
     "HiddenStates",
     "InputError",
@@ -121,6 +128,8 @@ __all__ = [
     "build",
     "diagnose",
     "export",
+    "forecast",
+    "forecast_file",
     "generate",
     "inspect",
     "on_stop",

@@ -19,7 +19,7 @@ _REQUIRED = {
     "onnxruntime": ">=1.20", "tokenizers": ">=0.22", "huggingface_hub": ">=0.24", "torch": ">=2.4",
     "xlstm": ">=2.0.5", "mlstm_kernels": ">=2.0.3", "transformers": ">=5.0",
     "tensorrt": ">=10.10", "tensorrt-rtx": ">=1.7", "polygraphy": ">=0.50.3",
-    "cuda-python": ">=12.8",
+    "cuda-python": ">=12.8", "pandas": ">=2", "matplotlib": ">=3.7",
 }  # fmt: skip
 """Optional packages with the versions that the extras of pyproject.toml ask for."""
 
@@ -74,6 +74,7 @@ def diagnose() -> list[Finding]:
         _package("validate xlstm_large, hf kernels", "mlstm_kernels"),
         _package("validate hf", "transformers"),
         _package("run: text in and out", "tokenizers"),
+        _package("run: tables and plots of forecasts", "pandas", "matplotlib"),
         _package("download org/name sources", "huggingface_hub"),
         _plugins(),
         _package("build: TensorRT-RTX engines", "tensorrt-rtx", "polygraphy"),

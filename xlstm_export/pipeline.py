@@ -22,9 +22,6 @@ from xlstm_export.progress import Progress
 
 if TYPE_CHECKING:
     from xlstm_export.engine.build import Built
-    from xlstm_export.generation.embeddings import HiddenStates
-    from xlstm_export.generation.generate import Generation
-    from xlstm_export.runtime.session import Session
     from xlstm_export.validation.result import Report
 
 REPORTS = "reports"
@@ -112,87 +109,6 @@ def export_source(
         write_manifest(manifest, folder)
         copy_companions(source, folder)
     return Bundle(out, read_manifest(out), len(model.graph), checkpoint.left_out, checkpoint.notes)
-
-
-def open(
-    bundle: PathLike | Bundle,
-    engine: str | None = None,
-    *,
-    threads: int | None = None,
-    native: bool = True,
-) -> Session:
-    """A session of ``bundle``: in ONNX Runtime, or in TensorRT by ``engine``.
-
-    - ``bundle``: its folder, or what ``export`` returned.
-    - ``engine``: a name in the bundle's folder of engines, or a file.
-    - ``threads`` of ONNX Runtime and of the native kernels; default: all.
-    - ``native``: compute operators with the native kernels where they are installed; False runs
-      the function bodies. ONNX Runtime's alone, as ``threads``.
-
-    Raises BundleError, EngineError, BackendUnavailableError, OptionError.
-    """
-    from xlstm_export.runtime.open import open_session
-
-    return open_session(_bundle_path(bundle), engine, threads=threads, native=native)
-
-
-def generate(
-    bundle: PathLike | Bundle | Session,
-    prompt: str | Sequence[int],
-    *,
-    max_new_tokens: int = 100,
-    temperature: float = 0.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    bos: bool | None = None,
-    engine: str | None = None,
-    threads: int | None = None,
-    native: bool = True,
-) -> Generation:
-    """Continue ``prompt``: iterate over the result for text as it is made.
-
-    - ``bundle``: a bundle, or a session of one; ``engine``, ``threads`` and ``native`` are those
-      of ``open``, and of no effect on a session.
-    - ``prompt``: text for the bundle's tokenizer, or token ids.
-    - ``max_new_tokens``: the most to make; a stop id of the bundle's configuration ends earlier.
-    - ``temperature`` 0 takes the likeliest token; above it draws: of the ``top_k`` best (0: all),
-      of the likeliest that reach ``top_p``, by ``seed``.
-    - ``bos`` puts the beginning-of-sequence id in front; None: where the configuration says so.
-
-    Raises BundleError where the bundle generates nothing or lacks a tokenizer, InputError for a
-    prompt that is empty or outside the vocabulary, OptionError, and what ``open`` raises.
-    """
-    from xlstm_export.generation.generate import Sampling, start_generation
-
-    session = (
-        open(bundle, engine, threads=threads, native=native)
-        if isinstance(bundle, (str, Path, Bundle))
-        else bundle
-    )
-    sampling = Sampling(temperature, top_k, top_p, seed)
-    return start_generation(session, prompt, max_new_tokens, sampling, bos)
-
-
-def run_embeddings(
-    bundle: PathLike | Bundle,
-    inputs_embeds: PathLike,
-    output: PathLike,
-    *,
-    engine: str | None = None,
-    threads: int | None = None,
-    native: bool = True,
-) -> HiddenStates:
-    """Write the hidden states of a bare stack over embeddings, both .npy files [B,T,D].
-
-    ``inputs_embeds`` holds floating-point numbers of any width, ``output`` gets float32. Memory
-    does not grow with T. ``bundle``, ``engine``, ``threads`` and ``native`` as in ``open``. Raises
-    BundleError where the bundle or the file does not fit, TargetError, and what ``open`` raises.
-    """
-    from xlstm_export.generation.embeddings import run_file
-
-    session = open(bundle, engine, threads=threads, native=native)
-    return run_file(session, Path(inputs_embeds), Path(output))
 
 
 def build(

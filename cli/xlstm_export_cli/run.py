@@ -1,4 +1,4 @@
-"""``xlstm-export run``: generate from a bundle or run a bare stack, by ONNX Runtime or TensorRT."""
+"""``xlstm-export run``: text, a forecast, or a bare stack, by ONNX Runtime or TensorRT."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ from xlstm_export_cli.arguments import (
     ThreadsOption,
 )
 from xlstm_export_cli.console import console, error_console, print_json
+from xlstm_export_cli.forecast import (
+    ColumnOption,
+    CsvOption,
+    FutureOption,
+    HorizonOption,
+    PastOption,
+    PlotOption,
+    Request,
+    RolloutOption,
+    TimeOption,
+    TogetherOption,
+    run_forecast,
+)
 
 
 def _a_number(value: float) -> float:
@@ -62,7 +75,9 @@ EmbedsOption = Annotated[
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="FILE.npy", help="With it: where hidden states go."),
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="Where hidden states (.npy), quantiles (.csv) go."
+    ),
 ]
 BosOption = Annotated[
     bool | None,
@@ -86,6 +101,15 @@ def run(
     seed: SeedOption = 0,
     bos: BosOption = None,
     inputs_embeds: EmbedsOption = None,
+    csv: CsvOption = None,
+    column: ColumnOption = None,
+    time_column: TimeOption = None,
+    horizon: HorizonOption = None,
+    plot: PlotOption = None,
+    together: TogetherOption = False,
+    past_covariates: PastOption = None,
+    future_covariates: FutureOption = None,
+    rollout: RolloutOption = "carried",
     output: OutputOption = None,
     threads: ThreadsOption = None,
     native: NativeOption = True,
@@ -94,14 +118,24 @@ def run(
 ) -> None:
     """Generate with OUT: text where it has a tokenizer, ids otherwise.
 
-    A bare block stack takes --inputs-embeds and writes its hidden states to --output.
+    A forecaster takes --csv and --horizon. A bare block stack takes --inputs-embeds and writes its
+    hidden states to --output.
     """
-    given = [text for text in (prompt, prompt_file, ids, inputs_embeds) if text is not None]
+    given = [text for text in (prompt, prompt_file, ids, inputs_embeds, csv) if text is not None]
     if len(given) > 1:
-        raise typer.BadParameter("give one of --prompt, --prompt-file, --ids, --inputs-embeds")
+        raise typer.BadParameter(
+            "give one of --prompt, --prompt-file, --ids, --inputs-embeds, --csv"
+        )
+    where: dict[str, Any] = {"engine": engine, "threads": threads, "native": native}
+    if csv is not None:
+        request = Request(
+            csv, horizon, column, time_column, plot, output, together, past_covariates,
+            future_covariates, rollout,
+        )  # fmt: skip
+        run_forecast(bundle, request, where, json)
+        return
     if (inputs_embeds is None) != (output is None):
         raise typer.BadParameter("--inputs-embeds and --output go together")
-    where: dict[str, Any] = {"engine": engine, "threads": threads, "native": native}
     if inputs_embeds is not None and output is not None:
         start = time.perf_counter()
         made = xe.run_embeddings(bundle, inputs_embeds, output, **where)

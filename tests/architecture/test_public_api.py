@@ -49,7 +49,7 @@ def test_every_name_is_documented_and_typed(name: str) -> None:
 
 
 def _types() -> dict[str, object]:
-    """What pipeline.py imports for the type checker alone."""
+    """What pipeline.py and inference.py import for the type checker alone."""
     return {name: getattr(xe, name) for name in NAMES if inspect.isclass(getattr(xe, name))}
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.families.block_stack_checkpoints import make_block_stack
 from xlstm_export.errors import BundleError, TargetError
-from xlstm_export.pipeline import export, run_embeddings
+from xlstm_export.inference import run_embeddings
+from xlstm_export.pipeline import export
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import MOST_STEPS, run_split
 

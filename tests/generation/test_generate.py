@@ -16,7 +16,8 @@ from tests.families.block_stack_checkpoints import make_block_stack
 from tests.families.large_checkpoints import make_xlstm_large
 from xlstm_export.errors import BundleError, InputError, OptionError
 from xlstm_export.generation.generate import Sampling, choose, generate_ids
-from xlstm_export.pipeline import export, generate
+from xlstm_export.inference import generate
+from xlstm_export.pipeline import export
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
 

@@ -96,6 +96,19 @@ class Continuation:
 
 
 @dataclass(frozen=True)
+class ForecastInfo:
+    """What a forecaster is: all of it in steps of its series, but the levels of its quantiles."""
+
+    levels: tuple[float, ...]
+    context: int
+    """The most that it looks back."""
+    patch: int
+    """A call that goes on takes a multiple of it."""
+    horizon: int
+    """The most that one call foretells."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Contents of ``xlstm_export.json``."""
 
@@ -120,6 +133,8 @@ class Manifest:
     """Of all the rest of the manifest; "" in a bundle of before."""
     continuation: Continuation | None = None
     """Where a call that begins takes no states: the graph of those that go on."""
+    forecast: ForecastInfo | None = None
+    """Of a forecaster."""
 
     @property
     def takes_states(self) -> bool:
@@ -178,7 +193,7 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest this "
                 "version reads; upgrade xlstm-export"
             )
-        hooks: dict[Any, Any] = {Dims: _as_tuple, tuple[str, ...]: _as_tuple}
+        hooks: dict[Any, Any] = dict.fromkeys((Dims, tuple[str, ...], tuple[float, ...]), _as_tuple)
         config = dacite.Config(cast=[tuple], type_hooks=hooks)
         manifest = dacite.from_dict(Manifest, content, config)
         _check(manifest)
@@ -213,6 +228,9 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"{tensor.name}: dtype {tensor.dtype!r}, shape {list(tensor.shape)}")
     if manifest.ragged != any(tensor.name == LENGTHS for tensor in manifest.inputs):
         raise ValueError("ragged and the input sequence_lengths do not go together")
+    info = manifest.forecast
+    if info is not None and (not info.levels or min(info.context, info.patch, info.horizon) < 1):
+        raise ValueError(f"forecast: {info}")
     for state in manifest.states:
         batch, *sizes = state.shape or (0,)
         is_sized = bool(sizes) and all(isinstance(s, int) and 0 < s < 2**31 for s in sizes)

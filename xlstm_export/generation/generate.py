@@ -146,14 +146,14 @@ def start_generation(
     """
     bundle, manifest = session.bundle, session.manifest
     if not manifest.is_language_model:
-        takes, cure = "embeddings", "run it with --inputs-embeds FILE.npy --output FILE.npy"
-        if manifest.inputs[0].name == "input_ids":
-            takes, cure = (
-                "token ids",
-                'xlstm_export.open(BUNDLE).run({"input_ids": ids}) gives them',
-            )
+        takes, yields = manifest.inputs[0].name, manifest.outputs[0].name
+        cure = f'xlstm_export.open(BUNDLE).run({{"{takes}": array}}) gives them'
+        if takes == "inputs_embeds":
+            cure = "run it with --inputs-embeds FILE.npy --output FILE.npy"
+        if manifest.forecast is not None:
+            cure = "run it with --csv FILE --horizon N"
         raise BundleError(
-            f"{bundle}: takes {takes} and yields hidden states: it generates nothing; {cure}"
+            f"{bundle}: takes {takes} and yields {yields}: it generates no text; {cure}"
         )
     codec = open_codec(bundle, bos) if isinstance(prompt, str) else None
     begin: tuple[int, ...] = ()

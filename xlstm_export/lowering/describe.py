@@ -67,6 +67,7 @@ def describe_graph(
         logits=options.logits,
         ragged=options.ragged,
         continuation=Continuation(CONTINUE_FILE, *ends(continuing.graph)) if continuing else None,
+        forecast=checkpoint.spec.forecast,
     )
 
 

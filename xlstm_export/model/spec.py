@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from xlstm_export.bundle.manifest import TensorInfo
+from xlstm_export.bundle.manifest import ForecastInfo, TensorInfo
 from xlstm_export.errors import CheckpointError
 from xlstm_export.model.layer import Layer, WeightSpec, leaves
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
@@ -34,6 +34,7 @@ class ModelSpec:
     ``recurrence``: the states are "carried", inputs and outputs of every call, the first being
     zero; or "begun": a call that begins takes none, and those that go on from its states are
     another graph, which yields ``continued_outputs``; or "inner": every call begins anew.
+    ``forecast`` is of forecasters.
     """
 
     family: str
@@ -42,6 +43,7 @@ class ModelSpec:
     outputs: tuple[TensorInfo, ...]
     recurrence: Recurrence = "carried"
     continued_outputs: tuple[TensorInfo, ...] = ()
+    forecast: ForecastInfo | None = None
 
     def leaves(self) -> Iterator[tuple[str, Layer]]:
         """Every layer by path, composites taken apart."""

@@ -1,0 +1,189 @@
+"""The public functions on a bundle that is there: sessions, text, forecasts, hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlstm_export.bundle.bundle import Bundle
+
+if TYPE_CHECKING:
+    from xlstm_export.generation.embeddings import HiddenStates
+    from xlstm_export.generation.forecast import Forecast
+    from xlstm_export.generation.forecast_file import ForecastTable
+    from xlstm_export.generation.generate import Generation
+    from xlstm_export.runtime.session import Session
+
+PathLike = str | Path
+
+
+def open(
+    bundle: PathLike | Bundle,
+    engine: str | None = None,
+    *,
+    threads: int | None = None,
+    native: bool = True,
+) -> Session:
+    """A session of ``bundle``: in ONNX Runtime, or in TensorRT by ``engine``.
+
+    - ``bundle``: its folder, or what ``export`` returned.
+    - ``engine``: a name in the bundle's folder of engines, or a file.
+    - ``threads`` of ONNX Runtime and of the native kernels; default: all.
+    - ``native``: compute operators with the native kernels where they are installed; False runs
+      the function bodies. ONNX Runtime's alone, as ``threads``.
+
+    Raises BundleError, EngineError, BackendUnavailableError, OptionError.
+    """
+    from xlstm_export.runtime.open import open_session
+
+    path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
+    return open_session(path, engine, threads=threads, native=native)
+
+
+def generate(
+    bundle: PathLike | Bundle | Session,
+    prompt: str | Sequence[int],
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    bos: bool | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    native: bool = True,
+) -> Generation:
+    """Continue ``prompt``: iterate over the result for text as it is made.
+
+    - ``bundle``: a bundle, or a session of one; ``engine``, ``threads`` and ``native`` are those
+      of ``open``, and of no effect on a session.
+    - ``prompt``: text for the bundle's tokenizer, or token ids.
+    - ``max_new_tokens``: the most to make; a stop id of the bundle's configuration ends earlier.
+    - ``temperature`` 0 takes the likeliest token; above it draws: of the ``top_k`` best (0: all),
+      of the likeliest that reach ``top_p``, by ``seed``.
+    - ``bos`` puts the beginning-of-sequence id in front; None: where the configuration says so.
+
+    Raises BundleError where the bundle generates nothing or lacks a tokenizer, InputError for a
+    prompt that is empty or outside the vocabulary, OptionError, and what ``open`` raises.
+    """
+    from xlstm_export.generation.generate import Sampling, start_generation
+
+    session = _session(bundle, engine, threads, native)
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    return start_generation(session, prompt, max_new_tokens, sampling, bos)
+
+
+def run_embeddings(
+    bundle: PathLike | Bundle,
+    inputs_embeds: PathLike,
+    output: PathLike,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    native: bool = True,
+) -> HiddenStates:
+    """Write the hidden states of a bare stack over embeddings, both .npy files [B,T,D].
+
+    ``inputs_embeds`` holds floating-point numbers of any width, ``output`` gets float32. Memory
+    does not grow with T. ``bundle``, ``engine``, ``threads`` and ``native`` as in ``open``. Raises
+    BundleError where the bundle or the file does not fit, TargetError, and what ``open`` raises.
+    """
+    from xlstm_export.generation.embeddings import run_file
+
+    session = open(bundle, engine, threads=threads, native=native)
+    return run_file(session, Path(inputs_embeds), Path(output))
+
+
+def forecast(
+    bundle: PathLike | Bundle | Session,
+    series: Any,
+    horizon: int,
+    *,
+    together: bool = False,
+    past_covariates: Any = None,
+    future_covariates: Any = None,
+    rollout: str = "carried",
+    batch_size: int = 64,
+    engine: str | None = None,
+    threads: int | None = None,
+    native: bool = True,
+) -> Forecast:
+    """Forecast ``horizon`` steps of each series: quantiles float32 [series, horizon, Q].
+
+    - ``bundle``: of a forecaster, or a session of one; ``engine``, ``threads`` and ``native`` are
+      those of ``open``, and of no effect on a session.
+    - ``series``: numbers [length], [series, length], or several of unequal lengths; NaN is a
+      missing value. Each is forecast by itself, ``batch_size`` of them in one call.
+    - ``together``: the series, of one length, see each other, where the model takes several.
+    - ``past_covariates`` [count, length] and ``future_covariates`` [count, length + horizon] stand
+      beside the series, which are forecast together then; NaN is what is not known.
+    - ``rollout``: a model that begins and goes on foretells a patch a call. "carried" goes on from
+      its states, with what it has foretold as missing; "rerun" begins again for every patch, over
+      the same values. They differ where context and horizon are longer than the model looks back.
+
+    Raises BundleError where the bundle is no forecaster, InputError for series that do not fit,
+    OptionError, and what ``open`` raises.
+    """
+    from xlstm_export.generation.forecast import forecast_series
+
+    return forecast_series(
+        _session(bundle, engine, threads, native), series, horizon, together=together,
+        past_covariates=past_covariates, future_covariates=future_covariates, rollout=rollout,
+        batch_size=batch_size,
+    )  # fmt: skip
+
+
+def forecast_file(
+    bundle: PathLike | Bundle | Session,
+    source: PathLike,
+    horizon: int,
+    *,
+    columns: Sequence[str] = (),
+    time: str | None = None,
+    output: PathLike | None = None,
+    plot: PathLike | None = None,
+    together: bool = False,
+    past_covariates: Sequence[str] = (),
+    future_covariates: Sequence[str] = (),
+    rollout: str = "carried",
+    batch_size: int = 64,
+    engine: str | None = None,
+    threads: int | None = None,
+    native: bool = True,
+) -> ForecastTable:
+    """``forecast`` of columns of a table: the quantiles with the time that goes on.
+
+    - ``source``: a table with a header, "-" for one on stdin, or a .npy array [length] or
+      [series, length]. An empty cell is a missing value.
+    - ``columns``: the series; default: every column of numbers. ``time``: the column of the rows'
+      times; default: one that is called time, date, datetime, timestamp or ds.
+    - ``output``: a .csv or .npy file for the quantiles. ``plot``: a .png, .svg or .pdf file.
+    - ``past_covariates``, ``future_covariates``: columns beside the series. Those of the future
+      reach ``horizon`` rows further, in which the series are empty.
+    - ``together``, ``rollout`` and ``batch_size`` as in ``forecast``; ``bundle``, ``engine``,
+      ``threads`` and ``native`` as there.
+
+    Raises InputError naming the column and row, TargetError, OptionError, BackendUnavailableError
+    where pandas or matplotlib is missing, and what ``forecast`` raises.
+    """
+    from xlstm_export.generation.forecast_file import run_file
+
+    return run_file(
+        _session(bundle, engine, threads, native), source, horizon, columns=columns, time=time,
+        output=_path(output), plot=_path(plot), together=together, past_covariates=past_covariates,
+        future_covariates=future_covariates, rollout=rollout, batch_size=batch_size,
+    )  # fmt: skip
+
+
+def _session(
+    bundle: PathLike | Bundle | Session, engine: str | None, threads: int | None, native: bool
+) -> Session:
+    if isinstance(bundle, (str, Path, Bundle)):
+        return open(bundle, engine, threads=threads, native=native)
+    return bundle
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
