@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir as ir
 
 from xlstm_export.bundle.manifest import MODEL_FILE, Dims, Manifest
 from xlstm_export.model.storage import Storage
@@ -140,4 +139,4 @@ def _cast(source: str, target: str, dtype: str) -> onnx.NodeProto:
 
 def element(dtype: str) -> int:
     """ONNX's number of the element type that numpy calls ``dtype``."""
-    return int(ir.DataType.from_numpy(Storage(dtype).numpy))
+    return int(onnx.helper.np_dtype_to_tensor_dtype(Storage(dtype).numpy))

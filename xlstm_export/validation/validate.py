@@ -23,7 +23,6 @@ from xlstm_export.model.storage import Storage
 from xlstm_export.progress import Progress
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.reference.threads import torch_threads
-from xlstm_export.runtime.bf16_emulation import emulated_graph
 from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
@@ -244,6 +243,9 @@ def _subject(bundle: Path, manifest: Manifest, options: _Options, notes: list[st
         notes.append(_WHOLE)
     if options.engine or manifest.dtype != "bfloat16":
         return open_session(bundle, options.engine, threads=threads, native=native)
+    # its graph library takes half a second to load
+    from xlstm_export.runtime.bf16_emulation import emulated_graph
+
     files = (MODEL_FILE,) if manifest.takes_states else (MODEL_FILE, CONTINUE_FILE)
     graphs = {file: emulated_graph(bundle / file) for file in files}
     session = OrtSession(bundle, graphs=graphs, threads=threads, native=native)
