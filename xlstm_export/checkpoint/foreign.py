@@ -72,8 +72,12 @@ _MODELS = (
     ),
     ((r"(^|\.)input_patch_embedding\.",), "TiRex-2, whose patches and variates are not lowered"),
     (
-        (r"(^|\.)patch_embed\.proj\.weight$", r"(^|\.)pos_embed(\.embed)?$"),
-        "a Vision-LSTM (ViL), which reads an image in two directions and is not lowered",
+        (r"(^|\.)patch_embed\.proj\.weight$", r"\.attn\.(qkv|q_proj|in_proj_weight)\b"),
+        "a Vision Transformer (ViT), whose attention is no xLSTM",
+    ),
+    (
+        (r"(^|\.)patch_embed\.proj\.weight$", r"\.mixer\.A_(b_)?log$"),
+        "a Vision Mamba (Vim), which is no xLSTM",
     ),
     (
         (r"(^|\.)blocks\.\d+\.lstm\.", r"(^|\.)output_layer\."),

@@ -26,6 +26,9 @@ class Source:
     """What the names of the model's tensors start with where the model is a part of another; the
     others are left out."""
 
+    resolution: tuple[int, int] | None = None
+    """Height and width of the images, for a model of images; None: the checkpoint's own."""
+
     @property
     def name(self) -> str:
         """What it is called where no path is of use: in a bundle."""
@@ -48,6 +51,8 @@ class Checkpoint:
     """Names of the tensors that are outside the source's prefix."""
     notes: tuple[str, ...] = ()
     """What a reader of the checkpoint should be told."""
+    published: str = ""
+    """The published model that has these sizes, where one is known by them."""
 
 
 def read_text(path: Path, kind: str) -> str:

@@ -1,8 +1,9 @@
-"""The recurrent operators at the place of a layer, with its states."""
+"""The recurrent operators and convolutions at the place of a layer, with its states."""
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from xlstm_export.model.layers.mlstm import MLSTMCell
 from xlstm_export.ops.reference import causal_conv1d
@@ -31,3 +32,12 @@ def causal_conv(x: Tensor, place: Place) -> Tensor:
     y, state = causal_conv1d(x, weight, bias, window, ALL_STEPS, activation=1)
     place.give("conv", "x", [state])
     return y
+
+
+def grid_conv(x: Tensor, grid: tuple[int, int], place: Place) -> Tensor:
+    """conv(x) [B,T,D], each channel by itself over the ``grid`` that T is, centred."""
+    weight = place["conv.weight"]
+    image = x.transpose(1, 2).reshape(x.shape[0], -1, *grid)
+    pads = [size // 2 for size in weight.shape[2:]]
+    y = F.conv2d(image, weight, place["conv.bias"], padding=pads, groups=x.shape[-1])
+    return y.flatten(2).transpose(1, 2)

@@ -25,6 +25,12 @@ from xlstm_export.model.weights import Weight
 _HEAD_NORM_EPS = 1e-5
 _CELL_EPS = 1e-6
 
+MLSTM_MAPS = {
+    "proj_up": ("up", "z"), "q_proj": ("q",), "k_proj": ("k",), "v_proj": ("v",),
+    "proj_down": ("out",),
+}  # fmt: skip
+"""Linear maps of an mLSTM block, and the layer's own that each holds."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -92,32 +98,26 @@ def read_mlstm(
     )
     layer = UpProjectedMLSTM(size, cell, inner, block, width, _HEAD_NORM_EPS)
     tensors = LayerTensors(table, layer)
-    tensors.take_norm("head_norm.weight", f"{at}.mlstm_cell.outnorm.weight")
-    tensors.take("skip.weight", f"{at}.learnable_skip")
-    tensors.take("out.weight", f"{at}.proj_down.weight")
-    tensors.split(("up.weight", "z.weight"), f"{at}.proj_up.weight")
-    for name, gate in (("input_gate", "igate"), ("forget_gate", "fgate")):
-        for leaf in ("weight", "bias"):
-            tensors.take(f"{name}.{leaf}", f"{at}.mlstm_cell.{gate}.{leaf}")
-    for name in "qkv":
-        tensors.take(f"{name}.weight", f"{at}.{name}_proj.weight")
-    _take_convolution(tensors, at, inner, width)
-    _take_mlstm_biases(reading, tensors, at)
+    for name in MLSTM_MAPS:
+        reading.expect("bias", reading.config.bias, f"{at}.{name}.bias", reading.config.bias)
+    take_mlstm(tensors, at, has_biases=reading.config.bias)
+    take_causal_conv(tensors, f"{at}.conv1d.conv", inner, width)
     return layer, tensors.weights
 
 
-def _take_mlstm_biases(reading: Reading, tensors: LayerTensors, at: str) -> None:
-    """Biases of the linear maps: all of them or none, by the stack's ``bias``."""
-    wanted = reading.config.bias
-    names = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "proj_up": "up", "proj_down": "out"}
-    for stored, name in names.items():
-        key = f"{at}.{stored}.bias"
-        if not reading.expect("bias", wanted, key, wanted):
-            continue
-        if name == "up":
-            tensors.split(("up.bias", "z.bias"), key)
-        else:
-            tensors.take(f"{name}.bias", key)
+def take_mlstm(tensors: LayerTensors, at: str, *, has_biases: bool) -> None:
+    """The weights of an ``UpProjectedMLSTM`` stored below ``at``, all but its convolution.
+
+    ``has_biases``: whether the linear maps have them, all five.
+    """
+    tensors.take_norm("head_norm.weight", f"{at}.mlstm_cell.outnorm.weight")
+    tensors.take("skip.weight", f"{at}.learnable_skip")
+    for name, gate in (("input_gate", "igate"), ("forget_gate", "fgate")):
+        for leaf in ("weight", "bias"):
+            tensors.take(f"{name}.{leaf}", f"{at}.mlstm_cell.{gate}.{leaf}")
+    for leaf in ("weight", "bias") if has_biases else ("weight",):
+        for stored, names in MLSTM_MAPS.items():
+            tensors.split([f"{name}.{leaf}" for name in names], f"{at}.{stored}.{leaf}")
 
 
 def read_slstm(
@@ -146,7 +146,7 @@ def read_slstm(
     for name, gate in gates.items():
         tensors.take(f"{name}.weight", f"{at}.{gate}.weight")
     _take_recurrence(tensors, table, f"{at}.slstm_cell", heads, head)
-    _take_convolution(tensors, at, size, width)
+    take_causal_conv(tensors, f"{at}.conv1d.conv", size, width)
     key, wanted = f"{at}.group_norm.weight", config.group_norm_weight
     if reading.expect(f"{field}.group_norm_weight", wanted, key, wanted):
         tensors.take_norm("head_norm.weight", key)
@@ -185,10 +185,9 @@ def _conv_width(reading: Reading, field: str, width: int, at: str) -> int:
     return width
 
 
-def _take_convolution(tensors: LayerTensors, at: str, channels: int, width: int) -> None:
+def take_causal_conv(tensors: LayerTensors, key: str, channels: int, width: int) -> None:
     """conv.weight [D, W] and conv.bias [D] of a depthwise convolution; nothing for width 0."""
     if width:
-        key = f"{at}.conv1d.conv"
         tensors.take("conv.weight", f"{key}.weight", (channels, 1, width), lambda a: a[:, 0, :])
         tensors.take("conv.bias", f"{key}.bias")
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from xlstm_export.lowering.activation import silu
 from xlstm_export.lowering.causal_conv import causal_conv
 from xlstm_export.lowering.emit import Emitter
+from xlstm_export.lowering.grid_conv import grid_conv
 from xlstm_export.lowering.linear import (
     block_diagonal,
     gates_by_group,
@@ -34,7 +35,7 @@ def emit(g: Emitter, normed: ir.Value, layer: UpProjectedMLSTM, place: Place) ->
 def _mlstm(g: Emitter, x: ir.Value, layer: UpProjectedMLSTM, place: Place) -> ir.Value:
     weights, heads = place.weights, layer.cell.heads
     inner, z = linear(g, x, weights, ("up", "z"))
-    conv = causal_conv(g, inner, place) if layer.conv_width > 0 else silu(g, inner)
+    conv = _convolved(g, inner, layer, place)
     width = packed_width(layer.inner_size // layer.block_size, layer.block_size)
     qk = block_diagonal(g, conv, weights, ("q", "k"), width)
     values = block_diagonal(g, inner, weights, ("v",), width)
@@ -44,3 +45,10 @@ def _mlstm(g: Emitter, x: ir.Value, layer: UpProjectedMLSTM, place: Place) -> ir
     skip = g.weight(f"{g.scope}/skip.weight", weights["skip.weight"])
     h = g.op("Mul", g.op("Add", h, g.op("Mul", conv, skip)), silu(g, z))
     return linear(g, h, weights, ("out",))[0]
+
+
+def _convolved(g: Emitter, inner: ir.Value, layer: UpProjectedMLSTM, place: Place) -> ir.Value:
+    """silu(conv(inner)) [B,T,E]."""
+    if layer.grid is not None:
+        return silu(g, grid_conv(g, inner, layer.grid, layer.conv_width, place))
+    return causal_conv(g, inner, place) if layer.conv_width > 0 else silu(g, inner)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xlstm_export.model.causal_conv import conv_states, conv_weights, conv_words
+from xlstm_export.model.grid_conv import grid_conv_weights, grid_conv_words
 from xlstm_export.model.layer import LayerState, WeightSpec
 from xlstm_export.model.layers.mlstm import MLSTMCell
 
@@ -15,7 +16,8 @@ class UpProjectedMLSTM:
     """Pre-up-projection mLSTM of the xLSTM paper (Beck et al. 2024, fig. 11).
 
     Inner size E = N*K = N*V; q, k, v are block-diagonal [E/P, P(out), P(in)]; the gates see
-    cat(q, k, v); ``conv_width`` 0: no convolution.
+    cat(q, k, v); ``conv_width`` 0: no convolution. Where the sequence is a ``grid`` (rows, columns)
+    of patches, row by row, the convolution is over the grid and centred, and carries no state.
     """
 
     model_size: int
@@ -24,17 +26,20 @@ class UpProjectedMLSTM:
     block_size: int
     conv_width: int
     head_norm_eps: float
+    grid: tuple[int, int] | None = None
     pointwise: ClassVar[bool] = False
 
     @property
     def words(self) -> str:
         """What it is, for people."""
-        conv = conv_words(self.conv_width)
+        width, grid = self.conv_width, self.grid
+        conv = conv_words(width) if grid is None else grid_conv_words(width, grid)
         return f"mLSTM {self.cell.words}, inner size {self.inner_size}{conv}"
 
     def weights(self) -> dict[str, WeightSpec]:
         """Projections in the bundle's dtype; gates and head norm in float32."""
         n, inner, size = self.cell.heads, self.inner_size, self.model_size
+        conv = conv_weights if self.grid is None else grid_conv_weights
         block = WeightSpec((inner // self.block_size, self.block_size, self.block_size))
         gate = WeightSpec((n, 3 * inner), stays_float32=True)
         gate_bias = WeightSpec((n,), stays_float32=True)
@@ -44,7 +49,7 @@ class UpProjectedMLSTM:
             "z.weight": WeightSpec((inner, size)),
             "up.bias": bias,
             "z.bias": bias,
-            **conv_weights(inner, self.conv_width),
+            **conv(inner, self.conv_width),
             **{f"{name}.weight": block for name in "qkv"},
             **{f"{name}.bias": bias for name in "qkv"},
             "input_gate.weight": gate,
@@ -52,6 +57,7 @@ class UpProjectedMLSTM:
             "forget_gate.weight": gate,
             "forget_gate.bias": gate_bias,
             "head_norm.weight": WeightSpec((inner,), stays_float32=True),
+            "head_norm.bias": WeightSpec((inner,), stays_float32=True, optional=True),
             "skip.weight": WeightSpec((inner,)),
             "out.weight": WeightSpec((size, inner)),
             "out.bias": WeightSpec((size,), optional=True),
@@ -59,4 +65,5 @@ class UpProjectedMLSTM:
 
     def states(self) -> tuple[LayerState, ...]:
         """Those of convolution and cell."""
-        return (*conv_states(self.inner_size, self.conv_width), *self.cell.states())
+        width = self.conv_width if self.grid is None else 0
+        return (*conv_states(self.inner_size, width), *self.cell.states())
