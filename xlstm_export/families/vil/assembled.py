@@ -49,7 +49,9 @@ class Assembled(nn.Module):
             })
             for layer in spec.layers_of(UpProjectedMLSTM)
         )  # fmt: skip
-        self.first_norm, self.last_norm, self.head = (nn.Module() for _ in range(3))
+        self.first_norm: nn.Module = nn.Identity()
+        self.last_norm: nn.Module = nn.Identity()
+        self.head: nn.Module = nn.Identity()
         if isinstance(norm := named.get("out_norm"), Norm):
             self.first_norm = LayerNorm(size, bias=fields.has_norm_biases, eps=norm.eps)
         if isinstance(norm := named.get("head_norm"), Norm):
