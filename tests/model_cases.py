@@ -13,6 +13,7 @@ import torch
 
 from tests.families.block_stack_checkpoints import FileName, make_block_stack
 from tests.families.large_checkpoints import make_hf, make_xlstm_large
+from tests.families.vil_checkpoints import make_vil
 from xlstm_export import pipeline
 from xlstm_export.checkpoint.source import Checkpoint, Source
 from xlstm_export.lowering.options import LoweringOptions
@@ -57,6 +58,13 @@ def _hf(name: str, **config: object) -> ModelCase:
         return make_hf(folder, vocab_size=VOCABULARY, **config).source  # type: ignore[arg-type]
 
     return ModelCase(f"hf-{name}", make)
+
+
+def _vil(name: str, **config: object) -> ModelCase:
+    def make(folder: Path) -> Source:
+        return make_vil(folder, **config)  # type: ignore[arg-type]
+
+    return ModelCase(f"vil-{name}", make)
 
 
 _PT: FileName = "model.pt"
@@ -124,8 +132,31 @@ HF: tuple[ModelCase, ...] = (
     _hf("backbone", bare=True),
 )
 
+VIL: tuple[ModelCase, ...] = (
+    _vil("one", version=1),
+    _vil("one-module", version=1, layout="module", file="vil.safetensors"),
+    _vil("one-odd", version=1, size=12, blocks=3, patch=2, grid=(7, 2), channels=1, classes=3),
+    _vil("one-overlap", version=1, settings={"stride": 2}),
+    _vil("one-resized", version=1, resolution=(24, 16)),
+    _vil("one-overlap-resized", version=1, settings={"stride": [2, 3], "input_shape": [3, 20, 16]}),
+    _vil("one-bare", version=1, layout="module", classes=None),
+    _vil("one-no-first-norm", version=1, layout="module", with_norms=False),
+    _vil("two"),
+    _vil("two-module", layout="module"),
+    _vil("two-odd", size=24, blocks=2, grid=(1, 6), channels=4),
+    _vil("two-resized", resolution=(36, 8)),
+    _vil("two-bare", layout="module", classes=None),
+    _vil("two-mean", mean=True),
+    _vil("two-no-biases", layout="module", with_biases=False),
+    _vil("two-no-last-norm", layout="module", with_norms=False),
+    _vil("two-causal", layout="module", causal=True),
+    _vil("two-bf16-file", stored_type=torch.bfloat16),
+)
+"""Vision-LSTMs, versions 1 and 2: they take images, and carry no states."""
+
 CASES: tuple[ModelCase, ...] = BLOCK_STACKS + LARGE + HF
-BY_ID = {case.id: case for case in CASES}
+"""Those that take sequences of any length, and carry states."""
+BY_ID = {case.id: case for case in (*CASES, *VIL)}
 
 ONE_PER_FAMILY = tuple(BY_ID[name] for name in ("stack-mixed", "large-single", "hf-plain"))
 

@@ -106,6 +106,7 @@ def describe_checkpoint(where: str, checkpoint: Checkpoint) -> Facts:
     data = {
         "source": where,
         "family": spec.family,
+        "published": checkpoint.published or None,
         "inputs": [asdict(t) for t in spec.inputs],
         "outputs": [asdict(t) for t in spec.outputs],
         "vocab_size": spec.vocab_size,
@@ -119,7 +120,7 @@ def describe_checkpoint(where: str, checkpoint: Checkpoint) -> Facts:
     }
     words: dict[str, str | list[str]] = {
         "source": where,
-        "family": spec.family,
+        "family": _family_words(checkpoint),
         "takes": ", ".join(map(_tensor_line, spec.inputs)),
         "yields": ", ".join(map(_tensor_line, spec.outputs)),
         "head": _head_words(checkpoint),
@@ -203,6 +204,11 @@ def _tensor_line(tensor: TensorInfo) -> str:
     return f"{tensor.name}  {tensor.dtype} {shape_text(tensor.shape)}"
 
 
+def _family_words(checkpoint: Checkpoint) -> str:
+    sizes = f", of the sizes of {checkpoint.published}" if checkpoint.published else ""
+    return f"{checkpoint.spec.family}{sizes}"
+
+
 def _head_words(checkpoint: Checkpoint) -> str:
     heads = checkpoint.spec.layers_of(LogitHead)
     if not heads:
@@ -220,7 +226,11 @@ def _layer_data(path: str, layer: Layer) -> dict[str, Any]:
 
 
 def _layer_words(checkpoint: Checkpoint) -> list[str]:
-    """One line for each stretch of equal blocks: a block begins with a layer that has states."""
+    """A line for what stands in front, then one for each stretch of equal blocks.
+
+    A block begins with a layer that has states.
+    """
+    lines: list[str] = []
     blocks: list[tuple[Layer, ...]] = []
     for _, layer in checkpoint.spec.layers:
         parts = tuple(leaf for _, leaf in leaves("", layer) if not isinstance(leaf, Norm))
@@ -228,7 +238,8 @@ def _layer_words(checkpoint: Checkpoint) -> list[str]:
             blocks.append(parts)
         elif blocks and len(parts) == 1 and isinstance(parts[0], FeedForward):
             blocks[-1] = (*blocks[-1], *parts)
-    lines: list[str] = []
+        elif not blocks:
+            lines += [_in_words(part) for part in parts if hasattr(part, "words")]
     start = 0
     for index, block in enumerate(blocks):
         if index + 1 == len(blocks) or blocks[index + 1] != block:

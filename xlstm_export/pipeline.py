@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
-from xlstm_export.bundle.manifest import read_manifest, write_manifest
+from xlstm_export.bundle.manifest import image_size, read_manifest, write_manifest
 from xlstm_export.checkpoint.companions import copy_companions
 from xlstm_export.checkpoint.hub import resolve_source
-from xlstm_export.checkpoint.source import Checkpoint, Source
+from xlstm_export.checkpoint.source import Checkpoint, Source, parse_resolution
 from xlstm_export.environment import install
-from xlstm_export.errors import BackendUnavailableError
+from xlstm_export.errors import BackendUnavailableError, OptionError
 from xlstm_export.families.registry import check_family, find_family
 from xlstm_export.lowering.options import LoweringOptions, check_options, make_options
 from xlstm_export.output import check_target, new_folder
@@ -33,8 +33,13 @@ Shapes = Mapping[str, Sequence[int]] | Iterable[str]
 
 
 def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
-    """Detect and read ``source``. Raises CheckpointError, UnsupportedModelError."""
-    return find_family(source, family).read(source)
+    """Detect and read ``source``. Raises CheckpointError, UnsupportedModelError, OptionError."""
+    checkpoint = find_family(source, family).read(source)
+    if source.resolution and image_size(checkpoint.spec.inputs) is None:
+        raise OptionError(
+            "resolution", f"a model of family {checkpoint.spec.family} takes no images"
+        )
+    return checkpoint
 
 
 def export(
@@ -49,6 +54,7 @@ def export(
     logits: str = "all",
     ragged: bool = False,
     state_names: str = "native",
+    resolution: str | tuple[int, int] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -56,7 +62,7 @@ def export(
 
     - ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
       Hugging Face Hub.
-    - ``family``: auto, hf, xlstm_large or block_stack.
+    - ``family``: auto, hf, xlstm_large, vil or block_stack.
     - ``prefix``: what the names of the model's tensors start with, where it is a part of another.
     - ``overwrite`` replaces a bundle that is there.
     - ``progress`` is called as work goes on.
@@ -65,6 +71,8 @@ def export(
     - ``opset``: 18 to 21. ``logits``: "all" [B,T,vocab], or "last" [B,1,vocab].
     - ``ragged`` True adds the input ``sequence_lengths`` int32 [B].
     - ``state_names``: native, genai or edgellm.
+    - ``resolution``: height and width of the images, or words such as 384x384, for a model of
+      images (vil); None: those that it was trained on.
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and
     BackendUnavailableError where a torch file or the Hub needs a package that is missing.
@@ -73,7 +81,8 @@ def export(
     chosen = make_options(
         dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names
     )
-    found = resolve_source(str(source), _path(config), prefix)
+    size = parse_resolution(resolution)
+    found = replace(resolve_source(str(source), _path(config), prefix), resolution=size)
     return export_source(
         found, Path(out), chosen, family=family, overwrite=overwrite, progress=progress
     )
@@ -210,8 +219,9 @@ def validate(
     """
     check_family(family)
     path = _bundle_path(bundle)
-    read_manifest(path)  # what is missing is said before torch is loaded, which takes seconds
+    manifest = read_manifest(path)  # before torch is loaded, which takes seconds
     source = resolve_source(str(reference), _path(config), prefix)
+    source = replace(source, resolution=image_size(manifest.inputs))
     module = find_family(source, family)
     try:
         from xlstm_export.validation.validate import validate_bundle

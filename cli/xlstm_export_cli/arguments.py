@@ -20,7 +20,8 @@ BundleArgument = Annotated[
     typer.Argument(metavar="OUT", help="Bundle folder that export made.", show_default=False),
 ]
 FamilyOption = Annotated[
-    str, typer.Option("--family", metavar="NAME", help="auto, hf, xlstm_large, or block_stack.")
+    str,
+    typer.Option("--family", metavar="NAME", help="auto, hf, xlstm_large, vil, or block_stack."),
 ]
 ConfigOption = Annotated[
     Path | None,

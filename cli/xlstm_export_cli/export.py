@@ -21,6 +21,21 @@ from xlstm_export_cli.arguments import (
 )
 from xlstm_export_cli.console import console, error_console, print_json, progress_bar
 
+StateNamesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="STYLE",
+        help="Names of the states: native, genai, edgellm. Names only: onnxruntime-genai feeds "
+        "conv_state and recurrent_state alone, and so does not run such a bundle by itself.",
+    ),
+]
+ResolutionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HxW", help="Size of the images, such as 384x384; default: as it was trained."
+    ),
+]
+
 _SHOWN = 4
 """Names of tensors that were left out."""
 
@@ -39,14 +54,8 @@ def export(
     ragged: Annotated[
         bool, typer.Option("--ragged", help="Add the input sequence_lengths [batch].")
     ] = False,
-    state_names: Annotated[
-        str,
-        typer.Option(
-            metavar="STYLE",
-            help="Names of the states: native, genai, edgellm. Names only: onnxruntime-genai feeds "
-            "conv_state and recurrent_state alone, and so does not run such a bundle by itself.",
-        ),
-    ] = "native",
+    state_names: StateNamesOption = "native",
+    resolution: ResolutionOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
     ] = False,
@@ -58,7 +67,7 @@ def export(
         made = xe.export(
             source, out, family=family, config=config, prefix=prefix, overwrite=overwrite,
             progress=progress, dtype=dtype, opset=opset, logits=logits, ragged=ragged,
-            state_names=state_names,
+            state_names=state_names, resolution=resolution,
         )  # fmt: skip
     seconds = time.perf_counter() - start
     files = made.files()

@@ -25,10 +25,10 @@ MODELS = {
         "input_patch_embedding.hidden_layer.weight",
         "stack.blocks.0.time_mixer.fwd_cell.bias",
     ],
-    "Vision-LSTM": [
-        "patch_embed.proj.weight", "pos_embed.embed", "xlstm.blocks.0.xlstm_norm.weight",
-        "head.0.weight",
+    "Vision Transformer": [
+        "cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight",
     ],
+    "Vision Mamba": ["pos_embed", "patch_embed.proj.weight", "layers.0.mixer.A_log"],
     "PyxLSTM": ["embedding.weight", "blocks.0.lstm.layers.0.weight_ih", "output_layer.weight"],
     r"a LoRA adapter and not a whole model: .*merge_and_unload\(\)": [
         "base_model.model.backbone.blocks.0.mlstm_layer.q.lora_A.weight",

@@ -66,7 +66,7 @@ def test_the_help_of_family_names_them_all() -> None:
             "--family: gpt is not one of auto, hf, ",
         ),
         ("run here --ids 1,x", "--ids"),
-        ("inspect here --family gpt", "auto, hf, xlstm_large, block_stack"),
+        ("inspect here --family gpt", "auto, hf, xlstm_large, vil, block_stack"),
         ("validate here", "--reference"),
         ("validate here --reference there --family gpt", "auto, hf"),
         ("validate here --reference there --batch 0", "--batch"),

@@ -7,11 +7,12 @@ upstream's zeros hide errors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from xlstm_export.checkpoint.source import Source
@@ -38,12 +39,15 @@ def make_vil(
     causal: bool = False,
     mean: bool = False,
     file: str = "vil.th",
+    settings: Mapping[str, object] | None = None,
+    resolution: tuple[int, int] | None = None,
     stored_type: torch.dtype = torch.float32,
 ) -> Source:
     """Write ``file`` into ``folder``: {"state_dict": tensors} unless it is safetensors.
 
     ``classes`` None: no head. ``with_norms`` False: without the norms that upstream calls legacy.
-    ``with_biases``, ``causal`` and ``mean`` are of version 2 alone.
+    ``with_biases``, ``causal`` and ``mean`` are of version 2 alone. ``settings`` are written beside
+    it, as a configuration; ``resolution`` is what the source asks for.
     """
     is_first = version == 1
     shapes = dict(
@@ -66,7 +70,11 @@ def make_vil(
         save_file(tensors, path)
     else:
         torch.save({"state_dict": tensors}, path)
-    return Source(path)
+    config = None
+    if settings is not None:
+        config = folder / "settings.yaml"
+        config.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+    return Source(path, config, resolution=resolution)
 
 
 def vil_shapes(

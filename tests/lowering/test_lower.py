@@ -8,19 +8,18 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.model_cases import BY_ID, CASES, ONE_PER_FAMILY, Library, ModelCase
+from tests.model_cases import BY_ID, CASES, ONE_PER_FAMILY, VIL, Library, ModelCase
 from xlstm_export.bundle.manifest import BUNDLE_DTYPES, MODEL_FILE, read_manifest
 from xlstm_export.lowering.options import OPSETS
 from xlstm_export.lowering.write import ALIGNMENT, EXTERNAL_FROM_BYTES
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
-from xlstm_export.model.state import state_specs
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, PLUGIN_ATTRIBUTES
 from xlstm_export.runtime.ort import OrtSession
 
 MOST_NODES_PER_LAYER = 60
 IO_TYPES = {"float32": 1, "int64": 7, "int32": 6}
 
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+every_case = pytest.mark.parametrize("case", CASES + VIL, ids=lambda c: c.id)
 one_per_family = pytest.mark.parametrize("case", ONE_PER_FAMILY, ids=lambda c: c.id)
 every_dtype = pytest.mark.parametrize("dtype", BUNDLE_DTYPES)
 
@@ -38,8 +37,9 @@ def test_a_layer_is_few_nodes(library: Library, case: ModelCase, dtype: str) -> 
         if node.name.startswith("/layers."):
             layer = node.name.split("/")[1]
             layers[layer] = layers.get(layer, 0) + 1
-    blocks = {s.layer for s in state_specs(library.checkpoint(case).spec)}
-    assert layers.keys() == {f"layers.{number}" for number in blocks}
+    leaves = library.checkpoint(case).spec.leaves()
+    blocks = {".".join(path.split(".")[:2]) for path, layer in leaves if layer.states()}
+    assert layers.keys() == blocks
     assert max(layers.values()) <= MOST_NODES_PER_LAYER
 
 

@@ -94,7 +94,7 @@ def test_what_feeds_gates_and_statistics_stays_float32() -> None:
         "FeedForward": set(), "TokenEmbedding": set(), "LogitHead": set(), "Residual": set(),
         "MLSTM": {*gates, "head_norm.weight", "head_norm.bias"},
         "SLSTM": {"conv.bias", "R.bias", "head_norm.weight"},
-        "UpProjectedMLSTM": {*gates, "conv.bias", "head_norm.weight"},
+        "UpProjectedMLSTM": {*gates, "conv.bias", "head_norm.weight", "head_norm.bias"},
     }  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def test_outputs_lead_unless_something_broke_the_rule() -> None:
 def test_likeliest_tokens_are_counted() -> None:
     logits = replace(GOOD, best_token=BestToken(400, 0.9975, 0.98))
     text = to_markdown(_report("validated", logits, BAD))
-    line = "logits: the likeliest token is the exact one at 99.8 % of 400 positions"
+    line = "logits: the likeliest entry is the exact one at 99.8 % of 400 positions"
     assert f"- {line} (the torch baseline in this precision: 98.0 %)" in text
     assert json.loads(to_json(_report("validated", logits)))["results"][0]["best_token"] == {
         "positions": 400, "subject": 0.9975, "torch": 0.98

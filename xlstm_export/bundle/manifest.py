@@ -24,6 +24,8 @@ CONTINUE_FILE = "continue.onnx"
 FORMAT_VERSION = 1
 LENGTHS = "sequence_lengths"
 """The input of a ragged bundle: int32 [batch], steps of each row."""
+IMAGES = "pixel_values"
+"""The input of a model of images: float32 [batch, channels, height, width]."""
 
 BundleDtype = Literal["float32", "float16", "bfloat16"]
 """Type of projections and activations in a bundle, by numpy name."""
@@ -40,6 +42,12 @@ class TensorInfo:
     name: str
     dtype: str
     shape: Dims
+
+
+def image_size(inputs: Sequence[TensorInfo]) -> tuple[int, int] | None:
+    """Height and width of the images among ``inputs``; None where there are none."""
+    shapes = [tensor.shape for tensor in inputs if tensor.name == IMAGES]
+    return (int(shapes[0][2]), int(shapes[0][3])) if shapes else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xlstm_export.bundle.checksum import sha256
-from xlstm_export.errors import CheckpointError
+from xlstm_export.errors import CheckpointError, OptionError
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.weights import Weights
 
@@ -53,6 +53,16 @@ class Checkpoint:
     """What a reader of the checkpoint should be told."""
     published: str = ""
     """The published model that has these sizes, where one is known by them."""
+
+
+def parse_resolution(given: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width, from words such as 384x384 too. Raises OptionError."""
+    parts = given.lower().split("x") if isinstance(given, str) else [str(n) for n in given or ()]
+    if given is None:
+        return None
+    if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+        raise OptionError("resolution", f"{given} is not HEIGHTxWIDTH, such as 224x224")
+    return int(parts[0]), int(parts[1])
 
 
 def read_text(path: Path, kind: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from xlstm_export.bundle.manifest import ForecastInfo, TensorInfo
+from xlstm_export.bundle.manifest import IMAGES, ForecastInfo, TensorInfo
 from xlstm_export.errors import CheckpointError
 from xlstm_export.model.layer import Layer, WeightSpec, leaves
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
@@ -82,6 +82,11 @@ def token_ids() -> TensorInfo:
 def embeddings(size: int) -> TensorInfo:
     """The input of a bare stack."""
     return TensorInfo("inputs_embeds", "float32", (BATCH, SEQUENCE, size))
+
+
+def images(channels: int, resolution: tuple[int, int]) -> TensorInfo:
+    """The input of a model of images, all of one ``resolution`` (height, width)."""
+    return TensorInfo(IMAGES, "float32", (BATCH, channels, *resolution))
 
 
 def logits(vocab_size: int) -> TensorInfo:

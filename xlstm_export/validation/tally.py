@@ -26,7 +26,7 @@ class BestToken:
     def words(self) -> str:
         """The user's own measure of a language model, beside PyTorch's."""
         return (
-            f"the likeliest token is the exact one at {100 * self.subject:.1f} % of "
+            f"the likeliest entry is the exact one at {100 * self.subject:.1f} % of "
             f"{self.positions} positions (the torch baseline in this precision: "
             f"{100 * self.torch:.1f} %)"
         )

@@ -21,6 +21,9 @@ from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.layers.patch_convolution import PatchConvolution
 from xlstm_export.model.layers.up_projected_mlstm import UpProjectedMLSTM
 
+_EPS = {1: (1e-5, 1e-6), 2: (1e-6, 1e-5)}
+"""Of the norm after the blocks and the last one, by version; the reader has its own."""
+
 
 def assembled_keys(blocks: int) -> Keys:
     """The names in ``Assembled``, of either version."""
@@ -52,10 +55,11 @@ class Assembled(nn.Module):
         self.first_norm: nn.Module = nn.Identity()
         self.last_norm: nn.Module = nn.Identity()
         self.head: nn.Module = nn.Identity()
-        if isinstance(norm := named.get("out_norm"), Norm):
-            self.first_norm = LayerNorm(size, bias=fields.has_norm_biases, eps=norm.eps)
+        first_eps, last_eps = _EPS[fields.keys.version]
+        if "out_norm" in named:
+            self.first_norm = LayerNorm(size, bias=fields.has_norm_biases, eps=first_eps)
         if isinstance(norm := named.get("head_norm"), Norm):
-            self.last_norm = nn.LayerNorm(norm.size, eps=norm.eps)
+            self.last_norm = nn.LayerNorm(norm.size, eps=last_eps)
         if isinstance(head := named.get("head"), LogitHead):
             self.head = nn.Linear(head.model_size, head.vocab_size)
         self._pooling = next(iter(spec.layers_of(EndPooling)), None)

@@ -24,6 +24,7 @@ from xlstm_export.model.layers.end_pooling import EndPooling
 from xlstm_export.model.layers.logit_head import LogitHead
 from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.spec import BATCH, ModelSpec
+from xlstm_export.model.spec import images as pixels
 from xlstm_export.model.weights import Weight
 
 _EPS = {1: (1e-5, 1e-6), 2: (1e-6, 1e-5)}
@@ -76,10 +77,9 @@ def read(source: Source) -> Checkpoint:
     block_layers, block_weights = read_blocks(blocks)
     end_layers, end_weights = _end(blocks)
     table.finish()
-    shape = (BATCH, images.patches.channels, *images.resolution)
     spec = ModelSpec(
         "vil",
-        (TensorInfo("pixel_values", "float32", shape),),
+        (pixels(images.patches.channels, images.resolution),),
         (*images.layers, *block_layers, *end_layers),
         (_output(end_layers, images, size),),
         "inner",
@@ -127,7 +127,13 @@ def _end(blocks: Blocks) -> tuple[list[tuple[str, Layer]], dict[str, Weight]]:
         weights |= placed("out_norm", own)
     pooled = size
     if has_head:
-        width = table.shape(f"{keys.head}.weight")[-1]
+        shape = table.shape(f"{keys.head}.weight")
+        if len(shape) != 2 or shape[1] not in (size, 2 * size):
+            raise CheckpointError(
+                f"{blocks.origin}: tensor {keys.head}.weight has shape {list(shape)}, expected "
+                f"[classes, {size}] or [classes, {2 * size}]"
+            )
+        width = shape[1]
         pooling = EndPooling("concat" if width == 2 * size else "mean")
         pooled = 2 * size if pooling.joined == "concat" else size
         layers.append(("pooling", pooling))

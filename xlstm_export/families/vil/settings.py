@@ -50,12 +50,13 @@ def read_settings(source: Source) -> Settings:
         resolution = (whole[1], whole[2])
     if stride is None:
         return Settings(resolution, by_name)
-    sizes = _sizes(source, "stride", [stride] * 2 if isinstance(stride, int) else stride, 2)
+    pair = [stride] * 2 if type(stride) is int else stride
+    sizes = _sizes(source, "stride", pair, 2)
     return Settings(resolution, (sizes[0], sizes[1]))
 
 
 def _sizes(source: Source, field: str, value: Any, count: int) -> list[int]:
     is_sizes = isinstance(value, list) and len(value) == count
     if not is_sizes or not all(type(size) is int and size > 0 for size in value):
-        raise CheckpointError(f"{source.config}: {field} is {value}, not {count} positive numbers")
+        raise CheckpointError(f"{source.config}: {field} {value} is not {count} positive numbers")
     return list(value)
