@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import xlstm_export as xe
 from tests.model_cases import BY_ID, VIL, Library, ModelCase
 from xlstm_export import pipeline
 from xlstm_export.bundle.manifest import BundleDtype
@@ -57,7 +58,7 @@ def test_every_configuration(library: Library, case: ModelCase, dtype: BundleDty
 @pytest.mark.parametrize("native", [True, False])
 def test_every_batch_and_no_state(library: Library, case: ModelCase, native: bool) -> None:
     """An image has its logits in whatever company; a call leaves nothing behind."""
-    session = pipeline.open(library.bundle(case), threads=1, native=native)
+    session = xe.open(library.bundle(case), threads=1, native=native)
     shape = library.checkpoint(case).spec.inputs[0].shape[1:]
     images = np.random.default_rng(0).standard_normal((5, *shape), np.float32)
     outputs, states = session.run({"pixel_values": images})

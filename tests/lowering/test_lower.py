@@ -17,6 +17,8 @@ from xlstm_export.ops.catalog import CATALOG, DOMAIN, PLUGIN_ATTRIBUTES
 from xlstm_export.runtime.ort import OrtSession
 
 MOST_NODES_PER_LAYER = 60
+NODES_OF_ZEROS = 9
+"""Of the states of a layer that begins with them: rows, shape and value of three."""
 IO_TYPES = {"float32": 1, "int64": 7, "int32": 6}
 
 every_case = pytest.mark.parametrize("case", CASES + VIL, ids=lambda c: c.id)
@@ -40,7 +42,8 @@ def test_a_layer_is_few_nodes(library: Library, case: ModelCase, dtype: str) -> 
     leaves = library.checkpoint(case).spec.leaves()
     blocks = {".".join(path.split(".")[:2]) for path, layer in leaves if layer.states()}
     assert layers.keys() == blocks
-    assert max(layers.values()) <= MOST_NODES_PER_LAYER
+    begins = library.checkpoint(case).spec.recurrence != "carried"
+    assert max(layers.values()) <= MOST_NODES_PER_LAYER + NODES_OF_ZEROS * begins
 
 
 @every_case

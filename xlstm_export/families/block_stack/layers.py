@@ -26,7 +26,7 @@ _HEAD_NORM_EPS = 1e-5
 _CELL_EPS = 1e-6
 
 MLSTM_MAPS = {
-    "proj_up": ("up", "z"), "q_proj": ("q",), "k_proj": ("k",), "v_proj": ("v",),
+    "q_proj": ("q",), "k_proj": ("k",), "v_proj": ("v",), "proj_up": ("up", "z"),
     "proj_down": ("out",),
 }  # fmt: skip
 """Linear maps of an mLSTM block, and the layer's own that each holds."""
