@@ -21,10 +21,6 @@ TIREX = [
 ]
 MODELS = {
     "TiRex,": TIREX,
-    "TiRex-2,": [
-        "input_patch_embedding.hidden_layer.weight",
-        "stack.blocks.0.time_mixer.fwd_cell.bias",
-    ],
     "Vision Transformer": [
         "cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight",
     ],

@@ -70,7 +70,6 @@ _MODELS = (
         (r"(^|\.)input_patch_embedding\.", r"\.slstm_layer\."),
         "TiRex, whose patches and quantiles are not lowered; NX-AI/TiRex has a tirex.onnx",
     ),
-    ((r"(^|\.)input_patch_embedding\.",), "TiRex-2, whose patches and variates are not lowered"),
     (
         (r"(^|\.)patch_embed\.proj\.weight$", r"\.attn\.(qkv|q_proj|in_proj_weight)\b"),
         "a Vision Transformer (ViT), whose attention is no xLSTM",

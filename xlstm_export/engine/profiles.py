@@ -13,6 +13,7 @@ Shape = tuple[int, ...]
 
 BATCH = "batch"
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 512
+_LENGTHS = ("sequence", "length")
 _MOST = 2**31 - 1
 
 
@@ -54,11 +55,23 @@ def make_profiles(manifest: Manifest, options: ShapeOptions) -> list[Profile]:
                 "out beside --min-shapes, --opt-shapes and --max-shapes"
             )
         return [_explicit_profile(manifest, *explicit)]
+    _refuse_other_dims(manifest)
     batch = _positive("--max-batch-size", options.max_batch_size, DEFAULT_BATCH)
     length = _positive("--max-input-len", options.max_input_len, DEFAULT_LENGTH)
     decode = _profile(manifest, (1, 1), (1, 1), (batch, 1))
     prefill = _profile(manifest, (1, 1), (1, length), (batch, length))
     return [decode, prefill] if decode != prefill else [decode]
+
+
+def _refuse_other_dims(manifest: Manifest) -> None:
+    """Raise EngineError where there are dimensions besides a batch and a length."""
+    for name, dims in input_dims(manifest).items():
+        others = [d for d in dims if isinstance(d, str) and d not in (BATCH, *_LENGTHS)]
+        if others:
+            raise EngineError(
+                f"{name}: no default for {', '.join(others)}; give --min-shapes, --opt-shapes and "
+                f"--max-shapes for {', '.join(input_dims(manifest))}"
+            )
 
 
 def parse_shapes(words: Iterable[str]) -> dict[str, Shape]:
@@ -147,7 +160,10 @@ def _explicit_profile(
 
 
 def _fill(inputs: Mapping[str, Dims], shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """A shape for every input. Raises EngineError where those given contradict the graph."""
+    """A shape for every input. Raises EngineError where those given contradict the graph.
+
+    Of a further input there may be none: only of the first every dimension is at least 1.
+    """
     known: dict[str, tuple[int, str]] = {}
     for name, shape in shapes.items():
         if name not in inputs:
@@ -157,17 +173,28 @@ def _fill(inputs: Mapping[str, Dims], shapes: Mapping[str, Shape]) -> dict[str, 
             raise EngineError(
                 f"{name}: {shape_text(shape)} has rank {len(shape)}, not {shape_text(dims)}"
             )
+        least = 1 if name == next(iter(inputs)) else 0
         for dim, size in zip(dims, shape, strict=True):
-            if not 1 <= size <= _MOST or (isinstance(dim, int) and dim != size):
+            if not least <= size <= _MOST or (isinstance(dim, int) and dim != size):
                 raise EngineError(f"{name}: {shape_text(shape)} is no shape of {shape_text(dims)}")
             if isinstance(dim, str) and known.setdefault(dim, (size, name))[0] != size:
                 raise EngineError(
                     f"{name}: {dim} is {size}, where {known[dim][1]} has {known[dim][0]}"
                 )
+    sizes = {dim: size for dim, (size, _) in known.items()}
     filled = {}
     for name, dims in inputs.items():
-        missing = [d for d in dims if isinstance(d, str) and d not in known]
+        missing = [d for d in dims if isinstance(d, str) and not _is_known(d, sizes)]
         if missing:
             raise EngineError(f"{name}: nothing says how large {missing[0]} is; give its shape")
-        filled[name] = tuple(d if isinstance(d, int) else known[d][0] for d in dims)
+        filled[name] = tuple(d if isinstance(d, int) else _size_of(d, sizes) for d in dims)
     return filled
+
+
+def _is_known(dim: str, sizes: Mapping[str, int]) -> bool:
+    return dim in sizes or all(part in sizes for part in dim.split("+"))
+
+
+def _size_of(dim: str, sizes: Mapping[str, int]) -> int:
+    """The size of ``dim``; one named as a sum (a+b) that is not given is the sum of theirs."""
+    return sizes[dim] if dim in sizes else sum(sizes[part] for part in dim.split("+"))

@@ -17,7 +17,8 @@ Array = npt.NDArray[Any]
 def prepare_feeds(manifest: Manifest, feeds: Mapping[str, Any]) -> dict[str, Array]:
     """``feeds`` by input name as C-contiguous arrays of the types that the graph takes.
 
-    ``sequence_lengths`` may be left out: every row then has every step. Raises InputError.
+    ``sequence_lengths`` may be left out: every row then has every step. A dimension of one name
+    has one size, and one named as a sum (a+b) the sum of theirs. Raises InputError.
     """
     check_names(manifest, feeds)
     prepared: dict[str, Array] = {}
@@ -33,7 +34,21 @@ def prepare_feeds(manifest: Manifest, feeds: Mapping[str, Any]) -> dict[str, Arr
                 raise InputError(
                     f"{tensor.name}: {name} is {size}, where {known[name][1]} has {known[name][0]}"
                 )
+    _check_sums({name: size for name, (size, _) in known.items()}, known)
     return prepared
+
+
+def _check_sums(sizes: dict[str, int], known: Mapping[str, tuple[int, str]]) -> None:
+    """Raise InputError where a dimension a+b is not the sum; a part no input has is at least 1."""
+    for dim, (size, tensor) in known.items():
+        parts = dim.split("+")
+        if len(parts) == 1:
+            continue
+        found = [sizes[part] for part in parts if part in sizes]
+        open_parts = len(parts) - len(found)
+        if size != sum(found) if not open_parts else size < sum(found) + open_parts:
+            others = ", ".join(f"{part} {sizes.get(part, 'at least 1')}" for part in parts)
+            raise InputError(f"{tensor}: {dim} is {size}, with {others}")
 
 
 def check_names(manifest: Manifest, feeds: Mapping[str, Any]) -> None:
@@ -68,14 +83,15 @@ def prepare_lengths(given: Any | None, batch: int) -> Array:
 def _prepare(tensor: TensorInfo, given: Any, manifest: Manifest) -> Array:
     is_ids = tensor.dtype.startswith("int")
     numbers = as_numbers(tensor.name, given, "iu" if is_ids else "fiu")
+    least = 1 if tensor == manifest.inputs[0] else 0  # of a further input there may be none
     fits = len(numbers.shape) == len(tensor.shape) and all(
-        size > 0 and (isinstance(want, str) or want == size)
+        size >= least and (isinstance(want, str) or want == size)
         for want, size in zip(tensor.shape, numbers.shape, strict=False)
     )
     if not fits:
         raise InputError(
-            f"{tensor.name}: shape {list(numbers.shape)}, expected {shape_text(tensor.shape)}, no "
-            "dimension 0"
+            f"{tensor.name}: shape {list(numbers.shape)}, expected {shape_text(tensor.shape)}"
+            f"{', no dimension 0' if least else ''}"
         )
     if is_ids:
         check_ids(tensor.name, numbers, manifest)
