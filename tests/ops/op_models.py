@@ -292,8 +292,10 @@ def _exact_slstm(x: Inputs, steps: int, attributes: Attributes) -> list[Array]:
     y, c, n, m, R = (x[name] for name in ("y", "c", "n", "m", "R"))
     y_all = np.zeros((len(x["gates"]), *y.shape), np.longdouble)
     for t in range(steps):
-        mixed = (y[:, :, None, None] * R).sum(1).transpose(1, 0, 2)
-        i, f, z, o = x["gates"][t] + mixed + x["b"]
+        given, mixed = x["gates"][t], (y[:, :, None, None] * R).sum(1).transpose(1, 0, 2)
+        if attributes["state_rounding"]:
+            given, mixed = _to_bfloat16(given), _to_bfloat16(mixed)
+        i, f, z, o = given + mixed + x["b"]
         if attributes["f_clamp"] > 0:
             f = np.minimum(f, attributes["f_clamp"])
         kept = m + _log_sigmoid(f)
@@ -304,12 +306,13 @@ def _exact_slstm(x: Inputs, steps: int, attributes: Attributes) -> list[Array]:
             n = np.maximum(n, attributes["n_floor"])
         y = c / (n * (1 + np.exp(-o)))
         if attributes["state_rounding"]:
-            y, c, n, m = (
-                s.astype(np.float64).astype(NUMPY_DTYPES["bfloat16"]).astype(np.longdouble)
-                for s in (y, c, n, m)
-            )
+            y, c, n, m = (_to_bfloat16(s) for s in (y, c, n, m))
         y_all[t] = y
     return [y_all, y, c, n, m]
+
+
+def _to_bfloat16(x: Array) -> Array:
+    return x.astype(np.float64).astype(NUMPY_DTYPES["bfloat16"]).astype(np.longdouble)
 
 
 def _exact_conv(x: Inputs, steps: int, attributes: Attributes) -> list[Array]:

@@ -75,7 +75,9 @@ SLSTM = OpSchema(
     attributes=(
         Attribute("n_floor", "float", 0.0, "n becomes max(n, n_floor); 0 = off"),
         Attribute("f_clamp", "float", 0.0, "f becomes min(f, f_clamp) before its sigmoid; 0 = off"),
-        Attribute("state_rounding", "int", 0, "states rounded each step: 0 = no, 1 = bf16", (0, 1)),
+        Attribute(
+            "state_rounding", "int", 0, "gates, y R and states rounded: 0 = no, 1 = bf16", (0, 1)
+        ),
     ),
     states=(("y", "y_out"), ("c", "c_out"), ("n", "n_out"), ("m", "m_out")),
 )

@@ -142,8 +142,12 @@ XLSTM_INLINE void slstm_cell(const SlstmOperands<TX>& x, const T* gates, const T
     const int64_t left = x.size - e;
     Vec<T> gate[4];
     for (int g = 0; g < 4; ++g) {
-      gate[g] = load_first(gates + g * slot + e, left) + load(raw + g * padded + e) +
-                load_first(bias + g * slot + e, left);
+      Vec<T> given = load_first(gates + g * slot + e, left), mixed = load(raw + g * padded + e);
+      if (x.rounds) {
+        given = round_to_bfloat16(given);
+        mixed = round_to_bfloat16(mixed);
+      }
+      gate[g] = given + mixed + load_first(bias + g * slot + e, left);
     }
     Vec<T> c = load(state[1] + e), n = load(state[2] + e), m = load(state[3] + e);
     if (x.f_clamp > 0) gate[1] = at_most(gate[1], broadcast(x.f_clamp));

@@ -148,6 +148,10 @@ __device__ void slstm_cell(const SlstmOperands<TX>& x, int64_t head, int r, int 
     T sum = T(0);
     const T* partial = s.partial + (r * 4 + g) * H + e;
     for (int slice = 0; slice < x.slices; ++slice, partial += kRows * 4 * H) sum += *partial;
+    if (x.rounds) {
+      raw[g] = round_to_bfloat16(raw[g]);
+      sum = round_to_bfloat16(sum);
+    }
     raw[g] = raw[g] + sum + *bias;
   }
   const T y = slstm_advance(x, raw, s.c[cell], s.n[cell], s.m[cell]);

@@ -10,7 +10,12 @@ from __future__ import annotations
 from xlstm_export.lowering.functions.gates import log_sigmoid, ragged_rows, valid_steps
 
 _CELL = f"""
-            mixed = MatMul (y_in, R_heads)
+            y_R = MatMul (y_in, R_heads)
+            mixed = If (is_rounded) <
+                then_branch = round_mixed () => (mixed_b) {{
+                    mixed_16 = Cast <to = 16> (y_R)
+                    mixed_b = CastLike (mixed_16, m_in)
+                }}, else_branch = keep_mixed () => (mixed_k) {{ mixed_k = Identity (y_R) }}>
             raw = Add (x_t, mixed)
             i_raw, f_raw, z_raw, o_raw = Split <axis = -1, num_outputs = 4> (raw)
             f_pre = If (is_clamped) <
@@ -97,7 +102,12 @@ SLSTM_BODY = f"""
     valid_rows = Transpose <perm = [1, 0]> (valid)
     over_heads = Constant <value_ints = [1, 3]> ()
     valid_time = Unsqueeze (valid_rows, over_heads)
-    biased = Add (gates, b)
+    given = If (is_rounded) <
+        then_branch = round_gates () => (gates_b) {{
+            gates_16 = Cast <to = 16> (gates)
+            gates_b = CastLike (gates_16, m)
+        }}, else_branch = keep_gates () => (gates_k) {{ gates_k = Identity (gates) }}>
+    biased = Add (given, b)
     by_head = Transpose <perm = [1, 3, 0, 2, 4]> (biased)
     flat_gates = Constant <value_ints = [0, 0, 0, -1]> ()
     x = Reshape (by_head, flat_gates)

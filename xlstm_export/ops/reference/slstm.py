@@ -4,7 +4,8 @@
     m' = i where n == 0, else max(i, m + logsigmoid(f))
     I = min(1, exp(i - m'));  F = min(1, exp(m + logsigmoid(f) - m'))
     c' = F c + I tanh(z);  n' = F n + I;  y' = sigmoid(o) c' / n'
-Source: xLSTM paper (Beck et al. 2024), eq. 8-18; the n == 0 rule is taken per element.
+Source: xLSTM paper (Beck et al. 2024), eq. 8-18; the n == 0 rule is taken per element. With
+``state_rounding`` 1 gates_t, the product y R, and the new states are rounded to bfloat16.
 """
 
 from __future__ import annotations
@@ -49,14 +50,22 @@ def slstm(
     state: Sequence[Tensor] = (y, c, n, m)
     ys = []
     for t in range(gates.shape[1]):
-        raw = gates[:, t] + torch.einsum("bnj,njge->bgne", state[0], recurrent) + b
+        given, mixed = gates[:, t], torch.einsum("bnj,njge->bgne", state[0], recurrent)
+        if state_rounding == 1:
+            given, mixed = to_bfloat16(given), to_bfloat16(mixed)
+        raw = given + mixed + b
         new: Sequence[Tensor] = _cell(raw, *state[1:], n_floor=n_floor, f_clamp=f_clamp)
         if state_rounding == 1:
-            new = [x.to(torch.bfloat16).to(x.dtype) for x in new]
+            new = [to_bfloat16(x) for x in new]
         keep = valid[:, t, None, None]
         state = [torch.where(keep, a, s) for a, s in zip(new, state, strict=True)]
         ys.append(torch.where(keep, state[0], 0.0))
     return SLSTMResult(torch.stack(ys, dim=1).to(R.dtype), *state)
+
+
+def to_bfloat16(x: Tensor) -> Tensor:
+    """x rounded to bfloat16, in its own dtype."""
+    return x.to(torch.bfloat16).to(x.dtype)
 
 
 def _cell(
