@@ -67,6 +67,15 @@ def _vil(name: str, **config: object) -> ModelCase:
     return ModelCase(f"vil-{name}", make)
 
 
+def _tirex(name: str, **sizes: int) -> ModelCase:
+    def make(folder: Path) -> Source:
+        from tests.families.tirex_checkpoints import make_tirex  # takes scikit-learn along
+
+        return make_tirex(folder, **sizes).source
+
+    return ModelCase(f"tirex-{name}", make)
+
+
 _PT: FileName = "model.pt"
 _ODD_SIZES = {
     "embedding_dim": 24,
@@ -156,7 +165,14 @@ VIL: tuple[ModelCase, ...] = (
 
 CASES: tuple[ModelCase, ...] = BLOCK_STACKS + LARGE + HF
 """Those that take sequences of any length, and carry states."""
-BY_ID = {case.id: case for case in (*CASES, *VIL)}
+
+TIREX: tuple[ModelCase, ...] = (
+    _tirex("small"),
+    _tirex("one-head", heads=1, hidden=33, patch=16, levels=1),
+    _tirex("odd-sizes", blocks=3, size=60, heads=3, context=70, patch=7, levels=9),
+)
+
+BY_ID = {case.id: case for case in (*CASES, *VIL, *TIREX)}
 
 ONE_PER_FAMILY = tuple(BY_ID[name] for name in ("stack-mixed", "large-single", "hf-plain"))
 

@@ -35,6 +35,7 @@ from xlstm_export.model.layer import Layer, leaves
 from xlstm_export.model.layers.feed_forward import FeedForward
 from xlstm_export.model.layers.logit_head import LogitHead
 from xlstm_export.model.layers.norm import Norm
+from xlstm_export.model.layers.quantile_head import QuantileHead
 from xlstm_export.model.state import state_specs
 from xlstm_export.pipeline import REPORTS, read_checkpoint
 
@@ -152,6 +153,7 @@ def inspect_bundle(path: Path) -> Facts:
         "bundle": str(path),
         "family": manifest.family,
         "dtype": manifest.dtype,
+        "numerics": manifest.numerics,
         "opset": str(manifest.opset),
         "operators": f"{manifest.ops.domain} {manifest.ops.version}",
         "runs on": ", ".join(manifest.runs_on),
@@ -210,7 +212,9 @@ def _family_words(checkpoint: Checkpoint) -> str:
 
 
 def _head_words(checkpoint: Checkpoint) -> str:
-    heads = checkpoint.spec.layers_of(LogitHead)
+    heads, last = checkpoint.spec.layers_of(LogitHead), checkpoint.spec.layers[-1][1]
+    if isinstance(last, QuantileHead):
+        return last.words
     if not heads:
         return "none: yields hidden states"
     return "tied to the embedding" if heads[0].tied_to else "own weights"

@@ -17,6 +17,7 @@ from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, OptionError
 from xlstm_export.families.registry import check_family, find_family
 from xlstm_export.lowering.options import LoweringOptions, check_options, make_options
+from xlstm_export.model.numerics import with_numerics
 from xlstm_export.output import check_target, new_folder
 from xlstm_export.progress import Progress
 
@@ -55,6 +56,7 @@ def export(
     ragged: bool = False,
     state_names: str = "native",
     resolution: str | tuple[int, int] | None = None,
+    numerics: str = "faithful",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -62,7 +64,7 @@ def export(
 
     - ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
       Hugging Face Hub.
-    - ``family``: auto, hf, xlstm_large, vil or block_stack.
+    - ``family``: auto, hf, xlstm_large, vil, block_stack or tirex.
     - ``prefix``: what the names of the model's tensors start with, where it is a part of another.
     - ``overwrite`` replaces a bundle that is there.
     - ``progress`` is called as work goes on.
@@ -73,14 +75,17 @@ def export(
     - ``state_names``: native, genai or edgellm.
     - ``resolution``: height and width of the images, or words such as 384x384, for a model of
       images (vil); None: those that it was trained on.
+    - ``numerics``: "faithful", or "fp32" to round nothing to bfloat16 that upstream rounds
+      (TiRex; an error for families where nothing is).
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and
     BackendUnavailableError where a torch file or the Hub needs a package that is missing.
     """
     check_family(family)  # before anything is downloaded
     chosen = make_options(
-        dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names
-    )
+        dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names,
+        numerics=numerics,
+    )  # fmt: skip
     size = parse_resolution(resolution)
     found = replace(resolve_source(str(source), _path(config), prefix), resolution=size)
     return export_source(
@@ -104,8 +109,8 @@ def export_source(
 
     check_target(out, overwrite, source.path)
     checkpoint = read_checkpoint(source, family)
-    spec, weights = checkpoint.spec, checkpoint.weights
-    check_options(spec, options)
+    check_options(checkpoint.spec, options)
+    spec, weights = with_numerics(checkpoint.spec, options.numerics), checkpoint.weights
     model, continuing = lower_model(spec, weights, options), None
     if spec.recurrence == "begun":
         continuing = lower_model(spec, weights, options, continues=True)

@@ -21,7 +21,9 @@ BundleArgument = Annotated[
 ]
 FamilyOption = Annotated[
     str,
-    typer.Option("--family", metavar="NAME", help="auto, hf, xlstm_large, vil, or block_stack."),
+    typer.Option(
+        "--family", metavar="NAME", help="auto, hf, xlstm_large, vil, block_stack, or tirex."
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -34,6 +36,13 @@ PrefixOption = Annotated[
         metavar="NAME",
         help="Where the model is a part of another: what the names of its tensors start with.",
         show_default=False,
+    ),
+]
+NumericsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="WAY",
+        help="faithful: round to bfloat16 what upstream rounds; fp32: nothing (TiRex alone).",
     ),
 ]
 NativeOption = Annotated[

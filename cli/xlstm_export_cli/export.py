@@ -16,6 +16,7 @@ from xlstm_export_cli.arguments import (
     ConfigOption,
     FamilyOption,
     JsonOption,
+    NumericsOption,
     PrefixOption,
     SourceArgument,
 )
@@ -56,6 +57,7 @@ def export(
     ] = False,
     state_names: StateNamesOption = "native",
     resolution: ResolutionOption = None,
+    numerics: NumericsOption = "faithful",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
     ] = False,
@@ -67,7 +69,7 @@ def export(
         made = xe.export(
             source, out, family=family, config=config, prefix=prefix, overwrite=overwrite,
             progress=progress, dtype=dtype, opset=opset, logits=logits, ragged=ragged,
-            state_names=state_names, resolution=resolution,
+            state_names=state_names, resolution=resolution, numerics=numerics,
         )  # fmt: skip
     seconds = time.perf_counter() - start
     files = made.files()

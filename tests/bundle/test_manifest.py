@@ -71,7 +71,7 @@ def test_keys_that_other_runtimes_rely_on(tmp_path: Path) -> None:
     assert set(content) == {
         "format_version", "family", "dtype", "opset", "ops", "inputs", "outputs", "states",
         "source", "versions", "runs_on", "logits", "ragged", "sha256",
-        "data_bytes", "manifest_sha256", "continuation", "forecast",
+        "data_bytes", "manifest_sha256", "continuation", "forecast", "numerics",
     }  # fmt: skip
     assert set(content["ops"]) == {"domain", "version"}
     assert set(content["source"]) == {"name", "sha256"}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 from xlstm_export.checkpoint.source import Source
@@ -15,12 +14,7 @@ from xlstm_export.checkpoint.weight_files import read_weight_files
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families.registry import find_family
 
-TIREX = [
-    "block_stack.input_patch_embedding.hidden_layer.weight",
-    "block_stack.blocks.0.slstm_layer.fgate.weight",
-]
 MODELS = {
-    "TiRex,": TIREX,
     "Vision Transformer": [
         "cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight",
     ],
@@ -57,19 +51,6 @@ def test_other_models_are_named_by_their_tensors(
     source = Source(tmp_path)
     with pytest.raises(CheckpointError, match=rf"model\.safetensors: holds .*{words}"):
         find_family(source).read(source)
-
-
-def test_tirex_as_it_is_downloaded(tmp_path: Path) -> None:
-    """A Lightning checkpoint without a configuration, and an ONNX graph beside it."""
-    content = {
-        "hyper_parameters": {"model_config": {"input_patch_size": 32}},
-        "state_dict": {name: torch.ones(2) for name in TIREX},
-    }
-    torch.save(content, tmp_path / "model.ckpt")
-    (tmp_path / "tirex.onnx").write_bytes(b"\x08\x08")
-    for path in (tmp_path, tmp_path / "model.ckpt"):
-        with pytest.raises(CheckpointError, match=r"model\.ckpt: holds TiRex"):
-            find_family(Source(path))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "model.bin", "model"])

@@ -22,6 +22,9 @@ DATA_FILE = "model.onnx.data"
 CONTINUE_FILE = "continue.onnx"
 """The graph that goes on from states, where it is another than the one that begins."""
 FORMAT_VERSION = 1
+Numerics = Literal["faithful", "fp32"]
+"""``faithful``: what upstream's module rounds to bfloat16 on every backend is rounded here too;
+``fp32``: it is not."""
 LENGTHS = "sequence_lengths"
 """The input of a ragged bundle: int32 [batch], steps of each row."""
 IMAGES = "pixel_values"
@@ -143,6 +146,7 @@ class Manifest:
     """Where a call that begins takes no states: the graph of those that go on."""
     forecast: ForecastInfo | None = None
     """Of a forecaster."""
+    numerics: Numerics = "faithful"
 
     @property
     def takes_states(self) -> bool:

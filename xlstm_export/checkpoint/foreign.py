@@ -67,10 +67,6 @@ _MODELS = (
         f"a LoRA adapter and not a whole model: {_MERGE}",
     ),
     (
-        (r"(^|\.)input_patch_embedding\.", r"\.slstm_layer\."),
-        "TiRex, whose patches and quantiles are not lowered; NX-AI/TiRex has a tirex.onnx",
-    ),
-    (
         (r"(^|\.)patch_embed\.proj\.weight$", r"\.attn\.(qkv|q_proj|in_proj_weight)\b"),
         "a Vision Transformer (ViT), whose attention is no xLSTM",
     ),

@@ -33,9 +33,15 @@ class Oracle(Protocol):
         ...
 
 
+_TIREX = ("tirex", "sklearn")
+"""Modules of the package tirex-ts, and of what it imports by itself."""
+
+
 def unavailable(error: ImportError) -> BackendUnavailableError:
     """The error that upstream's package is missing."""
+    packages = ["torch", "xlstm", "mlstm_kernels", "transformers"]
+    if (error.name or "").partition(".")[0] in _TIREX:
+        packages = ["torch", "tirex-ts"]
     return BackendUnavailableError(
-        f"the upstream module cannot be imported ({error}): "
-        f"{install('torch', 'xlstm', 'mlstm_kernels', 'transformers')}"
+        f"the upstream module cannot be imported ({error}): {install(*packages)}"
     )

@@ -11,7 +11,7 @@ from xlstm_export.checkpoint.source import Source
 from xlstm_export.checkpoint.weight_files import read_weight_files
 from xlstm_export.checkpoint.yaml_file import load_yaml
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, OptionError
-from xlstm_export.families import block_stack, hf, tirex2, vil, xlstm_large
+from xlstm_export.families import block_stack, hf, tirex, tirex2, vil, xlstm_large
 from xlstm_export.families.family import Family
 from xlstm_export.families.sections import missing_blocks
 
@@ -21,6 +21,7 @@ FAMILIES: dict[str, Family] = {
     "vil": vil.FAMILY,  # before block_stack, which has blocks of the same names
     "block_stack": block_stack.FAMILY,
     "tirex2": tirex2.FAMILY,
+    "tirex": tirex.FAMILY,
 }
 
 _LARGE = "num_heads, embedding_dim, num_blocks, vocab_size"
@@ -31,7 +32,8 @@ _EXPECTED = """expected one of
   a block-stack folder: config.yaml, and model.safetensors, model.pt or a training checkpoint
   a TiRex-2 folder: config.json with a stack_config, and model.safetensors
   a weights file of one of these, with --config FILE or the configuration inside
-  a Vision-LSTM (ViL): a weights file alone"""
+  a Vision-LSTM (ViL): a weights file alone
+  a TiRex: model.ckpt, or its weights with their hyper-parameters in config.json"""
 
 
 def find_family(source: Source, wanted: str = "auto") -> Family:

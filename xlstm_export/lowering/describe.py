@@ -68,6 +68,7 @@ def describe_graph(
         ragged=options.ragged,
         continuation=Continuation(CONTINUE_FILE, *ends(continuing.graph)) if continuing else None,
         forecast=checkpoint.spec.forecast,
+        numerics=options.numerics,
     )
 
 

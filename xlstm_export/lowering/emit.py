@@ -86,7 +86,8 @@ class Emitter:
 
     def output(self, value: ir.Value, name: str, dtype: str, shape: Sequence[int | str]) -> None:
         """Make ``value`` the graph output ``name``."""
-        value = self.op("Identity", value, role=name) if value in self.outputs else value
+        is_taken = value in self.outputs or value in self.inputs
+        value = self.op("Identity", value, role=name) if is_taken else value
         value.name = name
         value.type = ir.TensorType(ir_type(dtype))
         value.shape = ir.Shape(shape)

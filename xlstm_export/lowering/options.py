@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from xlstm_export.bundle.manifest import BUNDLE_DTYPES, BundleDtype
+from xlstm_export.bundle.manifest import BUNDLE_DTYPES, BundleDtype, Numerics
 from xlstm_export.errors import OptionError
+from xlstm_export.model.numerics import rounds
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import StateNaming
 
@@ -20,7 +21,8 @@ class LoweringOptions:
     """The choices of one export.
 
     ``dtype``: type of projections and activations. ``logits`` "last" returns [batch, 1, vocab].
-    ``ragged`` adds the int32 input ``sequence_lengths`` [batch].
+    ``ragged`` adds the int32 input ``sequence_lengths`` [batch]. ``numerics`` "fp32" rounds
+    nothing to bfloat16 that upstream rounds.
     """
 
     dtype: BundleDtype = "float32"
@@ -28,10 +30,11 @@ class LoweringOptions:
     logits: Logits = "all"
     ragged: bool = False
     state_names: StateNaming = "native"
+    numerics: Numerics = "faithful"
 
 
 def make_options(
-    *, dtype: str, opset: int, logits: str, ragged: bool, state_names: str
+    *, dtype: str, opset: int, logits: str, ragged: bool, state_names: str, numerics: str
 ) -> LoweringOptions:
     """Options from plain words and numbers. Raises OptionError for what is none of the choices."""
     dtype = _DTYPES.get(dtype, dtype)
@@ -39,9 +42,10 @@ def make_options(
     choose("opset", opset, OPSETS)
     choose("logits", logits, get_args(Logits))
     choose("state_names", state_names, get_args(StateNaming))
+    choose("numerics", numerics, get_args(Numerics))
     return LoweringOptions(
         cast(BundleDtype, dtype), opset, cast(Logits, logits), ragged,
-        cast(StateNaming, state_names),
+        cast(StateNaming, state_names), cast(Numerics, numerics),
     )  # fmt: skip
 
 
@@ -53,6 +57,8 @@ def check_options(spec: ModelSpec, options: LoweringOptions) -> None:
         raise OptionError("logits", f"{spec.family} models yield one result, not one a step")
     if options.state_names != "native" and spec.recurrence == "inner":
         raise OptionError("state_names", f"{spec.family} models carry no states")
+    if options.numerics != "faithful" and not rounds(spec):
+        raise OptionError("numerics", f"nothing of {spec.family} models is rounded by upstream")
 
 
 def choose(

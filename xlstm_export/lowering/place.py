@@ -100,7 +100,7 @@ class Place:
         """The graph input ``name``, of its own type."""
         return self.inputs[name]
 
-    def take(self, g: Emitter, kind: str, letters: str) -> list[ir.Value]:
+    def take(self, g: Emitter, kind: str, letters: Sequence[str]) -> list[ir.Value]:
         """Past values of the layer, one per letter."""
         assert self.states is not None
         past = self.states.past
@@ -111,13 +111,13 @@ class Place:
         sizes = {(s.kind, s.letter): s.sizes for s in self.layer.states()}
         return [_zeros(g, self.x, sizes[kind, letter]) for letter in letters]
 
-    def give(self, kind: str, letters: str, values: Sequence[ir.Value]) -> None:
+    def give(self, kind: str, letters: Sequence[str], values: Sequence[ir.Value]) -> None:
         """Present values of the layer, one per letter."""
         assert self.states is not None
         keys = [(self.path, f"{kind}.{letter}") for letter in letters]
         self.states.present.update(zip(keys, values, strict=True))
 
-    def given(self, path: str, kind: str, letters: str) -> list[ir.Value]:
+    def given(self, path: str, kind: str, letters: Sequence[str]) -> list[ir.Value]:
         """Present values of the layer at ``path``, which came before, one per letter."""
         assert self.states is not None
         return [self.states.present[path, f"{kind}.{letter}"] for letter in letters]

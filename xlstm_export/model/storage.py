@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -57,6 +57,16 @@ class Storage:
         is_half = self.dtype == "float16"
         cure = " (largest 65504); export with --dtype bf16 or fp32" if is_half else ""
         return UnsupportedModelError(f"{which} exceeds {self.dtype}{cure}")
+
+
+def rounded_to_bfloat16(weight: Weight) -> Weight:
+    """``weight``, kept as it is, its numbers rounded to bfloat16 after that."""
+    storage = Storage(weight.kept)
+    return replace(
+        weight,
+        dtype=weight.kept,
+        load=lambda: storage.encode(weight).astype(ml_dtypes.bfloat16).astype(storage.numpy),
+    )
 
 
 def stored(spec: ModelSpec, weights: Weights, storage: Storage) -> dict[str, Weight]:

@@ -60,7 +60,7 @@ class Place:
     def __getitem__(self, name: str) -> Tensor:
         return self.parameters[f"{self.path}.{name}"]
 
-    def take(self, kind: str, letters: str) -> list[Tensor]:
+    def take(self, kind: str, letters: Sequence[str]) -> list[Tensor]:
         """States of the layer before the call, one per letter."""
         if self.old is not None:
             return [self.old[self.path, f"{kind}.{letter}"] for letter in letters]
@@ -70,12 +70,12 @@ class Place:
             torch.zeros(self.rows, *sizes[kind, letter], dtype=self.s_type) for letter in letters
         ]
 
-    def give(self, kind: str, letters: str, values: Sequence[Tensor]) -> None:
+    def give(self, kind: str, letters: Sequence[str], values: Sequence[Tensor]) -> None:
         """States of the layer after the call, one per letter."""
         keys = [(self.path, f"{kind}.{letter}") for letter in letters]
         self.new.update(zip(keys, values, strict=True))
 
-    def given(self, path: str, kind: str, letters: str) -> list[Tensor]:
+    def given(self, path: str, kind: str, letters: Sequence[str]) -> list[Tensor]:
         """States after the call of the layer at ``path``, which came before, one per letter."""
         return [self.new[path, f"{kind}.{letter}"] for letter in letters]
 

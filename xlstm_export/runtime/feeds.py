@@ -51,6 +51,19 @@ def _check_sums(sizes: dict[str, int], known: Mapping[str, tuple[int, str]]) -> 
             raise InputError(f"{tensor}: {dim} is {size}, with {others}")
 
 
+def check_patches(manifest: Manifest, feeds: Mapping[str, Array]) -> None:
+    """Raise InputError unless a forecaster that goes on is given whole patches."""
+    info, first = manifest.forecast, manifest.inputs[0].name
+    if info is None or not hasattr(feeds.get(first), "shape"):
+        return
+    steps = feeds[first].shape[-1]
+    if steps % info.patch:
+        raise InputError(
+            f"{first}: {steps} steps, where a call with states goes on by a multiple of "
+            f"{info.patch}; begin again, without states, to forecast from elsewhere"
+        )
+
+
 def check_names(manifest: Manifest, feeds: Mapping[str, Any]) -> None:
     """Raise InputError unless ``feeds`` has the inputs of ``manifest`` and no others."""
     if not isinstance(feeds, Mapping):

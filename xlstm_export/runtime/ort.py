@@ -22,7 +22,7 @@ from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
 from xlstm_export.native import CURE, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.feeds import as_numbers, prepare_feeds
+from xlstm_export.runtime.feeds import as_numbers, check_patches, prepare_feeds
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
 
@@ -248,6 +248,8 @@ class OrtSession:
             return self._begin.run(feeds, None)
         if self._continue is None:
             self._continue = self._load(CONTINUE_FILE, self.manifest.continued())
+        if self._continue is not self._begin:
+            check_patches(self.manifest, feeds)
         return self._continue.run(feeds, states)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from xlstm_export.bundle.manifest import TensorInfo, shape_text
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.runtime.session import Array
+from xlstm_export.validation.series import series_rollouts
 from xlstm_export.validation.variates import draw_variates, is_multivariate
 
 ROLLOUT = (7, *[1] * 12, 33, *[1] * 12, 64, *[1] * 12, 2, 16)
@@ -34,6 +35,10 @@ def draw_rollouts(spec: ModelSpec, rows: int, seed: int) -> list[Rollout]:
         parts = zip(ends - ROLLOUT, ends, strict=True)
         return [[{name: inputs[:, start:end]} for start, end in parts]]
     random = np.random.default_rng(seed)
+    if spec.recurrence == "begun":
+        name = spec.inputs[0].name
+        rollouts = series_rollouts(spec, rows, random)
+        return [[{name: part} for part in parts] for parts in rollouts]
     if is_multivariate(spec):
         return [[call] for call in draw_variates(spec, rows, random)]
     return [

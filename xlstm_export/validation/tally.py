@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xlstm_export.runtime.session import Array
-from xlstm_export.validation.tolerance import Errors, Judgement, errors, judge_errors, magnitude
+from xlstm_export.validation.tolerance import (
+    Errors,
+    Judgement,
+    errors,
+    is_bfloat16,
+    judge_errors,
+    magnitude,
+)
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,16 @@ class TensorResult:
 
 @dataclass
 class Tally:
-    """Errors of the subject and the baselines in one tensor, added up call by call."""
+    """Errors of the subject and the baselines in one tensor, added up call by call.
+
+    ``rounded`` while every exact number was one of bfloat16: the model rounds them.
+    """
 
     totals: list[Errors] = field(default_factory=list)
     by_call: list[float] = field(default_factory=list)
     largest: float = 0.0
     finite: bool = True
+    rounded: bool = True
     is_logits: bool = False
     best: list[tuple[Array, Array]] = field(default_factory=list)
 
@@ -66,6 +77,7 @@ class Tally:
         """
         got, exact, float64, *baselines = tensors
         self.finite &= bool(np.isfinite(got).all())
+        self.rounded &= is_bfloat16(exact)
         if self.is_logits:
             self.best.append((_same_best(got, exact), _same_best(baselines[0], float64)))
         new = [errors(got, exact), *(errors(tensor, float64) for tensor in baselines)]
@@ -76,7 +88,7 @@ class Tally:
 
     def result(self, name: str, kind: str, dtype: str) -> TensorResult:
         """The judgement; ``dtype`` is the precision the tensor carries."""
-        judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype)
+        judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype, self.rounded)
         by_call = tuple(self.by_call)
         best = self._best_token() if self.best else None
         return TensorResult(name, kind, judgement, self.largest, by_call, self.finite, best)

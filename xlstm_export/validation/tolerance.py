@@ -5,6 +5,10 @@ and root mean square) may be at most FACTOR times that of the torch reference in
 precision, plus ULPS units in the last place of the largest reference value. The torch reference
 has two forms, recurrent and chunkwise; the worse counts, unless they are more than FORMS_APART
 apart: then the chunkwise one is not a fair yardstick and only the recurrent one counts.
+
+Where the model rounds its numbers to bfloat16, an error e before that makes few of them (one in
+ulp(bfloat16) / e) miss by a whole ulp of bfloat16: the units are then that ulp for the largest
+error, and the geometric mean of both ulps for the root mean square.
 """
 
 from __future__ import annotations
@@ -81,19 +85,24 @@ def errors(got: Array, exact: Array) -> Errors:
     return Errors(float(difference.max()), float(np.square(difference).sum()), exact.size)
 
 
-def judge_errors(got: Errors, forms: Sequence[Errors], largest: float, dtype: str) -> Judgement:
+def judge_errors(
+    got: Errors, forms: Sequence[Errors], largest: float, dtype: str, rounded: bool = False
+) -> Judgement:
     """Apply the rule.
 
     ``forms`` are the errors of the torch reference in the precision of ``got``, recurrent first,
     then chunkwise where there is such a form. ``largest`` is the largest magnitude of the exact
-    values, ``dtype`` the element type of ``got`` by numpy name.
+    values, ``dtype`` the element type of ``got`` by numpy name. ``rounded``: the model rounds them
+    to bfloat16.
     """
-    slack = ULPS * ulp(largest, dtype)
+    unit = ulp(largest, dtype)
+    most = ulp(largest, "bfloat16") if rounded else unit
+    slack, slack_rms = ULPS * most, ULPS * math.sqrt(unit * most)
     return Judgement(
         got.largest,
         FACTOR * _yardstick([f.largest for f in forms], slack) + slack,
         got.rms,
-        FACTOR * _yardstick([f.rms for f in forms], slack) + slack,
+        FACTOR * _yardstick([f.rms for f in forms], slack_rms) + slack_rms,
     )
 
 
@@ -108,6 +117,11 @@ def judge(
 def magnitude(exact: Array) -> float:
     """Largest magnitude in ``exact``."""
     return float(np.abs(exact).max(initial=0.0))
+
+
+def is_bfloat16(exact: Array) -> bool:
+    """Whether every number is one of bfloat16."""
+    return bool(np.array_equal(exact.astype(ml_dtypes.bfloat16).astype(exact.dtype), exact))
 
 
 def ulp(value: float, dtype: str) -> float:

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlstm_export.bundle.checksum import bundle_sha256, is_as_written, manifest_sha256
@@ -17,6 +17,7 @@ from xlstm_export.environment import versions
 from xlstm_export.errors import BackendUnavailableError, BundleError
 from xlstm_export.families.family import Family
 from xlstm_export.families.oracle import Oracle
+from xlstm_export.model.numerics import rounds, with_numerics
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage
@@ -27,6 +28,7 @@ from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
 from xlstm_export.runtime.session import Session
+from xlstm_export.validation.checks.numerics import errors_of_both
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import (
     BASELINE_ROWS,
@@ -102,7 +104,9 @@ def _validate(
 ) -> Report:  # fmt: skip
     digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
     _tell(progress, "reading the checkpoint")
-    checkpoint = module.read(source)
+    as_upstream = module.read(source)
+    spec = with_numerics(as_upstream.spec, manifest.numerics)
+    checkpoint = replace(as_upstream, spec=spec)
     _check_same_model(bundle, manifest, source, checkpoint.spec)
     notes = list(checkpoint.notes)
     if is_as_written(bundle, manifest, digest) is False:
@@ -132,6 +136,8 @@ def _validate(
         results = middle_of_samples(sample, seed, notes)
         probe = _probe(checkpoint.spec, batch, seed)
         distance = relative_distance(float64, oracle, probe) if oracle else None
+        if oracle is not None and rounds(as_upstream.spec):
+            notes.append(_on_numerics(module, as_upstream, subject, manifest, probe))
     if bundle_sha256(bundle) != digest:
         raise BundleError(f"{bundle}: was replaced while it was compared; validate it again")
     return Report(
@@ -228,6 +234,13 @@ def _oracle(module: Family, checkpoint: Checkpoint, dtype: str, notes: list[str]
     except BackendUnavailableError as error:
         notes.append(str(error))
         return None
+
+
+def _on_numerics(
+    module: Family, checkpoint: Checkpoint, subject: Session, manifest: Manifest, feeds: Feeds
+) -> str:
+    rounding = module.oracle(checkpoint, Storage(manifest.dtype))
+    return errors_of_both(subject, manifest, rounding, checkpoint, feeds)
 
 
 def _baselines(checkpoint: Checkpoint, dtype: str) -> tuple[ReferenceModel, ReferenceModel]:

@@ -15,6 +15,7 @@ from xlstm_export.lowering.emit import Emitter
 from xlstm_export.lowering.head_norm import head_norm
 from xlstm_export.lowering.place import Place
 from xlstm_export.model.layers.slstm import SLSTM
+from xlstm_export.model.storage import rounded_to_bfloat16
 from xlstm_export.model.weights import Weights, concatenate
 
 _CONVOLVED = ("input_gate", "forget_gate")
@@ -35,11 +36,12 @@ def _slstm(g: Emitter, x: ir.Value, layer: SLSTM, place: Place) -> ir.Value:
         gates = g.op("Concat", *parts, axis=2)
     else:
         gates = _gates(g, x, layer, weights, _CONVOLVED + _PLAIN)
+    R = weights["R.weight"]
     y_all, *present = g.custom(
         "XlstmSLSTM",
         [
             g.cast(gates, "float32"),
-            g.weight(f"{g.scope}/R.weight", weights["R.weight"]),
+            g.weight(f"{g.scope}/R.weight", rounded_to_bfloat16(R) if layer.state_rounding else R),
             g.weight(f"{g.scope}/R.bias", weights["R.bias"]),
             *place.take(g, "slstm", "ycnm"),
             place.lengths,

@@ -15,7 +15,7 @@ class SLSTM:
     input feeds z and o; D = N heads of H; ``conv_width`` 0: no convolution.
 
     R [N, H(in), 4, H(out)] and its bias [4, N, H] have slots i, f, z, o; see ``ops.catalog.SLSTM``
-    for n_floor, f_clamp and state_rounding.
+    for n_floor, f_clamp and state_rounding, which rounds R as well.
     """
 
     heads: int
@@ -35,7 +35,8 @@ class SLSTM:
     @property
     def words(self) -> str:
         """What it is, for people."""
-        return f"sLSTM {self.heads} heads of {self.head_size}{conv_words(self.conv_width)}"
+        rounded = ", rounded to bfloat16" if self.state_rounding else ""
+        return f"sLSTM {self.heads} heads of {self.head_size}{conv_words(self.conv_width)}{rounded}"
 
     def weights(self) -> dict[str, WeightSpec]:
         """Gate matrices [N, H(out), H(in)] in the bundle's dtype; biases and norm in float32."""

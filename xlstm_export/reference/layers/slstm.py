@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xlstm_export.model.layers.slstm import SLSTM
-from xlstm_export.ops.reference import slstm
+from xlstm_export.ops.reference import slstm, to_bfloat16
 from xlstm_export.reference.cells import causal_conv
 from xlstm_export.reference.place import ALL_STEPS, Place, by_head
 
@@ -20,8 +20,10 @@ def evaluate(normed: Tensor, layer: SLSTM, place: Place) -> Tensor:
         by_head(place.block_diagonal(source, slot), layer.heads) for slot, source in slots.items()
     ]
     y, c, n, m = place.take("slstm", "ycnm")
+    R = place["R.weight"]
     y_all, *states = slstm(
-        torch.stack(gates, dim=2).to(place.s_type), place["R.weight"], place["R.bias"],
+        torch.stack(gates, dim=2).to(place.s_type),
+        to_bfloat16(R) if layer.state_rounding else R, place["R.bias"],
         y, c, n, m, ALL_STEPS,
         n_floor=layer.n_floor, f_clamp=layer.f_clamp, state_rounding=layer.state_rounding,
     )  # fmt: skip
