@@ -105,8 +105,7 @@ def _validate(
     digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
     _tell(progress, "reading the checkpoint")
     as_upstream = module.read(source)
-    spec = with_numerics(as_upstream.spec, manifest.numerics)
-    checkpoint = replace(as_upstream, spec=spec)
+    checkpoint = replace(as_upstream, spec=with_numerics(as_upstream.spec, manifest.numerics))
     _check_same_model(bundle, manifest, source, checkpoint.spec)
     notes = list(checkpoint.notes)
     if is_as_written(bundle, manifest, digest) is False:
