@@ -47,7 +47,8 @@ def profiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def kernels_run(session: OrtSession) -> list[str]:
     """Types of the operators that ONNX Runtime's profile saw running."""
-    events = json.loads(Path(session._session.end_profiling()).read_text())
+    assert session._begin is not None
+    events = json.loads(Path(session._begin._session.end_profiling()).read_text())
     return [e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")]
 
 
