@@ -121,7 +121,8 @@ def forecast(
       beside the series, which are forecast together then; NaN is what is not known.
     - ``rollout``: a model that begins and goes on foretells a patch a call. "carried" goes on from
       its states, with what it has foretold as missing; "rerun" begins again for every patch, over
-      the same values. They differ where context and horizon are longer than the model looks back.
+      the same values. They differ by what is in the window that the model looks back: of a long
+      series the oldest values fall out, before a short one stand fewer missing patches.
 
     Raises BundleError where the bundle is no forecaster, InputError for series that do not fit,
     OptionError, and what ``open`` raises.

@@ -34,6 +34,11 @@ class ForecastTable:
     time: pd.Index
     notes: tuple[str, ...]
 
+    @property
+    def has_dates(self) -> bool:
+        """Whether ``time`` is of dates, not of numbers."""
+        return isinstance(self.time, import_pandas().DatetimeIndex)
+
     def to_csv(self) -> str:
         """One line a series and step: series, time, and a column for each quantile."""
         pandas = import_pandas()

@@ -24,15 +24,21 @@ def draw(made: ForecastTable, path: Path, kind: str) -> None:
     one page has room for.
     """
     try:
+        from matplotlib import dates as library
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BackendUnavailableError(f"plots need matplotlib: {install('matplotlib')}") from error
+    dates: Any = library  # not typed
     count = len(made.names)
     if count > _MOST_SERIES:
         raise OptionError("plot", f"{count} series are more than the {_MOST_SERIES} of one page")
     figure = Figure(figsize=(9, 0.7 + 2.6 * count), layout="constrained")
     for number, axes in enumerate(np.ravel(figure.subplots(count, squeeze=False))):
         _draw_series(axes, made, number)
+        if made.has_dates:
+            locator = dates.AutoDateLocator(maxticks=9)
+            axes.xaxis.set_major_locator(locator)
+            axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     figure.savefig(path, format=kind, dpi=150)
 
 
