@@ -64,7 +64,7 @@ def export(
 
     - ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
       Hugging Face Hub.
-    - ``family``: auto, hf, xlstm_large, vil, block_stack or tirex.
+    - ``family``: auto, hf, xlstm_large, block_stack, tirex, tirex2 or vil.
     - ``prefix``: what the names of the model's tensors start with, where it is a part of another.
     - ``overwrite`` replaces a bundle that is there.
     - ``progress`` is called as work goes on.

@@ -22,7 +22,7 @@ BundleArgument = Annotated[
 FamilyOption = Annotated[
     str,
     typer.Option(
-        "--family", metavar="NAME", help="auto, hf, xlstm_large, vil, block_stack, or tirex."
+        "--family", metavar="NAME", help="auto, hf, xlstm_large, block_stack, tirex, tirex2, or vil."
     ),
 ]
 ConfigOption = Annotated[
