@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.model_cases import Library
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tests.model_cases import Library  # noqa: E402  torch reads the thread counts on import
-
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     """Checkpoints and bundles of the model cases, made once a worker."""
+    # here: neither the process that hands out the tests nor a run without models needs torch
+    from tests.model_cases import Library
+
     return Library(tmp_path_factory.mktemp("library"))

@@ -37,11 +37,11 @@ def build(sanitize: str = "") -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _cmake("-S", ROOT / "tests/cuda", "-B", folder, f"-DXLSTM_SANITIZE={sanitize}",
                "-DCMAKE_CXX_COMPILER=g++", f"-DPython3_EXECUTABLE={sys.executable}")  # fmt: skip
-        _cmake("--build", folder)
+        _cmake("--build", folder, "--parallel", os.cpu_count() or 1)
     return folder
 
 
-def _cmake(*arguments: str | Path) -> None:
+def _cmake(*arguments: str | Path | int) -> None:
     done = subprocess.run(["cmake", *map(str, arguments)], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"cmake failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -31,7 +32,9 @@ def built() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         configure = ["cmake", "-S", ROOT, "-B", folder, "-DXLSTM_CUDA=ON"]
         configure += ["-DXLSTM_CUDA_ARCHITECTURES=90", f"-DPython3_EXECUTABLE={sys.executable}"]
-        for command in (configure, ["cmake", "--build", folder, "--target", "xlstm_cuda_c"]):
+        make = ["cmake", "--build", folder, "--target", "xlstm_cuda_c"]
+        make += ["--parallel", str(os.cpu_count() or 1)]
+        for command in (configure, make):
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder / "plugins" / "capi" / "libxlstm_cuda_c.so"

@@ -26,7 +26,8 @@ def built(sanitizer: Sanitizer) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _run("cmake", folder, "-DXLSTM_ORT=ON", f"-DXLSTM_ORT_INCLUDE={ort_headers()}")
-        _run("cmake", "--build", folder, "--target", "xlstm_ort")
+        jobs = str(os.cpu_count() or 1)
+        _run("cmake", "--build", folder, "--target", "xlstm_ort", "--parallel", jobs)
     return folder / "plugins" / "ort"
 
 
