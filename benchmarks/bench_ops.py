@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.command import check, judged, read_arguments
+from benchmarks.contender import Maker
 from benchmarks.harness import (
     Bar,
     Comparison,
@@ -29,7 +30,7 @@ from benchmarks.harness import (
     write_json,
 )
 from benchmarks.limits import copy_contenders, gemm_contenders
-from benchmarks.op_contenders import Maker, c_side, contenders, ort_side
+from benchmarks.op_contenders import c_side, contenders, ort_side
 from benchmarks.op_peers import torch_makers
 from tests.cases import OpCase
 from tests.plugins.kernels import Pool, isa

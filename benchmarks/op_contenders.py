@@ -6,7 +6,6 @@ Ours come through the C interface and through ONNX Runtime; peers are torch func
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
+from benchmarks.contender import Maker, Side
 from benchmarks.harness import Contender
 from benchmarks.limits import BoundRun
 from tests.cases import Array, OpCase, make_inputs
@@ -26,22 +26,6 @@ TX = "float32"
 CONSTANT = ("lengths", "R", "w", "b")
 """Operands that are weights in a model, and so initialisers here."""
 AGREEMENT = 1e-3
-
-
-@dataclass(frozen=True)
-class Side:
-    """A contender before its numbers are compared: ``results`` by output name after a call."""
-
-    call: Callable[[], object]
-    results: Callable[[], Mapping[str, Array]]
-
-
-@dataclass(frozen=True)
-class Maker:
-    """A contender before it is built, which it may not be able to."""
-
-    name: str
-    build: Callable[[], Side]
 
 
 def operands(case: OpCase) -> dict[str, Array]:

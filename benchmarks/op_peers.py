@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.op_contenders import Maker, operands, torch_side
+from benchmarks.contender import Maker
+from benchmarks.op_contenders import operands, torch_side
 from tests.cases import OpCase
 from xlstm_export.ops import reference
 from xlstm_export.ops.catalog import CATALOG

@@ -27,8 +27,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.contender import Maker, Side
 from benchmarks.gpu.device import Timer, clocks_now, device_facts
-from benchmarks.gpu.measure import OWN, Effort, Maker, Side, Table, lines_of, measure
+from benchmarks.gpu.measure import OWN, Effort, Table, lines_of, measure
 from benchmarks.gpu.own import GRAPH, STREAM, copy_makers, own_makers
 from benchmarks.gpu.workloads import Arrays, Workload, workloads
 from tests.gpu.driver import DRIVER_VARIABLE, Stream
@@ -78,7 +79,7 @@ class Bench:
         if self.device:
             makers += map(self._within_time, self._peers(workload, arrays, tx, place))
         else:
-            makers.append(Maker("torch and upstream", STREAM, partial(_fail, self.reason)))
+            makers.append(Maker("torch and upstream", partial(_fail, self.reason), STREAM))
         makers += copy_makers(workload, tx, self.stream)
         work = workload.flop or float(workload.nbytes(tx))
         rows = measure(makers, exact, tx, self.timer, self.effort, work)
@@ -95,7 +96,7 @@ class Bench:
             with place.current(), time_limit(left if peer.compiles else 0):
                 function = peer.build(tensors)
                 side = place.eager(function, workload)
-                side.queue()
+                side.call()
                 return side
 
         def graph(peer: Peer) -> Side:
@@ -109,15 +110,15 @@ class Bench:
         makers = []
         for peer in peers(workload, tx, place.device):
             if peer.compiles and not (self.compiles and workload.compiled):
-                makers.append(Maker(peer.name, STREAM, partial(_fail, NOT_COMPILED)))
+                makers.append(Maker(peer.name, partial(_fail, NOT_COMPILED), STREAM))
                 continue
-            makers.append(Maker(peer.name, STREAM, partial(eager, peer)))
+            makers.append(Maker(peer.name, partial(eager, peer), STREAM))
             if workload.is_step and not peer.compiles:
                 build = partial(_fail, peer.no_graph) if peer.no_graph else partial(graph, peer)
-                makers.append(Maker(peer.name, GRAPH, build))
+                makers.append(Maker(peer.name, build, GRAPH))
         if workload.flop is not None:
             name = f"limit: torch.matmul, {self.matmul_size} cubed"
-            makers.append(Maker(name, STREAM, lambda: place.matmul(tx, self.matmul_size)))
+            makers.append(Maker(name, lambda: place.matmul(tx, self.matmul_size), STREAM))
         return makers
 
     def _within_time(self, maker: Maker) -> Maker:

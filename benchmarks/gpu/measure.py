@@ -6,39 +6,18 @@ Needs nothing but numpy, unlike benchmarks/harness.py: a GPU machine may have li
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.gpu.device import Queue, Timer
+from benchmarks.contender import Maker, Side
+from benchmarks.gpu.device import Timer
 from tests.cases import Array
 
 AGREEMENT = {"float32": 1e-2, "bfloat16": 5e-2, "float16": 5e-2}
 """Largest difference of a contender that is timed. tests/gpu holds our kernels to the real rule;
 this one only sees that the work is the same, TF32 and states in bfloat16 included."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """A contender: ``queue`` queues its work ``repeats`` times; ``results`` by output name."""
-
-    queue: Queue
-    results: Callable[[], Mapping[str, Array]] | None = None
-    """None: a limit, which computes something else."""
-    repeats: int = 1
-    work: float | None = None
-    """Bytes or FLOP of one call where it is not the workload's."""
-
-
-@dataclass(frozen=True)
-class Maker:
-    """A contender before it is built, which it may not be able to."""
-
-    name: str
-    mode: str
-    """"stream", or "graph": replayed, and a call is one of its layers."""
-    build: Callable[[], Side]
 
 
 @dataclass(frozen=True)
@@ -116,7 +95,7 @@ def measure(
     for maker in makers:
         try:
             side = maker.build()
-            side.queue()
+            side.call()
             timer.stream.wait()
             far = difference(side.results(), exact) if side.results else None
         except Exception as error:  # compilers, Triton, CUDA and torch raise types of their own
@@ -138,13 +117,13 @@ def take_turns(sides: Sequence[Side], timer: Timer, effort: Effort) -> list[tupl
     """Seconds per call of each side: the median call of every turn, sides in turn."""
     calls = []
     for side in sides:
-        timer.seconds(side.queue)
-        once = max(timer.seconds(side.queue), 1e-6)
+        timer.seconds(side.call)
+        once = max(timer.seconds(side.call), 1e-6)
         calls.append(int(np.clip(effort.seconds / effort.turns / once, 1, effort.most_calls)))
     seconds: list[list[float]] = [[] for _ in sides]
     for _ in range(effort.turns):
         for side, count, taken in zip(sides, calls, seconds, strict=True):
-            turn = statistics.median(timer.seconds(side.queue) for _ in range(count))
+            turn = statistics.median(timer.seconds(side.call) for _ in range(count))
             taken.append(turn / side.repeats)
     return [tuple(taken) for taken in seconds]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.contender import Maker, Side
 from benchmarks.gpu.device import Copy, Replay
-from benchmarks.gpu.measure import OWN, Maker, Side
+from benchmarks.gpu.measure import OWN
 from benchmarks.gpu.workloads import Arrays, Workload
 from tests.gpu.driver import Stream
 from tests.gpu.kernels import DeviceRun
@@ -13,9 +14,9 @@ STREAM, GRAPH = "stream", "graph"
 
 def own_makers(workload: Workload, arrays: Arrays, tx: str, stream: Stream) -> list[Maker]:
     """Our kernel; a step also as a graph of layers, states from buffer to buffer."""
-    makers = [Maker(OWN, STREAM, lambda: _own(workload, arrays, tx, stream))]
+    makers = [Maker(OWN, lambda: _own(workload, arrays, tx, stream), STREAM)]
     if workload.is_step:
-        makers.append(Maker(OWN, GRAPH, lambda: _own_graph(workload, arrays, tx, stream)))
+        makers.append(Maker(OWN, lambda: _own_graph(workload, arrays, tx, stream), GRAPH))
     return makers
 
 
@@ -23,9 +24,9 @@ def copy_makers(workload: Workload, tx: str, stream: Stream) -> list[Maker]:
     """A copy that reads and writes as many bytes as the operator has operands."""
     nbytes = workload.nbytes(tx)
     name = "limit: copy of the same bytes"
-    makers = [Maker(name, STREAM, lambda: Side(Copy(nbytes, stream), work=float(nbytes)))]
+    makers = [Maker(name, lambda: Side(Copy(nbytes, stream), work=float(nbytes)), STREAM)]
     if workload.is_step:
-        makers.append(Maker(name, GRAPH, lambda: _copy_graph(nbytes, workload.layers(tx), stream)))
+        makers.append(Maker(name, lambda: _copy_graph(nbytes, workload.layers(tx), stream), GRAPH))
     return makers
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.contender import Side
 from benchmarks.gpu.device import Queue
-from benchmarks.gpu.measure import Side
 from benchmarks.gpu.workloads import Arrays, Workload
 from tests.cases import NUMPY_DTYPES, Array
 from tests.gpu.driver import Stream

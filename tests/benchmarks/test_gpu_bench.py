@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.contender import Maker, Side
 from benchmarks.gpu.bench_ops import (
     COPIES,
     NOT_COMPILED,
@@ -28,9 +29,7 @@ from benchmarks.gpu.bench_ops import (
 from benchmarks.gpu.measure import (
     AGREEMENT,
     Effort,
-    Maker,
     Row,
-    Side,
     Table,
     difference,
     lines_of,
@@ -306,12 +305,12 @@ def test_who_is_wrong_or_missing_is_not_timed_and_ratios_are_of_the_same_mode() 
         raise RuntimeError("no compiler\nand more")
 
     makers = [
-        Maker("ours", "stream", lambda: side(1.0, 2e-3)),
-        Maker("ours", "graph", lambda: side(1.0, 8e-3, repeats=8)),
-        Maker("peer", "graph", lambda: side(1.001, 3e-3)),
-        Maker("wrong", "stream", lambda: side(1.1, 1.0)),
-        Maker("broken", "stream", broken),
-        Maker("limit", "stream", lambda: Side(lambda: 1e-3, work=5.0)),
+        Maker("ours", lambda: side(1.0, 2e-3), "stream"),
+        Maker("ours", lambda: side(1.0, 8e-3, repeats=8), "graph"),
+        Maker("peer", lambda: side(1.001, 3e-3), "graph"),
+        Maker("wrong", lambda: side(1.1, 1.0), "stream"),
+        Maker("broken", broken, "stream"),
+        Maker("limit", lambda: Side(lambda: 1e-3, work=5.0), "stream"),
     ]
     exact = {"h": np.array([[1.0]])}
     rows = measure(makers, exact, "float32", SteppingTimer(), Effort(turns=3), 7.0)  # type: ignore[arg-type]

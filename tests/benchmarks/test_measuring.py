@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.contender import Maker, Side
 from benchmarks.harness import Comparison, Contender, Timing, compare
 from benchmarks.limits import COPIES, ThreadedCopy, copy_contenders, ort_matmul
 from benchmarks.model_matmuls import MatMuls, all_alone, one_step, read_matmuls
-from benchmarks.op_contenders import Maker, Side, contenders, ort_side
+from benchmarks.op_contenders import contenders, ort_side
 from benchmarks.op_peers import torch_makers
 from benchmarks.profile_model import node_times, profile
 from tests.cases import OpCase
