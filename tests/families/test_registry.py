@@ -6,14 +6,14 @@ import importlib
 
 import pytest
 
-from tests.model_cases import ONE_PER_FAMILY, Library, ModelCase
+from tests.model_cases import BY_ID, ONE_PER_FAMILY, Library, ModelCase
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import OptionError
 from xlstm_export.families.registry import FAMILIES, find_family
 from xlstm_export.model.storage import Storage
 
 
-@pytest.mark.parametrize("case", ONE_PER_FAMILY, ids=str)
+@pytest.mark.parametrize("case", [*ONE_PER_FAMILY, BY_ID["vil-two"]], ids=str)
 def test_a_family_gives_oracles_as_often_as_asked(library: Library, case: ModelCase) -> None:
     """Also after its file ``oracle`` was imported, which Python puts under that name."""
     source = library.source(case)

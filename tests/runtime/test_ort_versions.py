@@ -9,16 +9,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.model_cases import ONE_PER_FAMILY, Library, ModelCase
+from tests.model_cases import BY_ID, ONE_PER_FAMILY, Library, ModelCase
 from tests.ops.op_sessions import LEVELS
 from tests.runtime.run_bundle import PIECES
 from xlstm_export.lowering.options import OPSETS
+from xlstm_export.model.spec import ModelSpec
 from xlstm_export.reference.model import ReferenceModel
+from xlstm_export.runtime.session import Array
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
+from xlstm_export.validation.inputs import draw_rollouts
 from xlstm_export.validation.tolerance import errors, judge_errors, magnitude
 
 SCRIPT = Path(__file__).with_name("run_bundle.py")
@@ -42,7 +46,13 @@ def _run(folder: Path, models: list[Path], feeds: Path, runtime: str) -> dict[st
         return dict(file)
 
 
-@pytest.mark.parametrize("case", ONE_PER_FAMILY, ids=lambda c: c.id)
+def _feeds(spec: ModelSpec, rows: int) -> dict[str, Array]:
+    if spec.vocab_size is not None:
+        return {"input_ids": np.random.default_rng(1).integers(0, spec.vocab_size, (rows, STEPS))}
+    return dict(draw_rollouts(spec, rows, seed=1)[0][0])
+
+
+@pytest.mark.parametrize("case", [*ONE_PER_FAMILY, BY_ID["vil-two"]], ids=lambda c: c.id)
 @pytest.mark.parametrize("runtime", ["", *OTHERS], ids=lambda r: Path(r).name or "installed")
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_every_opset_agrees(
@@ -50,21 +60,23 @@ def test_every_opset_agrees(
 ) -> None:
     checkpoint = library.checkpoint(case)
     rows = ROWS + BASELINE_ROWS  # the baselines see more: with few, a largest error is chance
-    ids = np.random.default_rng(1).integers(0, checkpoint.spec.vocab_size, (rows, STEPS))
+    feeds = _feeds(checkpoint.spec, rows)
     forms = [
         ReferenceModel(checkpoint.spec, checkpoint.weights, dtype, compute, form)
         for compute, form in (("float64", "recurrent"), (dtype, "recurrent"), (dtype, "chunkwise"))
     ]
-    logits = [form.run({"input_ids": ids})[0]["logits"] for form in forms]
+    logits = [form.run(feeds)[0]["logits"] for form in forms]
     zeros = {f"past.{s.key}": np.zeros((ROWS, *s.shape[1:]), np.float32) for s in forms[0].states}
-    np.savez(tmp_path / "feeds.npz", input_ids=ids[:ROWS], **zeros)
+    given: dict[str, Any] = {name: array[:ROWS] for name, array in feeds.items()}
+    np.savez(tmp_path / "feeds.npz", **given, **zeros)
     exact, *baselines = logits
     allowed = [errors(baseline, exact) for baseline in baselines]
     exact = exact[:ROWS]
     models = [library.bundle(case, dtype=dtype, opset=o) / "model.onnx" for o in OPSETS]
     found = _run(tmp_path, models, tmp_path / "feeds.npz", runtime)
+    calls = [f"{level}/whole" for level in LEVELS]
+    calls += [f"{level}/pieces" for level in LEVELS if checkpoint.spec.has_sequence]
     for index, opset in enumerate(OPSETS):
-        calls = [f"{level}/{call}" for level in LEVELS for call in ("whole", "pieces")]
         for whose in ("session", *calls):
             got = errors(found[f"{index}/{whose}"], exact)
             judgement = judge_errors(got, allowed, magnitude(exact), dtype)
