@@ -71,7 +71,7 @@ def diagnose() -> list[Finding]:
         _onnxruntime(),
         _native_kernels(),
         _package("validate: torch reference", "torch"),
-        _package("validate block_stack, xlstm_large", "xlstm"),
+        _package("validate block_stack, xlstm_large, vil", "xlstm"),
         _package("validate xlstm_large, hf kernels", "mlstm_kernels"),
         _package("validate hf", "transformers"),
         _package("validate tirex", "tirex-ts"),

@@ -8,7 +8,6 @@ Upstream's module is in no package index: it is the folder ``vision_lstm`` of NX
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -57,14 +56,13 @@ class VisionOracle:
 def build(checkpoint: Checkpoint, storage: Storage) -> VisionOracle:
     """The module of ``checkpoint``, its numbers as ``storage`` leaves them.
 
-    Raises ImportError where neither module can be had, CheckpointError where it does not take the
-    weights.
+    Raises CheckpointError where the module does not take the weights.
     """
     fields: VisionFields = checkpoint.fields
-    is_there = importlib.util.find_spec(_UPSTREAM) is not None
+    package = _package()
     with torch.random.fork_rng(devices=[]):  # modules initialise; callers keep their seed
-        module = _upstream(checkpoint) if is_there else Assembled(checkpoint)
-    if is_there:
+        module = _upstream(package, checkpoint) if package else Assembled(checkpoint)
+    if package:
         keys = module_keys(fields.keys.version, fields.keys.blocks, fields.keys.is_causal)
         name = f"{_UPSTREAM} {type(module).__name__}, mLSTM parallel, float64"
     else:
@@ -78,9 +76,16 @@ def build(checkpoint: Checkpoint, storage: Storage) -> VisionOracle:
     return VisionOracle(name, checkpoint.spec, module)
 
 
-def _upstream(checkpoint: Checkpoint) -> nn.Module:
+def _package() -> Any:
+    """Upstream's package; None where it, or what it imports, is not there."""
+    try:
+        return importlib.import_module(_UPSTREAM)
+    except ImportError:
+        return None
+
+
+def _upstream(package: Any, checkpoint: Checkpoint) -> nn.Module:
     """Upstream's module of the sizes of ``checkpoint``."""
-    package: Any = importlib.import_module(_UPSTREAM)
     spec, fields = checkpoint.spec, checkpoint.fields
     keys: Keys = fields.keys
     patches = fields.images.patches
