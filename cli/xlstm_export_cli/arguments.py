@@ -22,7 +22,9 @@ BundleArgument = Annotated[
 FamilyOption = Annotated[
     str,
     typer.Option(
-        "--family", metavar="NAME", help="auto, hf, xlstm_large, block_stack, tirex, tirex2, or vil."
+        "--family",
+        metavar="NAME",
+        help="auto, hf, xlstm_large, block_stack, tirex, tirex2, or vil.",
     ),
 ]
 ConfigOption = Annotated[
