@@ -10,6 +10,7 @@ import pytest
 from tests.cli.terminal import succeed
 from tests.families.block_stack_checkpoints import make_block_stack
 from tests.families.large_checkpoints import make_hf
+from tests.families.tirex_checkpoints import make_tirex
 from tests.plugins.trt_library import missing_for_engines, plugin_library
 from xlstm_export.native import FOLDER_VARIABLE
 
@@ -19,7 +20,7 @@ SOURCES = ("hf", "stack")
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders hf-fp32 … stack-bf16, and ragged: a block stack with sequence_lengths."""
+    """Folders hf-fp32 … stack-bf16, tirex-fp32 …, and ragged: a stack with sequence_lengths."""
     folder = tmp_path_factory.mktemp("engine-bundles")
     make_hf(folder / "source" / "hf", vocab_size=256)
     make_block_stack(folder / "source" / "stack")
@@ -29,6 +30,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
             succeed("export", source, "-o", out, "--dtype", dtype)
     source = folder / "source" / "stack"
     succeed("export", source, "-o", folder / "ragged", "--ragged")
+    make_tirex(folder / "source" / "tirex")
+    for dtype in DTYPES:
+        succeed(
+            "export", folder / "source" / "tirex", "-o", folder / f"tirex-{dtype}",
+            "--dtype", dtype,
+        )  # fmt: skip
     return folder
 
 

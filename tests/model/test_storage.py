@@ -13,7 +13,7 @@ from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.layers.residual import Residual
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.spec import ModelSpec, hidden_states, token_ids
-from xlstm_export.model.storage import Storage, rounded_tensors, stored
+from xlstm_export.model.storage import Storage, rounded_tensors, rounded_to_bfloat16, stored
 from xlstm_export.model.weights import Weight
 
 NUMBERS = np.array([[1.0, 1 / 3], [-2.0, 1e-3]], np.float32)
@@ -109,3 +109,15 @@ def test_a_reference_sees_the_tensors_as_a_bundle_leaves_them() -> None:
     np.testing.assert_array_equal(left["scale"], [0.0, 0.5])
     np.testing.assert_array_equal(left["unused"], [0.1])
     assert {array.dtype for array in left.values()} == {np.dtype(np.float64)}
+
+
+@every_dtype
+def test_rounding_to_bfloat16_comes_after_that_of_the_bundle(dtype: str) -> None:
+    """0x1.01p0 + a little is a tie only once it is float16."""
+    numbers = np.array([1.0 + 2.0**-8 + 2.0**-13, 1 / 3, -2.0], np.float32)
+    kept = weight(numbers).kept_as(dtype)
+    found = rounded_to_bfloat16(kept)
+    assert (found.kept, found.shape) == (dtype, (3,))
+    left = Storage(dtype).encode(found)
+    expected = numbers.astype(TYPES[dtype]).astype(ml_dtypes.bfloat16).astype(TYPES[dtype])
+    np.testing.assert_array_equal(left, expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -12,8 +13,10 @@ from xlstm_export.validation.tolerance import (
     ULPS,
     Errors,
     errors,
+    is_bfloat16,
     judge,
     judge_errors,
+    magnitude,
     ulp,
 )
 
@@ -97,3 +100,30 @@ def test_rms_is_judged_beside_the_maximum() -> None:
     assert judgement.max_error <= judgement.max_allowed
     assert judgement.rms_error > judgement.rms_allowed
     assert not judgement.ok
+
+
+def test_rounded_numbers_are_judged_in_their_units() -> None:
+    unit = 2.0**-7
+    plain = judge_errors(Errors(), [Errors(0.0, 0.0, 1)], 1.0, "float32")
+    rounded = judge_errors(Errors(), [Errors(0.0, 0.0, 1)], 1.0, "float32", rounded=True)
+    assert plain.max_allowed == plain.rms_allowed == ULPS * 2.0**-23
+    assert rounded.max_allowed == ULPS * unit
+    assert rounded.rms_allowed == ULPS * 2.0**-15  # the geometric mean
+
+
+def test_one_number_that_rounds_to_the_other_side_is_no_fault_and_no_rounding_is() -> None:
+    random = np.random.default_rng(0)
+    before = random.standard_normal(4096)
+    exact = before.astype(ml_dtypes.bfloat16).astype(np.float64)
+    assert is_bfloat16(exact)
+    assert not is_bfloat16(before)
+
+    def judged(got: np.ndarray) -> bool:
+        baseline = [errors(exact, exact)]
+        found = errors(got, exact)
+        return judge_errors(found, baseline, magnitude(exact), "float32", rounded=True).ok
+
+    turned = exact.copy()
+    turned[7] *= 1 + 2.0**-7
+    assert judged(turned)
+    assert not judged(before)
