@@ -18,6 +18,7 @@ from xlstm_export.native import load_ort_library, trt_library_path
 _REQUIRED = {
     "onnxruntime": ">=1.20", "tokenizers": ">=0.22", "huggingface_hub": ">=0.24", "torch": ">=2.4",
     "xlstm": ">=2.0.5", "mlstm_kernels": ">=2.0.3", "transformers": ">=5.0", "tirex-ts": ">=1.4",
+    "tirex-2": ">=0.4",
     "tensorrt": ">=10.10", "tensorrt-rtx": ">=1.7", "polygraphy": ">=0.50.3",
     "cuda-python": ">=12.8", "pandas": ">=2", "matplotlib": ">=3.7",
 }  # fmt: skip
@@ -28,7 +29,7 @@ _INSTALL = "pip install --force-reinstall --no-deps dist/*.whl"
 
 _REPORTED = (
     "numpy", "onnx", "onnx-ir", "onnxruntime", "torch", "xlstm", "mlstm_kernels", "transformers",
-    "tirex-ts",
+    "tirex-ts", "tirex-2",
 )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def diagnose() -> list[Finding]:
         _package("validate xlstm_large, hf kernels", "mlstm_kernels"),
         _package("validate hf", "transformers"),
         _package("validate tirex", "tirex-ts"),
+        _package("validate tirex2", "tirex-2"),
         _package("run: text in and out", "tokenizers"),
         _package("run: tables and plots of forecasts", "pandas", "matplotlib"),
         _package("download org/name sources", "huggingface_hub"),

@@ -33,15 +33,17 @@ class Oracle(Protocol):
         ...
 
 
-_TIREX = ("tirex", "sklearn")
-"""Modules of the package tirex-ts, and of what it imports by itself."""
+_PACKAGES = {
+    "tirex": "tirex-ts", "sklearn": "tirex-ts",
+    "tirex2": "tirex-2", "flashrnn": "tirex-2",
+}  # fmt: skip
+"""Modules of the forecasters' packages, and of what these import by themselves."""
 
 
 def unavailable(error: ImportError) -> BackendUnavailableError:
     """The error that upstream's package is missing."""
-    packages = ["torch", "xlstm", "mlstm_kernels", "transformers"]
-    if (error.name or "").partition(".")[0] in _TIREX:
-        packages = ["torch", "tirex-ts"]
+    own = _PACKAGES.get((error.name or "").partition(".")[0])
+    packages = ["torch", own] if own else ["torch", "xlstm", "mlstm_kernels", "transformers"]
     return BackendUnavailableError(
         f"the upstream module cannot be imported ({error}): {install(*packages)}"
     )
