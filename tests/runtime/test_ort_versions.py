@@ -31,11 +31,14 @@ STEPS = sum(PIECES)
 ROWS = 2
 
 
-def _run(folder: Path, models: list[Path], feeds: Path, runtime: str) -> dict[str, np.ndarray]:
+def run_script(
+    script: Path, folder: Path, models: list[Path], feeds: Path, runtime: str
+) -> dict[str, np.ndarray]:
+    """What ``script`` finds of ``models`` in the ONNX Runtime of the folder ``runtime``."""
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [runtime, root]))}
     out = folder / "out.npz"
-    command = [sys.executable, str(SCRIPT), str(feeds), str(out), *map(str, models)]
+    command = [sys.executable, str(script), str(feeds), str(out), *map(str, models)]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, cwd=folder
     )
@@ -73,7 +76,7 @@ def test_every_opset_agrees(
     allowed = [errors(baseline, exact) for baseline in baselines]
     exact = exact[:ROWS]
     models = [library.bundle(case, dtype=dtype, opset=o) / "model.onnx" for o in OPSETS]
-    found = _run(tmp_path, models, tmp_path / "feeds.npz", runtime)
+    found = run_script(SCRIPT, tmp_path, models, tmp_path / "feeds.npz", runtime)
     calls = [f"{level}/whole" for level in LEVELS]
     calls += [f"{level}/pieces" for level in LEVELS if checkpoint.spec.has_sequence]
     for index, opset in enumerate(OPSETS):
