@@ -1,7 +1,7 @@
 """TiRex in full size against tirex-ts on the CPU, and its carried state against beginning again.
 
-python -m benchmarks.bench_forecast [forward] [rollout] [--quick] [--threads N] [--no-compile]
-                                    [--json F] [--check]
+python -m benchmarks.bench_forecast [forward] [rollout] [--quick] [--threads N] [--batch N,...]
+                                    [--no-compile] [--json F] [--check]
 
 A random model: 12 blocks of D 512, 4 heads, patches of 32, a context of 2,048. Contenders take
 turns in this one process; ours runs faithful numerics, as exported by default.
@@ -132,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=cpu_threads())
     parser.add_argument("--no-compile", action="store_true", help="its first call takes a minute")
+    parser.add_argument("--batch", default="1,16", help="series in a forward, several with commas")
     arguments = read_arguments(parser, quick="a small model, without bars", parts=PARTS)
     torch.set_num_threads(arguments.threads)
     facts = machine_facts(arguments.threads)
@@ -143,7 +144,7 @@ def main() -> None:
         pipeline.export(made.source.path, Path(name) / "bundle")
         session = OrtSession(Path(name) / "bundle", threads=arguments.threads)
         if "forward" in arguments.parts:
-            for batch in (1, 16):
+            for batch in map(int, arguments.batch.split(",")):
                 found, new = forward(
                     session, spec, made.model, batch, arguments.threads, not arguments.no_compile
                 )
