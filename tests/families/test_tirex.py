@@ -20,6 +20,7 @@ from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
 from xlstm_export.families import tirex
 from xlstm_export.families.registry import find_family
+from xlstm_export.families.tirex.oracle import TiRexOracle, build, InDouble
 from xlstm_export.model.numerics import rounds, with_numerics
 from xlstm_export.model.storage import Storage
 from xlstm_export.reference.model import ReferenceModel
@@ -56,21 +57,50 @@ def test_the_model_read_is_upstreams(tmp_path: Path, length: int, sizes: dict[st
     assert np.abs(upstream.numpy() - exact["quantiles"]).max() < 0.05 * spread  # a flip at most
 
 
-def test_states_carried_are_upstreams_accelerated_rollout(tmp_path: Path) -> None:
-    """One forward of upstream over window and unknown patches, in float64 by the oracle's types."""
-    made = make_tirex(tmp_path)
-    checkpoint = tirex.read(made.source)
+@pytest.mark.parametrize("length", [5, CONTEXT // 2 + 3, CONTEXT + 5])
+def test_states_carried_are_upstreams_accelerated_rollout(tmp_path: Path, length: int) -> None:
+    """One forward of upstream over the window and unknown patches after it, rounding included."""
+    checkpoint = tirex.read(make_tirex(tmp_path).source)
     model = ReferenceModel(checkpoint.spec, checkpoint.weights)
-    context, steps = series(2, CONTEXT + 5), 4
+    oracle = build(checkpoint, Storage("float32"))
+    context = series(2, length)
     first, states = model.run({"context": context})
-    unknown = np.full((2, (steps - 1) * PATCH), np.nan, np.float32)
-    rest, _ = model.run({"context": unknown}, states)
-    mine = np.concatenate([first["quantiles"], rest["quantiles"]], axis=1)
-    upstream, _ = made.model._forecast_quantiles(
-        torch.from_numpy(context), steps * PATCH, max_accelerated_rollout_steps=steps
-    )
-    assert mine.shape == upstream.shape
-    assert np.abs(upstream.numpy() - mine).max() < 0.05 * mine.std()
+    for patches in (2, 5, 16):
+        unknown = np.full((2, (patches - 1) * PATCH), np.nan, np.float32)
+        rest, _ = model.run({"context": unknown}, states)
+        mine = np.concatenate([first["quantiles"], rest["quantiles"]], axis=1)
+        exact = upstreams_rollout(oracle, context, patches, at_once=patches)
+        np.testing.assert_allclose(mine, exact, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("length", [5, CONTEXT // 2 + 3, CONTEXT + 5])
+def test_beginning_again_is_upstreams_default_rollout(tmp_path: Path, length: int) -> None:
+    checkpoint = tirex.read(make_tirex(tmp_path).source)
+    model = ReferenceModel(checkpoint.spec, checkpoint.weights)
+    oracle = build(checkpoint, Storage("float32"))
+    context = series(2, length)
+    found = []
+    for patches in range(5):
+        unknown = np.full((2, patches * PATCH), np.nan, np.float32)
+        outputs, _ = model.run({"context": np.concatenate([context, unknown], axis=1)})
+        found.append(outputs["quantiles"])
+    exact = upstreams_rollout(oracle, context, 5, at_once=1)
+    np.testing.assert_allclose(np.concatenate(found, axis=1), exact, rtol=1e-9, atol=1e-9)
+    carried = upstreams_rollout(oracle, context, 5, at_once=5)
+    assert np.abs(carried - exact).max() > 1e-3 * exact.std()  # they are two things
+
+
+def upstreams_rollout(
+    oracle: TiRexOracle, context: np.ndarray[Any, Any], patches: int, at_once: int
+) -> np.ndarray[Any, Any]:
+    """Upstream's loop over ``patches``, ``at_once`` of them a forward, in the oracle's types."""
+    window, found = torch.from_numpy(context.astype(np.float64)), []
+    with torch.inference_mode(), InDouble(rounds=True):
+        for _ in range(patches // at_once):
+            part = oracle.module._forecast_single_step(window, at_once)
+            found.append(part.swapaxes(1, 2).numpy())
+            window = torch.cat([window, torch.full_like(part[:, 0], torch.nan)], dim=-1)
+    return np.concatenate(found, axis=1)
 
 
 def test_without_rounding_it_is_upstream_in_float64(tmp_path: Path) -> None:

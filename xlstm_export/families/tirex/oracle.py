@@ -42,7 +42,7 @@ class TiRexOracle:
         self._rounds = rounds(spec)
         arithmetic = "float64, bfloat16 where it forces that" if self._rounds else "float64"
         self.name = f"tirex-ts {version('tirex-ts')} TiRexZero (torch), {arithmetic}"
-        self._module = module
+        self.module = module
         self._cells = spec.layers_of(SLSTM)
 
     def run(
@@ -53,7 +53,7 @@ class TiRexOracle:
         """As ``Oracle.run``: ``context`` [B,L]; with ``states`` L is a multiple of the patch."""
         context = torch.tensor(feeds["context"], dtype=torch.float64)
         given = {k: torch.tensor(v, dtype=torch.float64) for k, v in (states or {}).items()}
-        with torch.inference_mode(), _InDouble(self._rounds), self._carried(given) as after:
+        with torch.inference_mode(), InDouble(self._rounds), self._carried(given) as after:
             quantiles, scale = self._forward(context, given)
         after = dict(zip(_SCALER, scale, strict=True)) | after
         return (
@@ -63,15 +63,15 @@ class TiRexOracle:
 
     def _forward(self, context: Tensor, given: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
         """Quantiles [B,steps,Q], and loc and scale."""
-        tokenizer, length = self._module.tokenizer, self._module.config.train_ctx_len
+        tokenizer, length = self.module.tokenizer, self.module.config.train_ctx_len
         if given:
             scale = type(tokenizer.scaler.get_loc_scale(context))(*(given[k] for k in _SCALER))
             scaled = (context - scale.loc) / scale.scale
             tokens = scaled.unflatten(-1, (-1, tokenizer.patch_size))
         else:
-            window, _ = self._module._adjust_context_length(context, length, length)
+            window, _ = self.module._adjust_context_length(context, length, length)
             tokens, scale = tokenizer.input_transform(window)
-        predicted = self._module._forward_model_tokenized(tokens)
+        predicted = self.module._forward_model_tokenized(tokens)
         if not given:
             predicted = predicted[:, :, -1:]
         return tokenizer.output_transform(predicted, scale).swapaxes(1, 2), scale
@@ -81,7 +81,7 @@ class TiRexOracle:
         """Cells that begin with the states ``given``; yields what they are after the call."""
         after: dict[str, Tensor] = {}
         handles = []
-        for index, block in enumerate(self._module.blocks):
+        for index, block in enumerate(self.module.blocks):
             cell, layer = block.slstm_layer.slstm_cell, self._cells[index]
             keys = [f"{index + 1}.slstm.{letter}" for letter in "ycnm"]
             if given:
@@ -95,7 +95,7 @@ class TiRexOracle:
                 handle.remove()
 
 
-class _InDouble(TorchFunctionMode):
+class InDouble(TorchFunctionMode):
     """What upstream computes in float32 by its own word is computed in float64.
 
     ``rounds``: what it holds in bfloat16 stays so, and a product of two such matrices is rounded
