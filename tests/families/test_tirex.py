@@ -20,7 +20,7 @@ from xlstm_export.checkpoint.source import Source
 from xlstm_export.errors import BackendUnavailableError, CheckpointError, UnsupportedModelError
 from xlstm_export.families import tirex
 from xlstm_export.families.registry import find_family
-from xlstm_export.families.tirex.oracle import TiRexOracle, build, InDouble
+from xlstm_export.families.tirex.oracle import InDouble, TiRexOracle, build
 from xlstm_export.model.numerics import rounds, with_numerics
 from xlstm_export.model.storage import Storage
 from xlstm_export.reference.model import ReferenceModel
