@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
 from xlstm_export import __version__
 from xlstm_export.native import FOLDER_VARIABLE, c_library_path, ort_library_path
@@ -42,7 +43,9 @@ def test_the_default_is_pure_python(pure_wheel: Path) -> None:
     assert "xlstm_export/native.py" in names
     assert not [n for n in names if n.startswith(("xlstm_export/lib", "xlstm_export/include"))]
     package = [n for n in names if n.startswith("xlstm_export/")]
-    assert {name for name in package if not name.endswith(".py")} == {"xlstm_export/py.typed"}
+    data = {name for name in package if not name.endswith(".py")}
+    recipes = {f"xlstm_export/recipe/{name}.yaml" for name in xe.recipes()}
+    assert data == {"xlstm_export/py.typed", *recipes}
     cli = [n for n in names if n.startswith("xlstm_export_cli/")]
     assert {"xlstm_export_cli/main.py", "xlstm_export_cli/app.py"} <= set(cli)
     assert all(name.endswith(".py") for name in cli)

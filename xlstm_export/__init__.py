@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from xlstm_export.native import ort_library_path
     from xlstm_export.pipeline import build, export, trtexec_command, validate
     from xlstm_export.progress import Progress
+    from xlstm_export.recipe.read import find_recipe, recipes
+    from xlstm_export.recipe.recipe import Recipe
     from xlstm_export.report.json import to_json as report_json
     from xlstm_export.report.write import write_report
     from xlstm_export.runtime.session import Session
@@ -76,6 +78,7 @@ _PLACES = {
     "InputError": "errors",
     "OptionError": "errors",
     "Progress": "progress",
+    "Recipe": "recipe.recipe",
     "Report": "validation.result",
     "Session": "runtime.session",
     "States": "runtime.states",
@@ -85,6 +88,7 @@ _PLACES = {
     "build": "pipeline",
     "diagnose": "environment",
     "export": "pipeline",
+    "find_recipe": "recipe.read",
     "forecast": "inference",
     "forecast_file": "inference",
     "generate": "inference",
@@ -92,6 +96,7 @@ _PLACES = {
     "on_stop": "interrupts",
     "open": "inference",
     "ort_library_path": "native",
+    "recipes": "recipe.read",
     "report_json": "report.json",
     "run_embeddings": "inference",
     "trtexec_command": "pipeline",
@@ -118,6 +123,7 @@ __all__ = [
     "InputError",
     "OptionError",
     "Progress",
+    "Recipe",
     "Report",
     "Session",
     "States",
@@ -128,6 +134,7 @@ __all__ = [
     "build",
     "diagnose",
     "export",
+    "find_recipe",
     "forecast",
     "forecast_file",
     "generate",
@@ -135,6 +142,7 @@ __all__ = [
     "on_stop",
     "open",
     "ort_library_path",
+    "recipes",
     "report_json",
     "run_embeddings",
     "trtexec_command",

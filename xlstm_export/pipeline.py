@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
@@ -20,6 +20,8 @@ from xlstm_export.lowering.options import LoweringOptions, check_options, make_o
 from xlstm_export.model.numerics import with_numerics
 from xlstm_export.output import check_target, new_folder
 from xlstm_export.progress import Progress
+from xlstm_export.recipe.read import find_recipe
+from xlstm_export.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from xlstm_export.engine.build import Built
@@ -44,53 +46,69 @@ def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
 
 
 def export(
-    source: PathLike,
+    source: PathLike | None,
     out: PathLike,
     *,
+    recipe: str | None = None,
     family: str = "auto",
     config: PathLike | None = None,
     prefix: str = "",
-    dtype: str = "float32",
-    opset: int = 18,
-    logits: str = "all",
-    ragged: bool = False,
-    state_names: str = "native",
+    dtype: str | None = None,
+    opset: int | None = None,
+    logits: str | None = None,
+    ragged: bool | None = None,
+    state_names: str | None = None,
     resolution: str | tuple[int, int] | None = None,
-    numerics: str = "faithful",
+    numerics: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
     """Lower a checkpoint into the bundle ``out``: complete, or not there at all.
 
     - ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
-      Hugging Face Hub.
+      Hugging Face Hub; None: the one of ``recipe``.
+    - ``recipe``: the name of a published model (``recipes``), whose source, family and options
+      are taken; what is given beside it goes first.
     - ``family``: auto, hf, xlstm_large, block_stack, tirex, tirex2 or vil.
     - ``prefix``: what the names of the model's tensors start with, where it is a part of another.
     - ``overwrite`` replaces a bundle that is there.
     - ``progress`` is called as work goes on.
-    - ``dtype``: float32, float16 or bfloat16 (also fp32, fp16, bf16) of projections and
-      activations; norms, gates, states and logits stay float32.
-    - ``opset``: 18 to 21. ``logits``: "all" [B,T,vocab], or "last" [B,1,vocab].
+    - ``dtype``: float32 (the default), float16 or bfloat16 (also fp32, fp16, bf16) of projections
+      and activations; norms, gates, states and logits stay float32.
+    - ``opset``: 18 (the default) to 21. ``logits``: "all" [B,T,vocab], the default, or "last"
+      [B,1,vocab].
     - ``ragged`` True adds the input ``sequence_lengths`` int32 [B].
-    - ``state_names``: native, genai or edgellm.
+    - ``state_names``: native (the default), genai or edgellm.
     - ``resolution``: height and width of the images, or words such as 384x384, for a model of
       images (vil); None: those that it was trained on.
-    - ``numerics``: "faithful", or "fp32" to round nothing to bfloat16 that upstream rounds
-      (TiRex; an error for families where nothing is).
+    - ``numerics``: "faithful", the default, or "fp32" to round nothing to bfloat16 that upstream
+      rounds (TiRex; an error for families where nothing is).
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and
     BackendUnavailableError where a torch file or the Hub needs a package that is missing.
     """
     check_family(family)  # before anything is downloaded
-    chosen = make_options(
-        dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names,
+    followed = None if recipe is None else find_recipe(recipe)
+    chosen = _options(
+        followed, dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names,
         numerics=numerics,
     )  # fmt: skip
     size = parse_resolution(resolution)
+    if followed is not None:
+        source = followed.locate() if source is None else source
+        family = followed.family if family == "auto" else family
+    if source is None:
+        raise OptionError("recipe", "not given, and no checkpoint either; give one of them")
     found = replace(resolve_source(str(source), _path(config), prefix), resolution=size)
     return export_source(
         found, Path(out), chosen, family=family, overwrite=overwrite, progress=progress
     )
+
+
+def _options(followed: Recipe | None, **given: Any) -> LoweringOptions:
+    """What is ``given``, not None, else what the recipe says, else the defaults."""
+    stated = {name: value for name, value in given.items() if value is not None}
+    return make_options(**({} if followed is None else followed.export) | stated)
 
 
 def export_source(

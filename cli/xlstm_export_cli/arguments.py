@@ -41,10 +41,11 @@ PrefixOption = Annotated[
     ),
 ]
 NumericsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="WAY",
-        help="faithful: round to bfloat16 what upstream rounds; fp32: nothing (TiRex alone).",
+        help="faithful (default): round to bfloat16 what upstream rounds; fp32: nothing (TiRex "
+        "alone).",
     ),
 ]
 NativeOption = Annotated[

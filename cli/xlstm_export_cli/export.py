@@ -18,16 +18,30 @@ from xlstm_export_cli.arguments import (
     JsonOption,
     NumericsOption,
     PrefixOption,
-    SourceArgument,
 )
 from xlstm_export_cli.console import console, error_console, print_json, progress_bar
 
+OptionalSourceArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Checkpoint folder, weights file, or org/name on the Hugging Face Hub.",
+        show_default=False,
+    ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A published model: its source, family and options. See recipes."
+    ),
+]
 StateNamesOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="STYLE",
-        help="Names of the states: native, genai, edgellm. Names only: onnxruntime-genai feeds "
-        "conv_state and recurrent_state alone, and so does not run such a bundle by itself.",
+        help="Names of the states: native (default), genai, edgellm. Names only: "
+        "onnxruntime-genai feeds conv_state and recurrent_state alone, and so does not run such a "
+        "bundle by itself.",
     ),
 ]
 ResolutionOption = Annotated[
@@ -42,34 +56,39 @@ _SHOWN = 4
 
 
 def export(
-    source: SourceArgument,
     out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Bundle to make.")],
+    source: OptionalSourceArgument = None,
+    recipe: RecipeOption = None,
     family: FamilyOption = "auto",
     config: ConfigOption = None,
     prefix: PrefixOption = "",
-    dtype: Annotated[str, typer.Option(metavar="TYPE", help="fp32, fp16, or bf16.")] = "fp32",
-    opset: Annotated[int, typer.Option(metavar="N", help="ONNX opset, 18 to 21.")] = 18,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="fp32 (default), fp16, or bf16.")
+    ] = None,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="ONNX opset, 18 (default) to 21.")
+    ] = None,
     logits: Annotated[
-        str, typer.Option(metavar="STEPS", help="all steps, or the last one only.")
-    ] = "all",
+        str | None, typer.Option(metavar="STEPS", help="all steps (default), or the last one only.")
+    ] = None,
     ragged: Annotated[
-        bool, typer.Option("--ragged", help="Add the input sequence_lengths [batch].")
-    ] = False,
-    state_names: StateNamesOption = "native",
+        bool | None, typer.Option("--ragged", help="Add the input sequence_lengths [batch].")
+    ] = None,
+    state_names: StateNamesOption = None,
     resolution: ResolutionOption = None,
-    numerics: NumericsOption = "faithful",
+    numerics: NumericsOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Lower SOURCE to the ONNX bundle OUT."""
+    """Lower SOURCE, or the model of --recipe, to the ONNX bundle OUT."""
     start = time.perf_counter()
     with progress_bar("export") as progress:
         made = xe.export(
-            source, out, family=family, config=config, prefix=prefix, overwrite=overwrite,
-            progress=progress, dtype=dtype, opset=opset, logits=logits, ragged=ragged,
-            state_names=state_names, resolution=resolution, numerics=numerics,
+            source, out, recipe=recipe, family=family, config=config, prefix=prefix,
+            overwrite=overwrite, progress=progress, dtype=dtype, opset=opset, logits=logits,
+            ragged=ragged, state_names=state_names, resolution=resolution, numerics=numerics,
         )  # fmt: skip
     seconds = time.perf_counter() - start
     files = made.files()
@@ -87,7 +106,8 @@ def export(
         )
         return
     _print(made, files, seconds)
-    words = ["xlstm-export", "validate", str(made.path), "--reference", source]
+    reference = source or xe.find_recipe(recipe or "").locate()
+    words = ["xlstm-export", "validate", str(made.path), "--reference", reference]
     words += ["--config", str(config)] if config else []
     words += ["--prefix", prefix] if prefix else []
     words += ["--family", family] if family != "auto" else []

@@ -13,7 +13,7 @@ import pytest
 from tests.cli.conftest import Made
 from tests.cli.terminal import OWN_PROCESS, succeed
 
-COMMANDS = ("inspect", "export", "build", "validate", "run", "doctor")
+COMMANDS = ("inspect", "export", "build", "validate", "run", "recipes", "doctor")
 INTERRUPTED_IMPORT = """
 import builtins, os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background

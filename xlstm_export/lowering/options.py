@@ -34,7 +34,13 @@ class LoweringOptions:
 
 
 def make_options(
-    *, dtype: str, opset: int, logits: str, ragged: bool, state_names: str, numerics: str
+    *,
+    dtype: str = "float32",
+    opset: int = 18,
+    logits: str = "all",
+    ragged: bool = False,
+    state_names: str = "native",
+    numerics: str = "faithful",
 ) -> LoweringOptions:
     """Options from plain words and numbers. Raises OptionError for what is none of the choices."""
     dtype = _DTYPES.get(dtype, dtype)
