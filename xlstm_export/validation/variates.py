@@ -25,9 +25,8 @@ class _Call(NamedTuple):
 
 _CALLS = (
     _Call(1, 0, 0, 1.0, 1.0),
-    _Call(1, 0, 2, 0.3, 0.5),
-    _Call(2, 1, 0, 1.2, 0.1),
-    _Call(3, 1, 3, 0.7, 0.8),
+    _Call(1, 1, 2, 0.3, 0.5),
+    _Call(3, 1, 2, 1.2, 0.8),
 )
 """Alone, with covariates, and both; contexts that are cut and that are filled up."""
 
