@@ -25,8 +25,8 @@ class _Call(NamedTuple):
 
 _CALLS = (
     _Call(1, 0, 0, 1.0, 1.0),
-    _Call(1, 1, 2, 0.3, 0.5),
-    _Call(3, 1, 2, 1.2, 0.8),
+    _Call(1, 0, 1, 0.3, 0.5),
+    _Call(2, 1, 2, 1.2, 0.8),
 )
 """Alone, with covariates, and both; contexts that are cut and that are filled up."""
 
@@ -46,30 +46,30 @@ def draw_variates(
     """Calls of different numbers of variates; the last in several groups."""
     (sizes,) = spec.layers_of(JoinedVariates)
     calls: list[Mapping[str, Array]] = []
-    for call in _CALLS:
+    for index, call in enumerate(_CALLS):
         length = max(2, round(call.length * sizes.context_size))
         horizon = max(1, round(call.horizon * sizes.future_size))
         groups = np.zeros((rows, call.targets + call.past + call.known), np.int64)
         if call is _CALLS[-1]:
             groups = random.integers(0, _GROUPS, groups.shape)
             groups[0, 0] = _GROUPS  # a target alone
-        future = draw_series((rows, call.known, length + horizon), random)
+        future = draw_series((rows, call.known, length + horizon), random, index)
         for number in range(call.known):  # known all along, then for less and less of the horizon
             future[:, number, length + horizon * (call.known - number) // call.known :] = np.nan
         calls.append({
-            CONTEXT: draw_series((rows, call.targets, length), random),
-            PAST: draw_series((rows, call.past, length), random),
+            CONTEXT: draw_series((rows, call.targets, length), random, index),
+            PAST: draw_series((rows, call.past, length), random, index),
             FUTURE: future,
             GROUPS: groups,
         })  # fmt: skip
     return calls
 
 
-def draw_series(shape: tuple[int, ...], random: np.random.Generator) -> Array:
+def draw_series(shape: tuple[int, ...], random: np.random.Generator, first: int = 0) -> Array:
     """float32 series along the last axis: waves, walks and trends of many scales, with holes.
 
-    Every series of zeros and ones, constant, or all missing that a forecaster must survive is
-    there once the shape holds a dozen.
+    The second and every third after it is one that a forecaster must survive: missing altogether, of
+    zeros and ones, or constant, in turn from kind ``first`` on.
     """
     count, steps = int(np.prod(shape[:-1], dtype=int)), shape[-1]
     time = np.arange(steps) / steps
@@ -85,8 +85,7 @@ def draw_series(shape: tuple[int, ...], random: np.random.Generator) -> Array:
     series += random.normal(0, 3, (count, 1))
     hole = random.random((count, steps)) < 0.1
     series[hole & (random.random((count, 1)) < 0.5)] = np.nan
-    for number in range(0, count, 12):
-        odd = (np.full(steps, 2.5), np.full(steps, np.nan), noise[number] > 0)
-        for place, values in zip(range(number + 3, count, 4), odd, strict=False):
-            series[place] = values
+    for number, place in enumerate(range(1, count, 3), first):
+        odd = (np.full(steps, np.nan), noise[place] > 0, np.full(steps, 2.5))
+        series[place] = odd[number % len(odd)]
     return series.astype(np.float32).reshape(shape)
