@@ -143,7 +143,9 @@ def test_a_profile_feeds_ids_of_the_vocabulary(tmp_path: Path) -> None:
     assert 0 < measured.recurrent_share < 1
 
 
-@pytest.mark.parametrize("bench", ["bench_export", "bench_images", "bench_models", "bench_ops"])
+@pytest.mark.parametrize(
+    "bench", ["bench_export", "bench_images", "bench_models", "bench_ops", "bench_variates"]
+)
 def test_a_tryout_is_not_judged(bench: str) -> None:
     done = _run(bench, "--quick", "--check")
     assert done.returncode == 2

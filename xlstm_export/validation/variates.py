@@ -68,8 +68,8 @@ def draw_variates(
 def draw_series(shape: tuple[int, ...], random: np.random.Generator, first: int = 0) -> Array:
     """float32 series along the last axis: waves, walks and trends of many scales, with holes.
 
-    The second and every third after it is one that a forecaster must survive: missing altogether, of
-    zeros and ones, or constant, in turn from kind ``first`` on.
+    The second and every third after it is one that a forecaster must survive: missing altogether,
+    of zeros and ones, or constant, in turn from kind ``first`` on.
     """
     count, steps = int(np.prod(shape[:-1], dtype=int)), shape[-1]
     time = np.arange(steps) / steps
