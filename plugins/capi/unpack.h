@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "xlstm/attributes.h"
 #include "xlstm/call.h"
 #include "xlstm_c.h"
 
@@ -53,7 +54,7 @@ class UnpackedCall {
     for (int a = 0; a < schema.attribute_count; ++a) {
       const AttributeSchema& attribute = schema.attributes[a];
       const double value = given.attributes[a];
-      if (!(value >= attribute.low && value <= attribute.high)) return Status::kBadAttribute;
+      if (!in_range(attribute, value)) return Status::kBadAttribute;
       if (attribute.kind == AttributeKind::kFloat) {
         const auto number = static_cast<float>(value);
         std::memcpy(attributes_ + attribute.offset, &number, sizeof number);

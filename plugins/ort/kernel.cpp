@@ -1,8 +1,9 @@
 #include "kernel.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
+
+#include "xlstm/attributes.h"
 
 namespace xlstm::ort {
 namespace {
@@ -115,20 +116,16 @@ OrtStatus* Kernel::read_attributes(const OrtKernelInfo* info) {
     OrtStatus* missing =
         is_float ? api_.KernelInfoGetAttribute_float(info, attribute.name, &number)
                  : api_.KernelInfoGetAttribute_int64(info, attribute.name, &integer);
-    const std::string name = std::string("attribute ") + attribute.name;
     if (missing != nullptr) {
       api_.ReleaseStatus(missing);
-      return failure(api_, schema_, name + " is missing from the node, or no " +
-                                        (is_float ? "FLOAT" : "INT") +
-                                        "; every attribute is written on the node");
-    }
-    if (is_float && !std::isfinite(number)) return failure(api_, schema_, name + " is not finite");
-    if (!is_float && !(static_cast<double>(integer) >= attribute.low &&
-                       static_cast<double>(integer) <= attribute.high)) {
       return failure(api_, schema_,
-                     name + " is " + std::to_string(integer) + ", expected " +
-                         std::to_string(static_cast<int64_t>(attribute.low)) + " to " +
-                         std::to_string(static_cast<int64_t>(attribute.high)));
+                     std::string("attribute ") + attribute.name +
+                         " is missing from the node, or no " + (is_float ? "FLOAT" : "INT") +
+                         "; every attribute is written on the node");
+    }
+    const double value = is_float ? number : static_cast<double>(integer);
+    if (!in_range(attribute, value)) {
+      return failure(api_, schema_, "attribute " + out_of_range(attribute, value));
     }
     const auto small = static_cast<int32_t>(integer);
     static_assert(sizeof small == sizeof number);

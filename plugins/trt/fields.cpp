@@ -1,8 +1,9 @@
 #include "fields.h"
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
+
+#include "xlstm/attributes.h"
 
 namespace xlstm::trt {
 namespace {
@@ -25,18 +26,14 @@ const AttributeSchema* find_attribute(const OpSchema& schema, const char* name) 
 static_assert(sizeof(float) == 4 && sizeof(int32_t) == 4);
 
 std::string check_value(const AttributeSchema& attribute, const void* data) {
-  if (attribute.kind == AttributeKind::kFloat) {
-    float value;
-    std::memcpy(&value, data, sizeof value);
-    if (std::isfinite(value)) return {};
-    return std::string(attribute.name) + " is not a finite number";
-  }
-  int32_t value;
-  std::memcpy(&value, data, sizeof value);
-  if (value >= attribute.low && value <= attribute.high) return {};
-  return std::string(attribute.name) + " is " + std::to_string(value) + ", expected " +
-         std::to_string(static_cast<int64_t>(attribute.low)) + " to " +
-         std::to_string(static_cast<int64_t>(attribute.high));
+  float number;
+  int32_t integer;
+  std::memcpy(&number, data, sizeof number);
+  std::memcpy(&integer, data, sizeof integer);
+  const bool is_float = attribute.kind == AttributeKind::kFloat;
+  // not as a float, which rounds an int32
+  const double value = is_float ? number : static_cast<double>(integer);
+  return in_range(attribute, value) ? std::string() : out_of_range(attribute, value);
 }
 
 std::string read_field(const OpSchema& schema, const PluginField& field, Attributes* attributes) {

@@ -6,7 +6,7 @@ import pytest
 
 from tests.ops.shapes import output_shapes
 from xlstm_export.ops.catalog import CAUSAL_CONV1D, MLSTM, SLSTM
-from xlstm_export.ops.schema import INT32_MAX, Attribute, state_dtype
+from xlstm_export.ops.schema import INT32_MAX, Attribute, OpSchema, state_dtype
 
 MLSTM_SHAPES = [
     (2, 9, 3, 8), (2, 9, 3, 8), (2, 9, 3, 16), (2, 9, 3), (2, 9, 3),
@@ -56,6 +56,16 @@ def test_an_int_attribute_refuses_what_int32_cannot_hold(value: float) -> None:
 @pytest.mark.parametrize("value", [INT32_MAX, -INT32_MAX - 1])
 def test_int32_limits_are_accepted(value: int) -> None:
     assert Attribute("size", "int", 0, "").check(value) == value
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [(s, a.name) for s in (MLSTM, SLSTM) for a in s.attributes if a.kind == "float"],
+)
+def test_a_float_attribute_is_not_negative(schema: OpSchema, name: str) -> None:
+    assert schema.complete_attributes({name: 0.0})[name] == 0.0
+    with pytest.raises(ValueError, match=f"{name} is -0.5, expected at least 0"):
+        schema.complete_attributes({name: -0.5})
 
 
 def test_output_shapes_follow_the_letters() -> None:

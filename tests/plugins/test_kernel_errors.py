@@ -217,7 +217,7 @@ BAD_VALUES = [
     for op, schema in CATALOG.items()
     for index, attribute in enumerate(schema.attributes)
     for value in (
-        (np.nan, np.inf, -np.inf)
+        (np.nan, np.inf, -np.inf, -0.5)
         if attribute.kind == "float"
         else (np.nan, np.inf, -np.inf, 0.5, -1, 2**31, -(2**31) - 1, 1e300)
     )

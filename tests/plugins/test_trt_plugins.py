@@ -117,7 +117,7 @@ def test_fields_survive_bit_for_bit(host: Path, op: str, case: str) -> None:
     for a in schema.attributes:
         most = max(a.choices) if a.choices else 2**31 - 1
         odd = (a.choices[-1] if a.choices else 97) if a.kind == "int" else 0.1
-        extreme = most if a.kind == "int" else -1e-45  # a denormal, negative
+        extreme = most if a.kind == "int" else 1e-45  # a denormal
         values[a.name] = {"odd": odd, "extreme": extreme, "default": a.default}[case]
     given = fields(schema, values)
     lines = run_host(host, "fields", op, *([] if case == "default" else given))
@@ -135,6 +135,7 @@ def test_fields_survive_bit_for_bit(host: Path, op: str, case: str) -> None:
         ("XlstmMLSTM", "scale_side:5:02000000", "scale_side is 2, expected 0 to 1"),
         ("XlstmMLSTM", "eps:1:0000807f", "eps is not a finite number"),
         ("XlstmMLSTM", "eps:1:0000c07f", "eps is not a finite number"),
+        ("XlstmMLSTM", "eps:1:000000bf", "eps is -0.5, expected at least 0"),
         ("XlstmMLSTM", "eps:5:00000000", "eps takes one FLOAT"),
         ("XlstmMLSTM", "eps:1:0000000000000000", "eps takes one FLOAT"),
         ("XlstmMLSTM", "scale_side:1:00000000", "scale_side takes one INT"),

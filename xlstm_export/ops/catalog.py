@@ -44,8 +44,10 @@ MLSTM = OpSchema(
         TensorSpec("m_out", ("B", "N"), "TS", "stabiliser after the last step"),
     ),
     attributes=(
-        Attribute("gate_soft_cap", "float", 0.0, "i and f become cap*tanh(x/cap); 0 = off"),
-        Attribute("eps", "float", 1e-6, "added to the denominator, outside its max"),
+        Attribute(
+            "gate_soft_cap", "float", 0.0, "i and f become cap*tanh(x/cap); 0 = off", least=0
+        ),
+        Attribute("eps", "float", 1e-6, "added to the denominator, outside its max", least=0),
         Attribute("scale_side", "int", 0, "1/sqrt(K) on q (0) or on k and so in C, n (1)", (0, 1)),
         Attribute("chunk_size", "int", 64, "longest chunk of the chunkwise form", least=1),
     ),
@@ -73,8 +75,14 @@ SLSTM = OpSchema(
         TensorSpec("m_out", ("B", "N", "H"), "TS", "stabiliser after the last step"),
     ),
     attributes=(
-        Attribute("n_floor", "float", 0.0, "n becomes max(n, n_floor); 0 = off"),
-        Attribute("f_clamp", "float", 0.0, "f becomes min(f, f_clamp) before its sigmoid; 0 = off"),
+        Attribute("n_floor", "float", 0.0, "n becomes max(n, n_floor); 0 = off", least=0),
+        Attribute(
+            "f_clamp",
+            "float",
+            0.0,
+            "f becomes min(f, f_clamp) before its sigmoid; 0 = off",
+            least=0,
+        ),
         Attribute(
             "state_rounding", "int", 0, "gates, y R and states rounded: 0 = no, 1 = bf16", (0, 1)
         ),

@@ -1,7 +1,8 @@
 #include "xlstm/call.h"
 
-#include <cmath>
 #include <cstring>
+
+#include "xlstm/attributes.h"
 
 namespace xlstm {
 namespace {
@@ -83,15 +84,14 @@ Status check_attributes(const Call& call, const OpSchema& schema) {
   for (int a = 0; a < schema.attribute_count; ++a) {
     const AttributeSchema& attribute = schema.attributes[a];
     const char* place = static_cast<const char*>(call.attributes) + attribute.offset;
-    if (attribute.kind == AttributeKind::kFloat) {
-      float value;
-      std::memcpy(&value, place, sizeof value);
-      if (!std::isfinite(value)) return Status::kBadAttribute;
-    } else {
-      int32_t value;
-      std::memcpy(&value, place, sizeof value);
-      if (value < attribute.low || value > attribute.high) return Status::kBadAttribute;
-    }
+    float number;
+    int32_t integer;
+    std::memcpy(&number, place, sizeof number);
+    std::memcpy(&integer, place, sizeof integer);
+    const bool is_float = attribute.kind == AttributeKind::kFloat;
+    // not as a float, which rounds an int32
+    const double value = is_float ? number : static_cast<double>(integer);
+    if (!in_range(attribute, value)) return Status::kBadAttribute;
   }
   return Status::kOk;
 }
