@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from xlstm_export.inspection import Facts, inspect
     from xlstm_export.interrupts import on_stop
     from xlstm_export.native import ort_library_path
+    from xlstm_export.network import export_module, validate_module
     from xlstm_export.pipeline import build, export, trtexec_command, validate
     from xlstm_export.progress import Progress
     from xlstm_export.recipe.read import find_recipe, recipes
@@ -88,6 +89,7 @@ _PLACES = {
     "build": "pipeline",
     "diagnose": "environment",
     "export": "pipeline",
+    "export_module": "network",
     "find_recipe": "recipe.read",
     "forecast": "inference",
     "forecast_file": "inference",
@@ -101,6 +103,7 @@ _PLACES = {
     "run_embeddings": "inference",
     "trtexec_command": "pipeline",
     "validate": "pipeline",
+    "validate_module": "network",
     "write_report": "report.write",
 }
 """Public name -> the module it comes from."""
@@ -134,6 +137,7 @@ __all__ = [
     "build",
     "diagnose",
     "export",
+    "export_module",
     "find_recipe",
     "forecast",
     "forecast_file",
@@ -147,6 +151,7 @@ __all__ = [
     "run_embeddings",
     "trtexec_command",
     "validate",
+    "validate_module",
     "write_report",
 ]
 

@@ -20,7 +20,7 @@ _REQUIRED = {
     "xlstm": ">=2.0.5", "mlstm_kernels": ">=2.0.3", "transformers": ">=5.0", "tirex-ts": ">=1.4",
     "tirex-2": ">=0.4",
     "tensorrt": ">=10.10", "tensorrt-rtx": ">=1.7", "polygraphy": ">=0.50.3",
-    "cuda-python": ">=12.8", "pandas": ">=2", "matplotlib": ">=3.7",
+    "cuda-python": ">=12.8", "onnxscript": ">=0.7", "pandas": ">=2", "matplotlib": ">=3.7",
 }  # fmt: skip
 """Optional packages with the versions that the extras of pyproject.toml ask for."""
 

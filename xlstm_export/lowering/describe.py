@@ -20,11 +20,12 @@ from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.state import state_specs
 from xlstm_export.ops.catalog import DOMAIN, VERSION
 
-_RUNS_ON = {
+RUNS_ON = {
     "float32": ("onnxruntime-cpu", "onnxruntime-gpu", "tensorrt"),
     "float16": ("onnxruntime-cpu", "onnxruntime-gpu", "tensorrt"),
     "bfloat16": ("onnxruntime-gpu", "tensorrt"),
 }
+"""Where a bundle runs, by the type of its activations."""
 
 
 def describe_graph(
@@ -46,7 +47,7 @@ def describe_graph(
 
     def ends(graph: ir.Graph) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         inputs, outputs = (
-            tuple(_info(value) for value in values if value.name not in carried)
+            tuple(tensor_info(value) for value in values if value.name not in carried)
             for values in (graph.inputs, graph.outputs)
         )
         return inputs, outputs
@@ -63,7 +64,7 @@ def describe_graph(
         states=states,
         source=SourceInfo(source.name, fingerprint(checkpoint)),
         versions=versions(),
-        runs_on=_RUNS_ON[options.dtype],
+        runs_on=RUNS_ON[options.dtype],
         logits=options.logits,
         ragged=options.ragged,
         continuation=Continuation(CONTINUE_FILE, *ends(continuing.graph)) if continuing else None,
@@ -72,7 +73,8 @@ def describe_graph(
     )
 
 
-def _info(value: ir.Value) -> TensorInfo:
+def tensor_info(value: ir.Value) -> TensorInfo:
+    """The manifest's entry for an input or output of a graph."""
     assert value.name is not None
     assert value.shape is not None
     assert value.dtype is not None

@@ -55,14 +55,15 @@ _BOTH_WAYS = (
     "each operator alone was also checked by its function body, which runs where there is no "
     "native library"
 )
-_WHOLE = "an engine is compared as a whole: its operators cannot be run one by one"
+WHOLE = "an engine is compared as a whole: its operators cannot be run one by one"
 _REPEATED = (
     "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
     "tensor the middle result counts"
 )
-_CHANGED = "the files of the bundle are not those that export wrote"
+CHANGED = "the files of the bundle are not those that export wrote"
+"""Notes of both comparisons, with a checkpoint and with a network of one's own."""
 _READER_STEPS = 16
-_SMALL = 20_000_000
+SMALL = 20_000_000
 """Parameters up to which a step's products are too short for several threads."""
 
 
@@ -109,7 +110,7 @@ def _validate(
     _check_same_model(bundle, manifest, source, checkpoint.spec)
     notes = list(checkpoint.notes)
     if is_as_written(bundle, manifest, digest) is False:
-        notes.append(_CHANGED)
+        notes.append(CHANGED)
     _tell(progress, "loading the float64 reference")
     float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
     _tell(progress, "loading the upstream module")
@@ -118,7 +119,10 @@ def _validate(
     subject = _subject(bundle, manifest, options, notes)
     baselines = _baselines(checkpoint, manifest.dtype)
     runners = Runners(subject, oracle or float64, float64, *baselines)
-    operators = {} if options.engine else _operators(bundle, manifest, options, notes)
+    operators = (
+        {} if options.engine
+        else bundle_operators(bundle, manifest, options.threads, options.native, notes)
+    )  # fmt: skip
 
     torch, workers = _share_threads(checkpoint, options.threads)
 
@@ -180,7 +184,7 @@ def _share_threads(checkpoint: Checkpoint, threads: int | None) -> tuple[int | N
     runner takes one thread, and several run at once.
     """
     parameters = sum(math.prod(weight.shape) for weight in checkpoint.weights.values())
-    if parameters > _SMALL:
+    if parameters > SMALL:
         return threads, 1
     return 1, threads or cpu_threads()
 
@@ -252,7 +256,7 @@ def _subject(bundle: Path, manifest: Manifest, options: _Options, notes: list[st
     """An engine, or the bundle in ONNX Runtime: a bfloat16 one by a widened copy, as noted."""
     threads, native = options.threads, options.native
     if options.engine:
-        notes.append(_WHOLE)
+        notes.append(WHOLE)
     if options.engine or manifest.dtype != "bfloat16":
         return open_session(bundle, options.engine, threads=threads, native=native)
     # its graph library takes half a second to load
@@ -266,12 +270,11 @@ def _subject(bundle: Path, manifest: Manifest, options: _Options, notes: list[st
     return session
 
 
-def _operators(
-    bundle: Path, manifest: Manifest, options: _Options, notes: list[str]
+def bundle_operators(
+    bundle: Path, manifest: Manifest, threads: int | None, native: bool, notes: list[str]
 ) -> dict[str, BundleOperators]:
     """Who computes single operators, by the ending of the results' names."""
-    threads = options.threads
-    runners = {"": BundleOperators(bundle, manifest, threads=threads, native=options.native)}
+    runners = {"": BundleOperators(bundle, manifest, threads=threads, native=native)}
     if BODIES not in runners[""].describe().values():
         runners[" by body"] = BundleOperators(bundle, manifest, threads=threads, native=False)
         notes.append(_BOTH_WAYS)

@@ -1,0 +1,203 @@
+"""What takes the place of a recurrence: the same arguments and results, computed by an operator.
+
+Shapes: B batch, S steps, N heads, D features, H features of a head. Each keeps its submodules'
+names, and is told its path in the network, under which its states are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from xlstm_export.modules.ledger import Ledger
+from xlstm_export.modules.operators import state_type, torch_operator
+
+_MLSTM, _SLSTM, _CONV = map(torch_operator, ("XlstmMLSTM", "XlstmSLSTM", "XlstmCausalConv1d"))
+
+
+def all_steps() -> Tensor:
+    """The operand ``lengths`` of rows that have every step."""
+    return torch.full((1,), -1, dtype=torch.int32)
+
+
+class Recurrence(nn.Module):
+    """Where a recurrence stands: its path, and the ledger of the network."""
+
+    lengths: Tensor
+
+    def __init__(self, path: str, ledger: Ledger) -> None:
+        super().__init__()
+        self.path, self.ledger = path, ledger
+        self.register_buffer("lengths", all_steps(), persistent=False)
+
+    def run_mlstm(
+        self, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor,
+        given: Sequence[Tensor] | None, **attributes: Any,
+    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """h [B,S,N,V] and C, n, m from q, k, v [B,S,N,*] and gates [B,S,N]."""
+        call, kind = self.ledger.enter(self.path), state_type(v.dtype)
+        heads, K, V = q.shape[2], q.shape[3], v.shape[3]
+        if given is None:
+            sizes = ((heads, K, V), (heads, K), (heads,))
+            given = self.ledger.take(call, "Cnm", sizes, q.shape[0], kind)
+        gates = (i.to(kind), f.to(kind))
+        h, *after = _MLSTM(q, k, v, *gates, *given, self.lengths, **attributes)
+        self.ledger.give(call, "Cnm", after)
+        return h, after
+
+
+class MLSTMCell(Recurrence):
+    """xlstm's mLSTMCell: gates from q, k, v [B,S,D], and a norm over each head."""
+
+    def __init__(self, cell: Any, path: str, ledger: Ledger) -> None:
+        super().__init__(path, ledger)
+        self.heads = cell.config.num_heads
+        self.igate, self.fgate, self.outnorm = cell.igate, cell.fgate, cell.outnorm
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:
+        """[B,S,D] to [B,S,D]."""
+        del kwargs
+        qkv = torch.cat([q, k, v], dim=-1)
+        q, k, v = (_split(x, self.heads, -1) for x in (q, k, v))
+        h, _ = self.run_mlstm(q, k, v, self.igate(qkv), self.fgate(qkv), None, scale_side=1)
+        return cast(Tensor, self.outnorm(h.transpose(1, 2))).transpose(1, 2).flatten(-2)
+
+
+class MLSTMBackend(Recurrence):
+    """mlstm_kernels' backend module: q, k, v [B,N,S,*] and gates [B,N,S], states on demand."""
+
+    def __init__(self, backend: Any, path: str, ledger: Ledger) -> None:
+        super().__init__(path, ledger)
+        config = backend.config
+        self.mode, self.return_last_states = config.mode, config.return_last_states
+        self.attributes = {"eps": config.eps, "chunk_size": config.chunk_size}
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor,
+        c_initial: Tensor | None = None, n_initial: Tensor | None = None,
+        m_initial: Tensor | None = None, return_last_states: bool | None = None,
+        mode: str | None = None,
+    ) -> Any:  # fmt: skip
+        """h [B,N,S,V], with (c, n, m [B,N,1]) in inference mode or where states are asked for."""
+        given = None
+        if c_initial is not None and n_initial is not None and m_initial is not None:
+            given = [x.to(state_type(v.dtype)) for x in (c_initial, n_initial, m_initial[..., 0])]
+        q, k, v, i, f = (x.transpose(1, 2) for x in (q, k, v, i, f))
+        h, (C, n, m) = self.run_mlstm(q, k, v, i, f, given, **self.attributes)
+        h = h.transpose(1, 2)
+        asked = self.return_last_states if return_last_states is None else return_last_states
+        if "train" in (mode or self.mode) and not asked:
+            return h
+        return h, (C, n, m[..., None])
+
+
+class SLSTMCell(Recurrence):
+    """xlstm's sLSTM cells of both backends: input [B,S,4D] in slots i, f, z, o."""
+
+    R: Tensor
+    bias: Tensor
+
+    def __init__(self, cell: Any, path: str, ledger: Ledger) -> None:
+        super().__init__(path, ledger)
+        self.heads, self.size = cell.config.num_heads, cell.config.head_dim
+        kernel, bias = cell._recurrent_kernel_.detach(), cell._bias_.detach()
+        shape = (self.heads, self.size, 4, self.size)
+        # float32: these cells compute in the type of what comes in, not in that of their weights
+        self.register_buffer("R", _own(cell._recurrent_kernel_int2ext(kernel).reshape(shape)))
+        by_gate = cell._bias_int2ext(bias).reshape(self.heads, 4, self.size).transpose(0, 1)
+        self.register_buffer("bias", _own(by_gate))
+
+    def forward(
+        self, input: Tensor, state: Tensor | None = None, lengths: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """y [B,N,S,H] and the last state [4,B,D]; ``lengths`` is of no effect, as upstream."""
+        del lengths
+        call, kind = self.ledger.enter(self.path), state_type(input.dtype)
+        rows, gates = input.shape[0], _split(input, 4, self.heads, self.size).to(kind)
+        if state is None:
+            sizes = ((self.heads, self.size),) * 4
+            given = self.ledger.take(call, "ycnm", sizes, rows, kind)
+        else:
+            given = list(_split(state, self.heads, self.size).to(kind).unbind(0))
+        R = self.R.to(input.dtype)
+        y, *after = _SLSTM(gates, R, self.bias.to(kind), *given, self.lengths)
+        self.ledger.give(call, "ycnm", after)
+        return y.transpose(1, 2), torch.stack([x.flatten(1) for x in after]).to(input.dtype)
+
+
+class CausalConv1d(Recurrence):
+    """xlstm's CausalConv1d: [B,S,D] to [B,S,D]; ``silu`` is set where the layer's SiLU is in it."""
+
+    def __init__(self, conv: Any, path: str, ledger: Ledger) -> None:
+        super().__init__(path, ledger)
+        self.conv = conv.conv
+        self.silu = False
+
+    def forward(
+        self, x: Tensor, conv_state: Tensor | None = None, return_last_state: bool = False
+    ) -> Any:
+        """y, with the last W-1 inputs where they are asked for."""
+        call, kind = self.ledger.enter(self.path), state_type(x.dtype)
+        taps, size = self.conv.kernel_size[0], self.conv.in_channels
+        if conv_state is None:
+            (given,) = self.ledger.take(call, "x", ((taps - 1, size),), x.shape[0], kind)
+        else:
+            given = conv_state.to(kind)
+        bias = self.conv.bias
+        bias = torch.zeros(size, dtype=kind) if bias is None else bias.to(kind)
+        y, after = _CONV(
+            x, self.conv.weight[:, 0], bias, given, self.lengths, activation=int(self.silu)
+        )
+        self.ledger.give(call, "x", [after])
+        return (y, after.to(x.dtype)) if return_last_state else y
+
+
+class HeadNorm(nn.Module):
+    """xlstm's MultiHeadLayerNorm, [B,N,S,H] to [B,N,S,H], as one norm over the last axis.
+
+    It computes in float32 at least, as norms do in every bundle.
+    """
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.eps, self.offset = norm.eps, 1.0 if norm.residual_weight else 0.0
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Over each head's features."""
+        kind, (_, heads, _, size) = state_type(input.dtype), input.shape
+        y = nn.functional.layer_norm(input.to(kind).transpose(1, 2), (size,), eps=self.eps)
+        if self.weight is not None:
+            y = y * (self.offset + self.weight.to(kind)).view(heads, size)
+        if self.bias is not None:
+            y = y + self.bias.to(kind).view(heads, size)
+        return y.transpose(1, 2).to(input.dtype)
+
+
+class BlockLinear(nn.Module):
+    """xlstm's LinearHeadwiseExpand: small blocks packed into wide ones, which runtimes multiply
+    faster; weight [G, width, width], zero off the diagonal.
+    """
+
+    def __init__(self, linear: Any, packed: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(packed)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., S, D] to [..., S, D], as one batched product over the blocks."""
+        by_block = _split(x, self.weight.shape[0], -1).transpose(-3, -2)
+        y = (by_block @ self.weight).transpose(-3, -2).flatten(-2)
+        return cast(Tensor, y if self.bias is None else y + self.bias)
+
+
+def _split(x: Tensor, *sizes: int) -> Tensor:
+    """``x`` with its last axis as several."""
+    return x.reshape(*x.shape[:-1], *sizes)
+
+
+def _own(x: Tensor) -> Tensor:
+    return x.float().contiguous().clone() if x.dtype != torch.float64 else x.contiguous().clone()

@@ -1,0 +1,131 @@
+"""The operators in torch: ``torch.ops.xlstm.mlstm``, ``slstm`` and ``causal_conv1d``.
+
+Names, signatures and the shapes of results are made from the catalogue; the arithmetic is that of
+``ops/reference``. Importing this module registers them. They compute on the CPU and have no
+gradient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from xlstm_export.ops.catalog import CATALOG
+from xlstm_export.ops.reference import causal_conv1d, mlstm_chunkwise, mlstm_recurrent, slstm
+from xlstm_export.ops.schema import OpSchema, TensorSpec
+
+NAMESPACE = "xlstm"
+Form = Literal["recurrent", "chunkwise"]
+
+_form: ContextVar[Form] = ContextVar("form", default="chunkwise")
+_LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def mlstm_form(form: Form) -> Iterator[None]:
+    """Compute ``torch.ops.xlstm.mlstm`` in this form in the block; else it is the chunkwise one."""
+    token = _form.set(form)
+    try:
+        yield
+    finally:
+        _form.reset(token)
+
+
+def torch_name(op_type: str) -> str:
+    """The operator's name in torch: XlstmCausalConv1d is causal_conv1d."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", op_type.removeprefix("Xlstm")).lower()
+
+
+def torch_schema(schema: OpSchema) -> str:
+    """What torch calls the schema: operands by position, attributes by name with defaults."""
+    inputs = ", ".join(f"Tensor {tensor.name}" for tensor in schema.inputs)
+    attributes = ", ".join(f"{a.kind} {a.name}={a.default}" for a in schema.attributes)
+    outputs = ", ".join(f"Tensor {tensor.name}" for tensor in schema.outputs)
+    return f"{torch_name(schema.name)}({inputs}, *, {attributes}) -> ({outputs})"
+
+
+def torch_operator(op_type: str) -> Any:
+    """``torch.ops.xlstm.{name}``."""
+    return getattr(torch.ops.xlstm, torch_name(op_type)).default
+
+
+def state_type(dtype: torch.dtype) -> torch.dtype:
+    """Type of gates and states that goes with the activation type ``dtype``."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _mlstm(*tensors: Tensor, **attributes: Any) -> Sequence[Tensor]:
+    form = mlstm_recurrent if _form.get() == "recurrent" else mlstm_chunkwise
+    return form(*tensors, **attributes)
+
+
+_COMPUTE: dict[str, Callable[..., Sequence[Tensor]]] = {
+    "XlstmMLSTM": _mlstm,
+    "XlstmSLSTM": slstm,
+    "XlstmCausalConv1d": causal_conv1d,
+}
+
+
+def _check(schema: OpSchema, tensors: Sequence[Tensor]) -> tuple[dict[str, int], torch.dtype]:
+    """Sizes by letter and the activation type; ValueError for operands that do not agree."""
+    sizes: dict[str, int] = {}
+    tx = next(x.dtype for spec, x in zip(schema.inputs, tensors, strict=True) if spec.type == "TX")
+    kinds = {"TX": tx, "TS": state_type(tx), "lengths": torch.int32}
+    for spec, x in zip(schema.inputs, tensors, strict=True):
+        wanted = f"{schema.name}: {spec.name} is [{', '.join(spec.dims)}] {kinds[spec.type]}"
+        if x.dtype != kinds[spec.type] or x.dim() != len(spec.dims):
+            raise ValueError(f"{wanted}, not {list(x.shape)} {x.dtype}")
+        if spec.type == "lengths":
+            continue
+        for letter, size in zip(spec.dims, x.shape, strict=True):
+            known = _size(letter, sizes, size)
+            if size != known:
+                raise ValueError(f"{wanted}, not {list(x.shape)}")
+    return sizes, tx
+
+
+def _size(letter: str, sizes: dict[str, int], found: int | None = None) -> int:
+    """Size of one dimension, which may be a number or W-1; ``found`` is what a new letter gets."""
+    if letter.isdigit():
+        return int(letter)
+    if letter == "W-1":
+        return sizes["W"] - 1
+    return sizes.setdefault(letter, found) if found is not None else sizes[letter]
+
+
+def _eager(schema: OpSchema) -> Callable[..., tuple[Tensor, ...]]:
+    def compute(*tensors: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
+        _check(schema, tensors)
+        return tuple(_COMPUTE[schema.name](*tensors, **schema.complete_attributes(attributes)))
+
+    return compute
+
+
+def _fake(schema: OpSchema) -> Callable[..., tuple[Tensor, ...]]:
+    """Shapes and types of the results, without the numbers."""
+
+    def shapes(*tensors: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
+        del attributes
+        sizes, tx = _check(schema, tensors)
+
+        def empty(spec: TensorSpec) -> Tensor:
+            dtype = tx if spec.type == "TX" else state_type(tx)
+            return tensors[0].new_empty([_size(d, sizes) for d in spec.dims], dtype=dtype)
+
+        return tuple(empty(spec) for spec in schema.outputs)
+
+    return shapes
+
+
+for _schema in CATALOG.values():
+    _LIBRARY.define(torch_schema(_schema))
+    _LIBRARY.impl(torch_name(_schema.name), _eager(_schema), "CPU")
+    torch.library.register_fake(
+        f"{NAMESPACE}::{torch_name(_schema.name)}", _fake(_schema), lib=_LIBRARY
+    )

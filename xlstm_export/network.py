@@ -1,0 +1,137 @@
+"""The public functions for a network of one's own: to a bundle, and the verdict on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlstm_export.bundle.bundle import Bundle
+from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
+from xlstm_export.bundle.manifest import read_manifest, write_manifest
+from xlstm_export.environment import install
+from xlstm_export.errors import BackendUnavailableError, OptionError
+from xlstm_export.lowering.options import make_options
+from xlstm_export.output import check_target, new_folder
+from xlstm_export.progress import Progress
+
+if TYPE_CHECKING:
+    from xlstm_export.validation.result import Report
+
+PathLike = str | Path
+
+
+def export_module(
+    module: Any,
+    example_inputs: Any,
+    out: PathLike,
+    *,
+    dynamic_shapes: Mapping[str, Any] | None = None,
+    states: bool = False,
+    dtype: str = "float32",
+    opset: int = 18,
+    output_names: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export a network that has xLSTM inside into the bundle ``out``, by torch.onnx.
+
+    On a copy every recurrence that is recognised becomes one of our operators; the rest is traced
+    as it is. The bundle takes any batch and number of steps that the network does.
+
+    - ``module``: a torch.nn.Module on the CPU, in eval mode.
+    - ``example_inputs``: a tensor, a sequence of tensors, or tensors by the names of ``forward``'s
+      parameters; two steps and more.
+    - ``dynamic_shapes``: as for torch.export, by input: {"x": {0: "batch", 1: "sequence"}}; None
+      leaves every size free that the network leaves free.
+    - ``states`` True: each recurrence's state is an input and an output of the whole; refused, with
+      the reason, where calls with carried states are not one call.
+    - ``dtype``: float32 or float16 (also fp32, fp16). ``opset``: 18 to 21.
+    - ``output_names``: of the outputs, in order; None of a mapping's is needed.
+    - ``overwrite`` replaces a bundle that is there.
+    - ``progress`` is called as work goes on.
+
+    Raises UnsupportedModelError naming the part that cannot be exported, InputError for examples
+    that do not fit, TargetError, OptionError, and BackendUnavailableError where torch or onnxscript
+    is missing.
+    """
+    options = make_options(
+        dtype=dtype, opset=opset, logits="all", ragged=False, state_names="native"
+    )
+    if options.dtype == "bfloat16":
+        raise OptionError("dtype", "a network of one's own is exported in fp32 or fp16")
+    target = Path(out)
+    check_target(target, overwrite)
+    try:
+        from xlstm_export.modules.export import export_network
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    from xlstm_export.lowering.write import check_model, write_model
+
+    _tell(progress, "tracing the network")
+    exported = export_network(
+        module, example_inputs, dynamic_shapes=dynamic_shapes, states=states, dtype=options.dtype,
+        opset=opset, output_names=output_names,
+    )  # fmt: skip
+    with new_folder(target, overwrite) as folder:
+        check_model(write_model(exported.model, folder, progress))
+        manifest = replace(
+            exported.manifest, sha256=bundle_sha256(folder), data_bytes=data_bytes(folder)
+        )
+        write_manifest(manifest, folder)
+    return Bundle(target, read_manifest(target), len(exported.model.graph), notes=exported.notes)
+
+
+def validate_module(
+    bundle: PathLike | Bundle,
+    module: Any,
+    example_inputs: Any,
+    *,
+    native: bool = True,
+    engine: str | None = None,
+    threads: int | None = None,
+    batch: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare a bundle of ``export_module`` with the network that it was made of, in float64.
+
+    Every output is held to the network's, every state to that of the network with our operators,
+    on inputs drawn like the examples and of other sizes too. A bundle that is wrong is no error:
+    it is the verdict ``failed`` of the report.
+
+    - ``bundle``: its folder, or what ``export_module`` returned.
+    - ``module``, ``example_inputs``: as there. The network computes in float64 here.
+    - ``native`` False compares the function bodies, also where native kernels are installed.
+    - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime.
+    - ``threads`` for every runtime and torch; default: all.
+    - ``batch``: rows, beside those that the baselines need; inputs are drawn by ``seed``.
+    - ``progress`` is called as work goes on.
+
+    Raises BundleError where the bundle is none of this network, UnsupportedModelError where the
+    network does not compute in float64, InputError, EngineError, BackendUnavailableError,
+    OptionError.
+    """
+    path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
+    read_manifest(path)  # what is missing is said before torch is loaded, which takes seconds
+    try:
+        from xlstm_export.validation.network import validate_network
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return validate_network(
+        path, module, example_inputs, native=native, engine=engine, threads=threads, batch=batch,
+        seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def _missing(error: ModuleNotFoundError) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"networks are traced by {error.name}, which is not installed: "
+        f"{install('torch', 'onnxscript')}"
+    )
+
+
+def _tell(progress: Progress | None, what: str) -> None:
+    if progress is not None:
+        progress(what, 0, 0)
