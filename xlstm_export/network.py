@@ -57,8 +57,9 @@ def export_module(
     is missing.
     """
     options = make_options(
-        dtype=dtype, opset=opset, logits="all", ragged=False, state_names="native"
-    )
+        dtype=dtype, opset=opset, logits="all", ragged=False, state_names="native",
+        numerics="faithful",
+    )  # fmt: skip
     if options.dtype == "bfloat16":
         raise OptionError("dtype", "a network of one's own is exported in fp32 or fp16")
     target = Path(out)

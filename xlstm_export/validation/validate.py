@@ -119,10 +119,7 @@ def _validate(
     subject = _subject(bundle, manifest, options, notes)
     baselines = _baselines(checkpoint, manifest.dtype)
     runners = Runners(subject, oracle or float64, float64, *baselines)
-    operators = (
-        {} if options.engine
-        else bundle_operators(bundle, manifest, options.threads, options.native, notes)
-    )  # fmt: skip
+    operators = _operators(bundle, manifest, options, notes)
 
     torch, workers = _share_threads(checkpoint, options.threads)
 
@@ -268,6 +265,15 @@ def _subject(bundle: Path, manifest: Manifest, options: _Options, notes: list[st
     session.name += " (emulated)"
     notes.append(_EMULATED)
     return session
+
+
+def _operators(
+    bundle: Path, manifest: Manifest, options: _Options, notes: list[str]
+) -> dict[str, BundleOperators]:
+    """As ``bundle_operators``; none for an engine."""
+    if options.engine:
+        return {}
+    return bundle_operators(bundle, manifest, options.threads, options.native, notes)
 
 
 def bundle_operators(
