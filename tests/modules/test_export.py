@@ -178,6 +178,10 @@ REFUSED: dict[str, tuple[type[nn.Module], dict[str, Any], type[Exception], str]]
         Detector, {"dynamic_shapes": {"x": {2: "features"}}}, xe.UnsupportedModelError,
         r"size 2 \(features\) is to be free, and the network fixes it at 5",
     ),
+    "fixed rows": (
+        Detector, {"dynamic_shapes": {"x": {1: "sequence"}}, "states": True}, xe.OptionError,
+        "first size of every input is free and called batch; it is 2 in x",
+    ),
     "names": (Detector, {"output_names": ["a"]}, xe.InputError, "1 names for 2 outputs"),
     "bfloat16": (Detector, {"dtype": "bf16"}, xe.OptionError, "fp32 or fp16"),
 }  # fmt: skip
@@ -196,6 +200,20 @@ def test_refusals_leave_nothing_behind(tmp_path: Path, case: str) -> None:
 def test_nothing_that_is_known(tmp_path: Path) -> None:
     with pytest.raises(xe.UnsupportedModelError, match="no recurrence in it is recognised"):
         xe.export_module(nn.Linear(CHANNELS, 2).eval(), series(), tmp_path / "out")
+
+
+def test_sizes_that_are_asked_for(tmp_path: Path) -> None:
+    """Those alone are free, by the names given; one row that is not free stays one."""
+    network = made(Detector)
+    asked = {"x": {1: "time"}}
+    bundle = xe.export_module(network, series(1), tmp_path / "out", dynamic_shapes=asked)
+    assert [t.shape for t in bundle.manifest.inputs] == [(1, "time", CHANNELS)]
+    found, _ = xe.open(bundle, threads=1).run({"x": series(1, 9).numpy()})
+    with torch.no_grad():
+        wanted = network(series(1, 9))["score"]
+    np.testing.assert_allclose(found["score"], wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(xe.InputError, match="x: shape"):
+        xe.open(bundle, threads=1).run({"x": series(2, 9).numpy()})
 
 
 def test_an_operator_in_a_network_of_ones_own(tmp_path: Path) -> None:

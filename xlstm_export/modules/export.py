@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from xlstm_export.bundle.manifest import BundleDtype, Manifest
-from xlstm_export.errors import InputError, UnsupportedModelError
+from xlstm_export.errors import InputError, OptionError, UnsupportedModelError
 from xlstm_export.modules.call import Signature, Whole, find_signature, named_inputs
 from xlstm_export.modules.describe import describe_network
 from xlstm_export.modules.graph import finish_graph
@@ -21,6 +21,7 @@ from xlstm_export.modules.replace import Replaced, replace_recurrences
 from xlstm_export.modules.rules import RULES
 from xlstm_export.modules.shapes import (
     BATCH,
+    Asked,
     Size,
     free_sizes,
     input_shapes,
@@ -50,8 +51,9 @@ def export_network(
     dtype: BundleDtype, opset: int, output_names: Sequence[str],
 ) -> Exported:  # fmt: skip
     """Replace, trace, write as ONNX. Raises as ``pipeline.export_module`` says."""
-    inputs = _two_rows(named_inputs(module, example_inputs))
+    inputs = named_inputs(module, example_inputs)
     asked = read_dynamic_shapes(dynamic_shapes, inputs)
+    inputs = _two_rows(inputs, asked)
     replaced = replace_recurrences(module)
     signature = find_signature(replaced.module, replaced.ledger, inputs, output_names)
     kept = signature if states else without_states(signature)
@@ -73,6 +75,13 @@ def export_network(
             "and torch.ops.xlstm"
         )
     names = name_sizes(asked, shapes, steps)
+    rows = {name: renamed(shape[0], names) for name, shape in shapes.items()}
+    if states and set(rows.values()) != {BATCH}:
+        raise OptionError(
+            "dynamic_shapes",
+            f"states=True: the first size of every input is free and called {BATCH}; it is "
+            f"{', '.join(f'{size} in {name}' for name, size in rows.items())}",
+        )
     ends = [*kept.inputs, *(f"past.{key}" for key in kept.sizes)]
     exits = [*kept.outputs, *(f"present.{key}" for key in kept.sizes)]
     known = {n: [renamed(d, names) for d in shape] for n, shape in shapes.items()}
@@ -91,9 +100,10 @@ def _recurs(name: str) -> bool:
     return RULES[name][1]
 
 
-def _two_rows(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One row shows torch.export a network for one row alone: it gets two."""
-    if all(x.shape[0] == 1 for x in inputs.values()):
+def _two_rows(inputs: dict[str, Tensor], asked: Asked | None) -> dict[str, Tensor]:
+    """One row shows torch.export a network for one row alone: it gets two, where rows are free."""
+    is_free = asked is None or any(0 in dims for dims in asked.values())
+    if is_free and all(x.shape[0] == 1 for x in inputs.values()):
         return {name: torch.cat([x, x]) for name, x in inputs.items()}
     return inputs
 
