@@ -1,0 +1,31 @@
+"""A network's recurrences are plugins of a TensorRT-RTX engine, which is built without a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import xlstm_export as xe
+from tests.modules.networks import Detector, made, series
+from tests.plugins.trt_library import missing_for_engines, plugin_library
+from xlstm_export.native import FOLDER_VARIABLE
+from xlstm_export.ops.catalog import CATALOG
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_every_recurrence_is_a_plugin(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := missing_for_engines():
+        pytest.skip(reason)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(plugin_library().parent))
+    out = tmp_path / "out"
+    bundle = xe.export_module(made(Detector), series(), out, states=True, dtype=dtype)
+    built = xe.build(bundle, backend="tensorrt_rtx", compute_capabilities=["8.9"])
+    found = {plugin.node: plugin.op_type for plugin in built.record.plugins}
+    assert set(found) == {
+        "/mixer/conv1d/XlstmCausalConv1d", "/mixer/mlstm_cell/XlstmMLSTM",
+        "/memory/conv1d/XlstmCausalConv1d", "/memory/slstm_cell/XlstmSLSTM",
+    }  # fmt: skip
+    assert set(found.values()) == set(CATALOG)
