@@ -70,7 +70,12 @@ def load_checkpoint(folder: Path) -> xLSTMLMModel:
 
 
 def write_metrics(
-    folder: Path, model: xLSTMLMModel, run: Run, seconds: float, metrics: dict[str, Any]
+    folder: Path,
+    model: torch.nn.Module,
+    run: Run,
+    seconds: float,
+    metrics: dict[str, Any],
+    packages: tuple[str, ...] = ("torch", "xlstm"),
 ) -> None:
     training = {
         "seed": run.seed,
@@ -82,7 +87,7 @@ def write_metrics(
         **metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training": training,
-        "versions": {name: version(name) for name in ("torch", "xlstm")},
+        "versions": {name: version(name) for name in packages},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ step() {
   "$bin/xlstm-export" "$@"
 }
 
-for model in char_lm parity; do
+for model in char_lm parity forecaster; do
   step inspect "$here/$model"
   step export "$here/$model" -o "$out/$model" --overwrite
   step validate "$out/$model" --reference "$here/$model"
@@ -30,6 +30,10 @@ done
 step run "$out/char_lm" --prompt "The Rays of Light " --max-new-tokens 200 --temperature 0.7 --seed 1
 printf '\nparity of 1 0 1 1 0 1 (ids are bits; the model answers 0 or 1 after each):\n'
 step run "$out/parity" --ids 1,0,1,1,0,1 --max-new-tokens 1
+printf '\nthree series of 600 hours, four days on:\n'
+step run "$out/forecaster" --csv "$here/forecaster/series.csv" --horizon 96 \
+  --output "$out/forecast.csv" --plot "$out/forecast.png"
 
 printf '\nDone. Bundles and their reports:\n'
 ls -d "$out"/*/ "$out"/*/reports/validation.md
+printf 'The forecast: %s, its plot: %s\n' "$out/forecast.csv" "$out/forecast.png"

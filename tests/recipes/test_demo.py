@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+import xlstm_export as xe
+from tests.recipes.scripts import script
 from xlstm_export import export, validate
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array, run_split
@@ -29,12 +30,7 @@ Model = Callable[[Array], Array]
 
 def _torch_model(name: str) -> Model:
     """Upstream's own parallel forward in float32."""
-    sys.path.insert(0, str(DEMO))
-    try:
-        from checkpoint import load_checkpoint
-    finally:
-        sys.path.remove(str(DEMO))
-    module = load_checkpoint(DEMO / name)
+    module = script("demo", "checkpoint").load_checkpoint(DEMO / name)
 
     def run(ids: Array) -> Array:
         with torch.inference_mode():
@@ -104,14 +100,62 @@ def test_the_tokenizer_gives_back_the_excerpt() -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-@pytest.mark.parametrize("name", ["parity", "char_lm"])
+@pytest.mark.parametrize("name", ["parity", "char_lm", "forecaster"])
 def test_shipped_models_are_validated(name: str, tmp_path: Path) -> None:
     bundle = export(DEMO / name, tmp_path / name)
     assert validate(bundle, DEMO / name).verdict == "validated"
 
 
+@pytest.fixture(scope="module")
+def forecaster(tmp_path_factory: pytest.TempPathFactory) -> xe.Session:
+    bundle = export(DEMO / "forecaster", tmp_path_factory.mktemp("demo") / "forecaster")
+    return xe.open(bundle, threads=1)
+
+
+def test_the_forecaster_has_the_loss_that_upstream_had(forecaster: xe.Session) -> None:
+    """bfloat16 inside its cell: two programs that compute it differ by that noise."""
+    training = script("demo", "train_forecaster")
+    stated = json.loads((DEMO / "forecaster" / "metrics.json").read_text())
+    series, context, target = training.held_out(stated["training"]["seed"] + training.TEST_SEED)
+    made = xe.forecast(forecaster, context.numpy(), 96, rollout="rerun")
+    spread = training.spread(context)
+    loss = training.quantile_loss(torch.from_numpy(made.quantiles), target[:, :96]) / spread
+    wanted = stated["quantile_loss_by_horizon"]["96"]
+    assert loss.mean().item() == pytest.approx(wanted["model"], rel=2e-3)
+    assert wanted["model"] < 0.9 * wanted["seasonal_naive"]
+    assert len(series.period) == stated["test_series"]
+
+
+def test_the_table_of_series_is_that_of_its_script() -> None:
+    import pandas as pd
+
+    made = script("demo", "write_series").make_series()
+    stored = pd.read_csv(DEMO / "forecaster" / "series.csv", index_col="date", parse_dates=True)
+    pd.testing.assert_frame_equal(stored, made, check_dtype=False, check_freq=False)
+
+
+def test_the_forecaster_foretells_the_last_days_of_the_table(
+    forecaster: xe.Session, tmp_path: Path
+) -> None:
+    """A day ahead, four times: each series by less than half the error of its own median."""
+    import pandas as pd
+
+    day = 24
+    table = pd.read_csv(DEMO / "forecaster" / "series.csv", index_col="date")
+    ours, flat = [], []
+    for end in range(len(table) - 4 * day, len(table), day):
+        table[:end].to_csv(tmp_path / "past.csv")
+        made = xe.forecast_file(forecaster, tmp_path / "past.csv", day)
+        assert made.names == ("load", "temperature", "visitors")
+        wanted = table[end : end + day].to_numpy().T
+        ours.append(np.nanmean(np.abs(made.forecast.median - wanted), axis=1))
+        median = table[:end].median().to_numpy()[:, None]
+        flat.append(np.nanmean(np.abs(median - wanted), axis=1))
+    assert (np.mean(ours, axis=0) < np.mean(flat, axis=0) / 2).all()
+
+
 def test_shipped_files_are_small() -> None:
-    for path in DEMO.rglob("*.safetensors"):
+    for path in (*DEMO.rglob("*.safetensors"), DEMO / "forecaster" / "model.ckpt"):
         assert path.stat().st_size <= 2_000_000
     assert (DEMO / "char_lm" / "excerpt.txt").stat().st_size <= 20_000
 
@@ -131,7 +175,7 @@ def stand_in(tmp_path: Path) -> Callable[..., tuple[str, list[str]]]:
     for name, body in stubs.items():
         (bin_folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (bin_folder / name).chmod(0o755)
-    for model in ("char_lm", "parity"):
+    for model in ("char_lm", "parity", "forecaster"):
         (out / model / "reports").mkdir(parents=True)
         (out / model / "reports" / "validation.md").touch()
 
