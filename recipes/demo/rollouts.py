@@ -36,7 +36,7 @@ def losses(session: xe.Session, length: int) -> dict[str, list[float]]:
 def table(session: xe.Session) -> str:
     """Markdown: a row for each context and horizon."""
     lines = [
-        "| context | horizon | carried | rerun | carried against rerun |",
+        "| context | horizon | carried | begun again | difference |",
         "|---|---|---|---|---|",
     ]
     for length in CONTEXTS:
