@@ -34,7 +34,7 @@ def _report(verdict: Verdict, *results: TensorResult) -> Report:
         baselines=("recurrent", "chunkwise"),
         reader_distance=1e-15,
         batch=2,
-        calls=(7, 1),
+        fed="calls of 7, 1 steps with carried states",
         seed=0,
         notes=("a note",),
         versions={"onnx": "1"},
