@@ -310,7 +310,7 @@ def test_run_a_bare_stack(made: Made, tmp_path: Path) -> None:
         ("stack", [], "no tokenizer.json"),
         ("stack", ["--ids", "11"], "outside the vocabulary of 11"),
         ("hf", [], "the prompt is empty"),
-        ("bare", ["--ids", "1"], "takes embeddings"),
+        ("bare", ["--ids", "1"], "takes inputs_embeds"),
         ("bare", ["--ids", "1"], "--inputs-embeds FILE.npy"),
         ("bf16", ["--ids", "1"], "Export with --dtype fp32 or fp16"),
         ("nowhere", ["--ids", "1"], "no such folder"),
