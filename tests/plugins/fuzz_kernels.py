@@ -103,7 +103,7 @@ class Fuzz:
             elif self.tame or self.random.random() < 0.5:
                 given[a.name] = float(self.random.choice([0.0, 1e-6, 1.0, 15.0]))
             else:
-                given[a.name] = float(self.random.choice([-1.0, 1e-30, -0.0, 1e9, 1e-45]))
+                given[a.name] = float(self.random.choice([0.5, 1e-30, -0.0, 1e9, 1e-45]))
         return tuple(given.items())
 
     def _inputs(self) -> Inputs:

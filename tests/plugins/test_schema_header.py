@@ -175,7 +175,7 @@ def attribute(a: Attribute) -> str:
     high: Any = max(a.choices, default=INT32_MAX)
     if a.kind == "float":
         high = f"{float(np.finfo(np.float32).max):.17g}"
-        low = f"-{high}"
+        low = f"-{high}" if a.least is None else a.least
     kind = ("int", "float").index(a.kind)
     number = f"{float(a.default):.17g}"
     return f"attribute {a.name} {kind} {number} {low} {high} {fresh(a)}"
