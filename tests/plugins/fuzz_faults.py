@@ -74,9 +74,9 @@ def _bad_lengths(kernel: KernelRun, sizes: Mapping[str, int], random: Random) ->
 
 def _bad_attribute(kernel: KernelRun, sizes: Mapping[str, int], random: Random) -> Status:
     index = int(random.integers(len(kernel.schema.attributes)))
-    values = [np.nan, np.inf, -np.inf]
+    values = [np.nan, np.inf, -np.inf, -1.0]
     if kernel.schema.attributes[index].kind == "int":
-        values += [-1.0, 0.5, 2.0**31, -(2.0**40), 1e308]
+        values += [0.5, 2.0**31, -(2.0**40), 1e308]
     kernel.call.attributes[index] = values[random.integers(len(values))]
     return Status.BAD_ATTRIBUTE
 
