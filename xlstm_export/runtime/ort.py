@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from xlstm_export.bundle.checksum import data_bytes
 from xlstm_export.bundle.manifest import (
@@ -32,6 +31,11 @@ _NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
 """The library cannot ask a session for its threads: it is told, before it is registered."""
 MOST_THREADS = 1024
 """What the library takes."""
+_NUMPY_NAMES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16",
+    "tensor(int32)": "int32", "tensor(int64)": "int64",
+}  # fmt: skip
+"""onnx_ir has such a table too, and takes half a second of every start to load."""
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -148,7 +152,7 @@ class _Graph:
         """Names and sizes of the graph's tensors are the manifest's; so are their types."""
         manifest = self.manifest
         tensors = (*self._session.get_inputs(), *self._session.get_outputs())
-        found = {t.name: (_dtype(t.type), t.shape) for t in tensors}
+        found = {t.name: (_NUMPY_NAMES.get(t.type), t.shape) for t in tensors}
         expected = {t.name: (t.dtype, t.shape) for t in (*manifest.inputs, *manifest.outputs)}
         expected |= {s.output: (s.dtype, s.shape) for s in manifest.states}
         if manifest.takes_states:
@@ -176,12 +180,6 @@ class _Graph:
         results = dict(zip(self._outputs, values, strict=True))
         outputs = {t.name: results[t.name] for t in manifest.outputs}
         return outputs, States({s.key: results[s.output] for s in manifest.states})
-
-
-def _dtype(tensor_type: str) -> str | None:
-    """``tensor(bfloat16)`` as numpy calls it; None for a type that is no tensor's."""
-    name = tensor_type.removeprefix("tensor(").removesuffix(")").upper()
-    return ir.DataType[name].numpy().name if name in ir.DataType.__members__ else None
 
 
 def _past(manifest: Manifest, states: Mapping[str, Any] | None, batch: int) -> dict[str, Array]:
