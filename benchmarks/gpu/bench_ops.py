@@ -198,7 +198,7 @@ def own_failures(tables: Sequence[Table]) -> list[str]:
         f"{table.title}, {table.dtype}, {row.mode}: {row.reason}"
         for table in tables
         for row in table.rows
-        if row.name == OWN and row.reason
+        if row.name.startswith(OWN) and row.reason
     ]
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from benchmarks.contender import Maker, Side
 from benchmarks.gpu.device import Copy, Replay
 from benchmarks.gpu.measure import OWN
 from benchmarks.gpu.workloads import Arrays, Workload
 from tests.gpu.driver import Stream
-from tests.gpu.kernels import DeviceRun
+from tests.gpu.kernels import PLAIN, VARIABLES, DeviceRun, variant_of
 
 STREAM, GRAPH = "stream", "graph"
 
 
 def own_makers(workload: Workload, arrays: Arrays, tx: str, stream: Stream) -> list[Maker]:
-    """Our kernel; a step also as a graph of layers, states from buffer to buffer."""
-    makers = [Maker(OWN, lambda: _own(workload, arrays, tx, stream), STREAM)]
-    if workload.is_step:
-        makers.append(Maker(OWN, lambda: _own_graph(workload, arrays, tx, stream), GRAPH))
+    """Our kernel, and the plain one; a step also as a graph of layers, states buffer to buffer."""
+    variant = variant_of(workload.case, tx)
+    makers = []
+    for name in dict.fromkeys((variant, PLAIN)):
+        runs = _Runs(workload, arrays, tx, stream, name)
+        makers.append(Maker(f"{OWN}, {name}", runs.eager, STREAM))
+        if workload.is_step:
+            makers.append(Maker(f"{OWN}, {name}", runs.graph, GRAPH))
     return makers
 
 
@@ -30,21 +38,42 @@ def copy_makers(workload: Workload, tx: str, stream: Stream) -> list[Maker]:
     return makers
 
 
-def _own(workload: Workload, arrays: Arrays, tx: str, stream: Stream) -> Side:
-    run = DeviceRun(workload.case, arrays, tx, stream=stream)
-    return Side(run.launch, run.results)
+@dataclass(frozen=True)
+class _Runs:
+    """One variant's sides."""
 
+    workload: Workload
+    arrays: Arrays
+    tx: str
+    stream: Stream
+    variant: str
 
-def _own_graph(workload: Workload, arrays: Arrays, tx: str, stream: Stream) -> Side:
-    runs = [DeviceRun(workload.case, arrays, tx, stream=stream) for _ in range(workload.layers(tx))]
-    for run in runs:  # the runtime loads a kernel when it is first launched, not in a capture
-        run.launch()
-    for run in runs:
-        for buffer in run.outputs.values():
-            buffer.poison()
-    replay = Replay([run.launch for run in runs], stream)
-    assert replay.graph.nodes() >= len(runs)
-    return Side(replay, runs[-1].results, repeats=len(runs))
+    def eager(self) -> Side:
+        run = self._run()
+        return Side(self._forced(run.launch), run.results)
+
+    def graph(self) -> Side:
+        runs = [self._run() for _ in range(self.workload.layers(self.tx))]
+        for run in runs:
+            self._forced(run.launch)()
+        for run in runs:
+            for buffer in run.outputs.values():
+                buffer.poison()
+        replay = Replay([self._forced(run.launch) for run in runs], self.stream)
+        assert replay.graph.nodes() >= len(runs)
+        return Side(replay, runs[-1].results, repeats=len(runs))
+
+    def _run(self) -> DeviceRun:
+        return DeviceRun(self.workload.case, self.arrays, self.tx, stream=self.stream)
+
+    def _forced(self, launch: Callable[[], None]) -> Callable[[], None]:
+        variable = VARIABLES[self.workload.case.op]
+
+        def call() -> None:
+            os.environ[variable] = self.variant
+            launch()
+
+        return call
 
 
 def _copy_graph(nbytes: int, layers: int, stream: Stream) -> Side:

@@ -13,6 +13,19 @@ int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes) {
   return static_cast<int32_t>(status);
 }
 
+int32_t xlstm_cuda_prepare(void) { return static_cast<int32_t>(xlstm::cuda::prepare()); }
+
+int32_t xlstm_cuda_variant(const xlstm_call* call, const char** name) {
+  if (call == nullptr || name == nullptr) return static_cast<int32_t>(Status::kNullPointer);
+  xlstm::UnpackedCall unpacked;
+  Status status = unpacked.unpack(*call);
+  if (status == Status::kOk) status = xlstm::check_problem(unpacked.call.problem);
+  if (status == Status::kOk) {
+    status = xlstm::cuda::variant_name(unpacked.call.problem, unpacked.call.attributes, name);
+  }
+  return static_cast<int32_t>(status);
+}
+
 int32_t xlstm_cuda_launch(const xlstm_call* call, void* stream) {
   if (call == nullptr) return static_cast<int32_t>(Status::kNullPointer);
   xlstm::UnpackedCall unpacked;

@@ -13,6 +13,12 @@ extern "C" {
 
 /* Device bytes of workspace for these sizes, aligned to 64. Does not touch the device. */
 XLSTM_C_API int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes);
+/* Load every kernel on the current device, as the first launch there does: call it before the
+ * capture of a graph. */
+XLSTM_C_API int32_t xlstm_cuda_prepare(void);
+/* The kernel's variant that such a call takes on the current device, such as "plain". The variables
+ * XLSTM_CUDA_MLSTM, XLSTM_CUDA_SLSTM and XLSTM_CUDA_CONV1D of the environment name another. */
+XLSTM_C_API int32_t xlstm_cuda_variant(const xlstm_call* call, const char** name);
 /* Queue the operator on `stream` (a cudaStream_t; null is the default stream) and return. */
 XLSTM_C_API int32_t xlstm_cuda_launch(const xlstm_call* call, void* stream);
 /* After a launch of this thread that the device refused: CUDA's name of the cause. */

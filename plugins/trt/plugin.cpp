@@ -78,6 +78,7 @@ nvinfer1::IPluginV3* Plugin::clone() noexcept {
 }
 
 nvinfer1::IPluginV3* Plugin::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {
+  cuda::prepare();  // where it fails, so will enqueue, which says why
   return clone();
 }
 

@@ -2,6 +2,7 @@
 // error, results in `out` (64 floats).
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <ptx.h>
 
 #include "device.h"
 
@@ -71,6 +72,31 @@ __global__ void disturbed(Operands x) {
   if (threadIdx.x == 0 && blockIdx.x > 0) x.out[blockIdx.x] = before;
 }
 
+struct Product {
+  const __nv_bfloat16 *a, *b;  // [16,16], [16,8]
+  float* d;                    // [16,8]
+};
+
+// d = a b by one warp, its operands through shared memory.
+template <bool kWaits>
+__global__ void product(Product x) {
+  using namespace xlstm::cuda;
+  auto* a = reinterpret_cast<__nv_bfloat16*>(shared_memory);
+  auto* b = a + 16 * 16;
+  const int lane = static_cast<int>(threadIdx.x), g = lane / 4, t = lane % 4;
+  copy_async_16(a + 8 * lane, x.a + 8 * lane);
+  if (lane < 16) copy_async_16(b + 8 * lane, x.b + 8 * lane);
+  copy_async_commit();
+  if (kWaits) copy_async_wait<0>();
+  __syncthreads();
+  uint32_t left[4], right[2];
+  load_matrix_x4(left, a + lane % 16 * 16 + lane / 16 * 8);
+  load_matrix_x2_transposed(right, b + lane % 16 * 8);
+  float d[4] = {};
+  mma_m16n8k16(d, left, right, __nv_bfloat16{});
+  for (int i = 0; i < 4; ++i) x.d[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = d[i];
+}
+
 int launch(void (*kernel)(Operands), unsigned blocks, unsigned threads, size_t shared,
            float* out) {
   cudaLaunchConfig_t config = {};
@@ -97,6 +123,15 @@ extern "C" int launch_fault(const char* name, float* out) {
   if (is("no_threads")) return launch(warp_sums, 1, 0, 0, out);
   if (is("much_shared")) return launch(warp_sums, 1, kThreads, 49 * 1024, out);
   return -1;
+}
+
+extern "C" int launch_product(const void* a, const void* b, float* d, int waits) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(1);
+  config.blockDim = dim3(kWarp);
+  config.dynamicSmemBytes = (16 * 16 + 16 * 8) * sizeof(__nv_bfloat16);
+  const Product x = {static_cast<const __nv_bfloat16*>(a), static_cast<const __nv_bfloat16*>(b), d};
+  return cudaLaunchKernelEx(&config, waits ? product<true> : product<false>, x);
 }
 
 // Every value rounded to the type and back.

@@ -63,13 +63,13 @@ def compile_kernel(
     name: str, targets: Sequence[int], folder: Path, *options: str
 ) -> tuple[Path, str]:
     """The object of ``name``.cu and what nvcc said. Raises where it fails or warns."""
-    schema, out = folder / "xlstm" / "op_schema.h", folder / f"{name}.o"
+    schema, out = folder / "xlstm" / "op_schema.h", folder / f"{Path(name).name}.o"
     generate = ROOT / "plugins" / "generate_schema.py"
     subprocess.run([sys.executable, generate, ROOT, schema], check=True)
     codes = [f"-gencode=arch=compute_{t},code=sm_{t}" for t in targets]
-    command = ["nvcc", "-std=c++17", "-O3", *codes, *STRICT, f"-I{folder}",
-               f"-I{KERNELS / 'include'}", *options, "-c", KERNELS / "cuda" / f"{name}.cu",
-               "-o", out]  # fmt: skip
+    includes = [f"-I{path}" for path in (folder, KERNELS / "include", KERNELS / "cuda")]
+    command = ["nvcc", "-std=c++17", "-O3", *codes, *STRICT, *includes, *options,
+               "-c", KERNELS / "cuda" / f"{name}.cu", "-o", out]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return out, done.stderr

@@ -65,6 +65,7 @@ def library() -> ctypes.CDLL:
     call = ctypes.POINTER(Call)
     lib.xlstm_cuda_workspace_size.argtypes = [call, ctypes.POINTER(ctypes.c_size_t)]
     lib.xlstm_cuda_launch.argtypes = [call, ctypes.c_void_p]
+    lib.xlstm_cuda_variant.argtypes = [call, ctypes.POINTER(ctypes.c_char_p)]
     return lib
 
 
@@ -81,6 +82,12 @@ class CudaRun(KernelRun):
         status = Status(library().xlstm_cuda_workspace_size(self.call, size))
         assert status == Status.OK
         return size.value
+
+    def variant(self) -> str | Status:
+        """Name of the variant that runs, or why there is none."""
+        name = ctypes.c_char_p()
+        status = Status(library().xlstm_cuda_variant(self.call, name))
+        return (name.value or b"").decode() if status == Status.OK else status
 
     def run(self, pool: Pool | None = None) -> Status:
         """Status of the call, after a look at every guard."""

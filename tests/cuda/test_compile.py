@@ -29,18 +29,18 @@ WIDE = ("float64",)
 # there is no such kernel. A block of mlstm_columns or slstm_sequence has up to 512 threads: 128
 # is what they may have.
 REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
-    "mlstm": {
+    "mlstm/plain": {
         "mlstm_gates": (168, 216),
         "mlstm_columns<8>": (112, 128),
         "mlstm_columns<16>": (None, 128),
         "mlstm_columns<32>": (128, None),
     },
-    "slstm": {
+    "slstm/plain": {
         "slstm_sequence<1>": (96, 128),
         "slstm_sequence<4>": (96, 128),
         "slstm_large": (128, 128),
     },
-    "conv1d": {
+    "conv1d/plain": {
         "conv1d_outputs<0>": (80, 80),
         "conv1d_outputs<4>": (64, 88),
         "conv1d_state": (96, 80),

@@ -74,6 +74,34 @@ def test_a_launch_that_not_every_gpu_takes_is_refused(name: str) -> None:
     assert launch(name)[0] == INVALID_VALUE
 
 
+def product(a: np.ndarray, b: np.ndarray, *, waits: bool, truncates: bool) -> np.ndarray:
+    """a b of the matrix instruction, its operands by copies that may not be waited for."""
+    out = np.zeros((16, 8), np.float32)
+    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (a, b, out)]
+    faults().xlstm_emulator_truncates(truncates)
+    assert faults().launch_product(*pointers, waits) == SUCCESS
+    faults().xlstm_emulator_truncates(False)
+    return out
+
+
+def test_a_matrix_product_is_rounded_or_cut() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((16, 16)).astype(ml_dtypes.bfloat16)
+    b = rng.standard_normal((16, 8)).astype(ml_dtypes.bfloat16)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    rounded = product(a, b, waits=True, truncates=False)
+    assert np.array_equal(rounded, exact.astype(np.float32))
+    cut = product(a, b, waits=True, truncates=True)
+    assert (np.abs(cut) <= np.abs(exact)).all()
+    assert (cut != rounded).any()
+    np.testing.assert_allclose(cut, exact, rtol=2**-23)
+
+
+def test_a_copy_that_is_not_waited_for_has_not_arrived() -> None:
+    ones = np.ones((16, 16), ml_dtypes.bfloat16)
+    assert np.isnan(product(ones, ones[:, :8].copy(), waits=False, truncates=False)).all()
+
+
 def test_half_types_convert_as_numpy_does() -> None:
     kinds = {"half": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
     bits = np.arange(1 << 16, dtype=np.uint16)

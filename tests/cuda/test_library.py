@@ -45,7 +45,8 @@ def test_it_exports_its_functions_alone_and_needs_no_cuda_library() -> None:
         ["nm", "-D", "--defined-only", built()], capture_output=True, text=True, check=True
     )
     symbols = {line.split()[-1] for line in listed.stdout.splitlines()}
-    assert symbols == {"xlstm_cuda_error_name", "xlstm_cuda_launch", "xlstm_cuda_workspace_size"}
+    names = ("error_name", "launch", "prepare", "variant", "workspace_size")
+    assert symbols == {f"xlstm_cuda_{name}" for name in names}
     read = subprocess.run(["readelf", "-d", built()], capture_output=True, text=True, check=True)
     needed = re.findall(r"NEEDED.*\[(.*)\]", read.stdout)
     assert needed
@@ -73,5 +74,9 @@ def test_without_a_gpu_the_launch_fails_with_a_status(op: str) -> None:
     assert real.xlstm_cuda_launch(kernel.call, None) == Status.LAUNCH_FAILED
     real.xlstm_cuda_error_name.restype = ctypes.c_char_p
     assert real.xlstm_cuda_error_name() in (b"cudaErrorInsufficientDriver", b"cudaErrorNoDevice")
+    real.xlstm_cuda_variant.argtypes = library().xlstm_cuda_variant.argtypes
+    name = ctypes.c_char_p()
+    assert real.xlstm_cuda_prepare() == Status.LAUNCH_FAILED
+    assert real.xlstm_cuda_variant(kernel.call, ctypes.byref(name)) == Status.LAUNCH_FAILED
     kernel.call.op = 77
     assert real.xlstm_cuda_launch(kernel.call, None) == Status.BAD_OP

@@ -53,7 +53,36 @@ def library() -> ctypes.CDLL:
     call = ctypes.POINTER(Call)
     lib.xlstm_cuda_workspace_size.argtypes = [call, ctypes.POINTER(ctypes.c_size_t)]
     lib.xlstm_cuda_launch.argtypes = [call, ctypes.c_void_p]
+    lib.xlstm_cuda_variant.argtypes = [call, ctypes.POINTER(ctypes.c_char_p)]
     return lib
+
+
+PLAIN = "plain"
+"""The variant that takes every call."""
+VARIABLES = {
+    "XlstmMLSTM": "XLSTM_CUDA_MLSTM",
+    "XlstmSLSTM": "XLSTM_CUDA_SLSTM",
+    "XlstmCausalConv1d": "XLSTM_CUDA_CONV1D",
+}
+"""Of the environment: the variant of each operator to take, where not the first that fits."""
+
+
+def _bare_call(case: OpCase, tx: str, sizes: Mapping[str, int]) -> Call:
+    """Sizes, type and attributes, without operands."""
+    call = Call(op=OP_NAMES.index(case.op), dtype=TX_DTYPES.index(tx))
+    for index, letter in enumerate(letters_of(CATALOG[case.op])):
+        call.sizes[index] = sizes[letter]
+    for index, value in enumerate(case.attribute_values().values()):
+        call.attributes[index] = value
+    return call
+
+
+def variant_of(case: OpCase, tx: str) -> str:
+    """Which of the operator's kernels such a call takes."""
+    name = ctypes.c_char_p()
+    status = Status(library().xlstm_cuda_variant(_bare_call(case, tx, case.size), name))
+    assert status == Status.OK, f"{case} {tx}: {status.name}"
+    return (name.value or b"").decode()
 
 
 class DeviceRun:
@@ -93,16 +122,12 @@ class DeviceRun:
         return DeviceBuffer(nbytes, self.stream, shift)
 
     def _call(self, sizes: Mapping[str, int], lengths_size: int) -> Call:
-        call = Call(op=OP_NAMES.index(self.case.op), dtype=TX_DTYPES.index(self.tx))
-        for index, letter in enumerate(letters_of(self.schema)):
-            call.sizes[index] = sizes[letter]
+        call = _bare_call(self.case, self.tx, sizes)
         call.lengths_size = lengths_size
         for index, buffer in enumerate(self.inputs.values()):
             call.inputs[index] = buffer.address
         for index, buffer in enumerate(self.outputs.values()):
             call.outputs[index] = buffer.address
-        for index, value in enumerate(self.case.attribute_values().values()):
-            call.attributes[index] = value
         size = ctypes.c_size_t()
         assert library().xlstm_cuda_workspace_size(call, size) == Status.OK
         self.workspace = self._buffer(size.value, 0)

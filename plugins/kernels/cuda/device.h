@@ -59,6 +59,33 @@ __device__ inline int64_t valid_steps(const int32_t* lengths, int64_t lengths_si
 // What the device said to the last launch of this thread that it refused.
 extern thread_local cudaError_t launch_error;
 
+// kLaunchFailed with its cause where `error` is one.
+inline Status status_of(cudaError_t error) {
+  if (error == cudaSuccess) return Status::kOk;
+  launch_error = error;
+  cudaGetLastError();  // reported here, so that the caller's next call does not meet it
+  return Status::kLaunchFailed;
+}
+
+// Load kernels, so that no launch in a capture has to.
+template <class... Kernels>
+Status load_kernels(Kernels... kernels) {
+  cudaFuncAttributes ignored;
+  Status status = Status::kOk;
+  for (const void* kernel : {reinterpret_cast<const void*>(kernels)...}) {
+    if (status == Status::kOk) status = status_of(cudaFuncGetAttributes(&ignored, kernel));
+  }
+  return status;
+}
+
+// Let `kernel` be launched with up to `bytes` of shared memory.
+template <class Kernel>
+Status allow_shared(Kernel kernel, size_t bytes) {
+  return status_of(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(bytes)));
+}
+
 // Queue `kernel`, which loops from blockIdx.x to `units` by gridDim.x.
 template <class Operands>
 Status launch_kernel(void (*kernel)(Operands), const Operands& operands, int64_t units,
@@ -69,11 +96,7 @@ Status launch_kernel(void (*kernel)(Operands), const Operands& operands, int64_t
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, operands);
-  if (error == cudaSuccess) return Status::kOk;
-  launch_error = error;
-  cudaGetLastError();  // reported here, so that the caller's next call does not meet it
-  return Status::kLaunchFailed;
+  return status_of(cudaLaunchKernelEx(&config, kernel, operands));
 }
 
 }  // namespace xlstm::cuda

@@ -47,4 +47,13 @@ auto with_element(DType dtype, Body body) {
   }
 }
 
+// `body` with a value of each element type, while it answers kOk.
+template <class Body>
+Status for_each_element(Body body) {
+  Status status = body(float{});
+  if (status == Status::kOk) status = body(__half{});
+  if (status == Status::kOk) status = body(__nv_bfloat16{});
+  return status == Status::kOk ? body(double{}) : status;
+}
+
 }  // namespace xlstm::cuda

@@ -112,7 +112,8 @@ const char* status_message(Status status) {
     case Status::kBadAlias: return "an output overlaps an operand that it does not continue";
     case Status::kSmallWorkspace: return "the workspace is missing, too small or misaligned";
     case Status::kUnavailable:
-      return "XLSTM_CPU_ISA names an instruction set that is unknown, or missing here";
+      return "the instruction set of XLSTM_CPU_ISA or the kernel of XLSTM_CUDA_... is unknown, "
+             "missing here, or does not take this call";
     case Status::kLaunchFailed: return "the device refused the launch";
   }
   return "unknown status";

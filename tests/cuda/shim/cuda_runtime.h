@@ -17,6 +17,7 @@
 #define __host__
 #define __shared__  // all of it is the launch's dynamic shared memory, which emulator.cpp defines
 #define __launch_bounds__(...)
+#define __CUDA_ARCH__ 900
 
 struct uint3 {
   unsigned x, y, z;
@@ -31,6 +32,14 @@ extern dim3 blockDim, gridDim;
 
 using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+struct cudaFuncAttributes {};
 struct cudaLaunchAttribute;
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -41,8 +50,19 @@ struct cudaLaunchConfig_t {
 };
 
 namespace emulator {
-cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& body);
+cudaError_t launch(const void* kernel, const cudaLaunchConfig_t& config,
+                   const std::function<void()>& body);
 void synchronize_block(int line);
+// End the launch: operands of `what` lie where the instruction does not take them.
+void fail_here(const char* what, int line);
+// Wait for all lanes of the warp, and copy what each has at `mine` to `all`; at most 64 bytes each.
+void gather(const void* mine, size_t bytes, void* all, int line);
+// A thread's copies of 16 bytes to shared memory, made when their group is waited for; null: zeros.
+void copy_later(void* to, const void* from);
+void close_group();
+void finish_groups(int pending);
+// A matrix product's sum as float32.
+float round_sum(double sum);
 // Wait for the lanes of `mask`, give each `bits` of this one, return those of lane `from`.
 uint64_t exchange(unsigned mask, uint64_t bits, int from, int line);
 int lane();
@@ -51,10 +71,14 @@ int lane();
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
-  return emulator::launch(*config, [kernel, kept = std::make_tuple(arguments...)] {
+  return emulator::launch(reinterpret_cast<const void*>(kernel), *config, [kernel, kept = std::make_tuple(arguments...)] {
     std::apply(kernel, kept);
   });
 }
+cudaError_t cudaGetDevice(int* index);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorName(cudaError_t error);
 const char* cudaGetErrorString(cudaError_t error);

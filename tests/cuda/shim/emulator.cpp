@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <random>
@@ -23,7 +24,7 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
 namespace xlstm::cuda {
-SharedChunk shared_memory[2 * kSharedBytes / sizeof(SharedChunk)];
+SharedChunk shared_memory[256 * 1024 / sizeof(SharedChunk)];
 }
 
 namespace emulator {
@@ -34,6 +35,8 @@ constexpr unsigned kWarpSize = 32;
 constexpr unsigned char kUnset = 0xff;   // NaN in every floating-point type
 constexpr unsigned char kCanary = 0xa5;  // past the launch's shared memory
 constexpr size_t kCanaryBytes = 1024;
+constexpr int kSm = 90, kProcessors = 132, kMostShared = 227 * 1024;  // of the device: an H100
+constexpr size_t kSlotBytes = 64;
 
 enum class Wait { kNothing, kBarrier, kShuffle, kEnded };
 
@@ -44,7 +47,12 @@ struct Thread {
   int line;           // of the barrier or shuffle
   unsigned mask;      // of the shuffle
   unsigned shuffles;  // made so far; the low bit chooses the slot
-  uint64_t slots[2];
+  unsigned char slots[2][kSlotBytes];
+  struct Copy {
+    void* to;
+    const void* from;
+  };
+  std::vector<std::vector<Copy>> groups;  // of copies under way; the last is still open
 };
 
 // The block at work. One launch at a time.
@@ -60,6 +68,8 @@ uint32_t most_blocks = 0;
 std::mt19937 shuffler;
 std::string message;
 int64_t launches = 0;
+bool truncates = false;
+std::map<const void*, size_t> allowed;  // shared memory by kernel
 
 Thread& current() { return *block.threads[block.current]; }
 
@@ -114,6 +124,7 @@ void run_block(const std::function<void()>& body) {
     Thread& thread = *block.threads[t];
     thread.wait = Wait::kNothing;
     thread.shuffles = 0;
+    thread.groups.assign(1, {});
     thread.fiber.start(body);
   }
   std::vector<unsigned> turns(block.count);
@@ -170,32 +181,82 @@ void synchronize_block(int line) {
   self.fiber.yield();
 }
 
-uint64_t exchange(unsigned mask, uint64_t bits, int from, int line) {
+void fail_here(const char* what, int line) {
+  const std::string text = std::string(what) + " with an address that is not aligned to 16";
+  fail(text.c_str(), block.current, line);
+}
+
+namespace {
+
+// Wait for the lanes of `mask`, this one's bytes in its slot; answers which slot.
+unsigned meet(unsigned mask, const void* mine, size_t bytes, int line) {
   Thread& self = current();
   const unsigned first = block.current - block.current % kWarpSize, slot = self.shuffles++ % 2;
-  self.slots[slot] = bits;
+  std::memcpy(self.slots[slot], mine, bytes);
   self.wait = Wait::kShuffle;
   self.line = line;
   self.mask = mask;
+  release_warp(first);
+  self.fiber.yield();
+  return slot;
+}
+
+}  // namespace
+
+uint64_t exchange(unsigned mask, uint64_t bits, int from, int line) {
   if ((mask >> lane() & 1) == 0 || (mask >> from & 1) == 0) {
     fail("a shuffle with a lane outside its mask", block.current, line);
   }
-  release_warp(first);
-  self.fiber.yield();
-  return block.threads[first + static_cast<unsigned>(from)]->slots[slot];
+  const unsigned slot = meet(mask, &bits, sizeof bits, line);
+  const unsigned first = block.current - block.current % kWarpSize;
+  std::memcpy(&bits, block.threads[first + static_cast<unsigned>(from)]->slots[slot], sizeof bits);
+  return bits;
+}
+
+void gather(const void* mine, size_t bytes, void* all, int line) {
+  const unsigned slot = meet(xlstm::cuda::kAllLanes, mine, bytes, line);
+  const unsigned first = block.current - block.current % kWarpSize;
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    std::memcpy(static_cast<char*>(all) + lane * bytes, block.threads[first + lane]->slots[slot],
+                bytes);
+  }
+}
+
+void copy_later(void* to, const void* from) { current().groups.back().push_back({to, from}); }
+
+void close_group() { current().groups.emplace_back(); }
+
+void finish_groups(int pending) {
+  auto& groups = current().groups;
+  while (groups.size() > static_cast<size_t>(pending) + 1) {  // with the open one
+    for (const auto& copy : groups.front()) {
+      if (copy.from == nullptr) std::memset(copy.to, 0, 16);
+      if (copy.from != nullptr) std::memcpy(copy.to, copy.from, 16);
+    }
+    groups.erase(groups.begin());
+  }
+}
+
+float round_sum(double sum) {
+  const auto nearest = static_cast<float>(sum);
+  const bool is_past = std::fabs(static_cast<double>(nearest)) > std::fabs(sum);
+  return truncates && is_past ? std::nextafter(nearest, 0.f) : nearest;
 }
 
 namespace {
 
 std::mutex one_launch;
 
-cudaError_t run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
+cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config,
+                     const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(one_launch);
   ++launches;
+  const auto found = allowed.find(kernel);
+  const size_t most = found == allowed.end() ? xlstm::cuda::kSharedBytes : found->second;
   const dim3 &grid = config.gridDim, &threads = config.blockDim;
   if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y != 1 || grid.z != 1 || threads.x == 0 ||
       threads.x > kMostThreads || threads.y != 1 || threads.z != 1 ||
-      config.dynamicSmemBytes > xlstm::cuda::kSharedBytes) {
+      config.dynamicSmemBytes > most) {
     message = "a grid, block or shared memory that not every GPU takes";
     return cudaErrorInvalidValue;
   }
@@ -222,13 +283,35 @@ cudaError_t run_grid(const cudaLaunchConfig_t& config, const std::function<void(
 
 }  // namespace
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
-  if (config.stream == nullptr || !config.stream->captures) return run_grid(config, body);
-  config.stream->captured.push_back([config, body] { return run_grid(config, body); });
+cudaError_t launch(const void* kernel, const cudaLaunchConfig_t& config,
+                   const std::function<void()>& body) {
+  const auto run = [kernel, config, body] { return run_grid(kernel, config, body); };
+  if (config.stream == nullptr || !config.stream->captures) return run();
+  config.stream->captured.push_back(run);
   return cudaSuccess;
 }
 
 }  // namespace emulator
+
+cudaError_t cudaGetDevice(int* index) { return *index = 0, cudaSuccess; }
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  switch (attribute) {
+    case cudaDevAttrComputeCapabilityMajor: *value = emulator::kSm / 10; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = emulator::kSm % 10; break;
+    case cudaDevAttrMultiProcessorCount: *value = emulator::kProcessors; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = emulator::kMostShared; break;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  if (value < 0 || value > emulator::kMostShared) return cudaErrorInvalidValue;
+  emulator::allowed[kernel] = static_cast<size_t>(value);
+  return cudaSuccess;
+}
 
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 
@@ -244,6 +327,7 @@ const char* cudaGetErrorName(cudaError_t error) {
 const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
 
 void xlstm_emulator_order(uint32_t seed) { emulator::order_seed = seed; }
+void xlstm_emulator_truncates(uint32_t truncates) { emulator::truncates = truncates != 0; }
 void xlstm_emulator_most_blocks(uint32_t most) { emulator::most_blocks = most; }
 const char* xlstm_emulator_message() { return emulator::message.c_str(); }
 int64_t xlstm_emulator_launches() {

@@ -2,7 +2,8 @@
  *
  * Checked while a kernel runs: every thread of a block reaches the same barrier (by source line),
  * every lane of a mask the same shuffle; shared memory stays within the launch's size and starts
- * as NaN in each block; the limits of a launch that all GPUs have. A failed check ends the launch
+ * as NaN in each block; no more shared memory than a kernel was allowed; copies to shared memory
+ * arrive no sooner than they are waited for; the limits of a launch that all GPUs have. A failed check ends the launch
  * with cudaErrorLaunchFailure. Missing barriers and blocks that disturb each other show as
  * different results under different orders. */
 #pragma once
@@ -23,6 +24,8 @@ XLSTM_EMULATOR_API void xlstm_emulator_order(uint32_t order);
 XLSTM_EMULATOR_API void xlstm_emulator_most_blocks(uint32_t most);
 /* What the last failed launch did wrong; "" after a good one. */
 XLSTM_EMULATOR_API const char* xlstm_emulator_message(void);
+/* Whether sums of matrix products are cut toward zero, not rounded to nearest. */
+XLSTM_EMULATOR_API void xlstm_emulator_truncates(uint32_t truncates);
 /* Launches since the last call. */
 XLSTM_EMULATOR_API int64_t xlstm_emulator_launches(void);
 

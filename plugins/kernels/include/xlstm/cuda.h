@@ -10,10 +10,18 @@ namespace xlstm::cuda {
 // Device bytes that launch() needs; 0 is possible. Does not touch the device.
 size_t workspace_size(const Problem& problem);
 
+// Load every kernel on the current device, which the first launch there does as well: a graph's
+// capture should not be it.
+Status prepare();
+
+// Which variant of the operator's kernels a call of these sizes and attributes takes on the current
+// device. XLSTM_CUDA_MLSTM, XLSTM_CUDA_SLSTM and XLSTM_CUDA_CONV1D name the one to take instead;
+// kUnavailable where that one does not take it.
+Status variant_name(const Problem& problem, const void* attributes, const char** name);
+
 // Queue the operator on `stream` (a cudaStream_t; null is the default stream) and return. Operands,
 // lengths and workspace are device memory, attributes host memory. Allocates nothing and waits for
-// nothing; state outputs may be their inputs. Can be captured into a CUDA graph: launch once
-// before, since CUDA may load a kernel when it is first asked for.
+// nothing; state outputs may be their inputs. Can be captured into a CUDA graph, after prepare().
 Status launch(const Call& call, void* stream);
 
 // After Status::kLaunchFailed in this thread: CUDA's name of the cause, and what it says of it.

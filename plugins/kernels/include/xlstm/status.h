@@ -17,7 +17,7 @@ enum class Status : int32_t {
   kMisaligned,     // an operand is not aligned to its element
   kBadAlias,       // an output overlaps an operand other than the state it continues
   kSmallWorkspace, // the workspace is null, too small, or not aligned to kWorkspaceAlignment
-  kUnavailable,    // the forced instruction set is not there
+  kUnavailable,    // the forced instruction set or variant is not there
   kLaunchFailed,   // the device refused the launch
 };
 

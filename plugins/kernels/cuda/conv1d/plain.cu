@@ -1,9 +1,9 @@
 // XlstmCausalConv1d: channels, rows and stretches of time in parallel.
 //
 //   y_t = act(b + sum_j w_j x_{t - (W-1) + j}), x before step 0 = the state.
-#include "element.h"
-#include "math.h"
-#include "table.h"
+#include "conv1d/operands.h"
+#include "gates.h"
+#include "variant.h"
 
 namespace xlstm::cuda {
 namespace {
@@ -11,23 +11,15 @@ namespace {
 constexpr int64_t kConvStretch = 32;  // steps of one thread
 constexpr int64_t kConvThreads = 128;
 
+// Operands of a call, and how many stretches a row has.
 template <class TX>
-struct ConvOperands {
-  using T = Arithmetic<TX>;
-  int64_t batch, time, size, width;
-  const TX *x, *w;
-  const T *b, *state;
-  const int32_t* lengths;
-  int64_t lengths_size;
-  TX* y;
-  T* state_out;
-  bool is_silu;
+struct ConvProblem : ConvOperands<TX> {
   int64_t stretches;
 };
 
 // Input of channel `d` at `step` of the row; before step 0 it lies in the state.
 template <class TX, class T = Arithmetic<TX>>
-__device__ T conv1d_input(const ConvOperands<TX>& o, int64_t row, int64_t step, int64_t d) {
+__device__ T conv1d_input(const ConvProblem<TX>& o, int64_t row, int64_t step, int64_t d) {
   const int64_t kept = o.width - 1;
   return step < 0 ? o.state[(row * kept + kept + step) * o.size + d]
                   : widen(o.x[(row * o.time + step) * o.size + d]);
@@ -36,7 +28,7 @@ __device__ T conv1d_input(const ConvOperands<TX>& o, int64_t row, int64_t step, 
 // The last W-1 inputs of one channel. Entry j takes the old entry j + steps, so ascending order
 // serves in place.
 template <class TX, class T = Arithmetic<TX>>
-__device__ void conv1d_carry_state(const ConvOperands<TX>& o, int64_t row, int64_t d) {
+__device__ void conv1d_carry_state(const ConvProblem<TX>& o, int64_t row, int64_t d) {
   const int64_t kept = o.width - 1;
   const int64_t steps = valid_steps(o.lengths, o.lengths_size, row, o.time);
   for (int64_t j = 0; j < kept; ++j) {
@@ -47,7 +39,7 @@ __device__ void conv1d_carry_state(const ConvOperands<TX>& o, int64_t row, int64
 // y of one channel at the steps [begin, end), all of them valid. Of x one load a step: the inputs
 // before it stay in registers.
 template <class TX, int kWidth, class T = Arithmetic<TX>>
-__device__ void conv1d_in_registers(const ConvOperands<TX>& o, int64_t row, int64_t begin,
+__device__ void conv1d_in_registers(const ConvProblem<TX>& o, int64_t row, int64_t begin,
                                     int64_t end, int64_t d) {
   T taps[kWidth], inputs[kWidth];
   for (int j = 0; j < kWidth; ++j) taps[j] = widen(o.w[d * kWidth + j]);
@@ -67,7 +59,7 @@ __device__ void conv1d_in_registers(const ConvOperands<TX>& o, int64_t row, int6
 
 // The same for any width; what is read again comes from the cache.
 template <class TX, class T = Arithmetic<TX>>
-__device__ void conv1d_from_memory(const ConvOperands<TX>& o, int64_t row, int64_t begin,
+__device__ void conv1d_from_memory(const ConvProblem<TX>& o, int64_t row, int64_t begin,
                                    int64_t end, int64_t d) {
   for (int64_t t = begin; t < end; ++t) {
     T sum = o.b[d];
@@ -81,7 +73,7 @@ __device__ void conv1d_from_memory(const ConvOperands<TX>& o, int64_t row, int64
 
 // y of one channel over one stretch. kWidth 0: the width of `o`.
 template <class TX, int kWidth, class T = Arithmetic<TX>>
-__device__ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t begin,
+__device__ void conv1d_stretch(const ConvProblem<TX>& o, int64_t row, int64_t begin,
                                int64_t end, int64_t d) {
   const int64_t steps = valid_steps(o.lengths, o.lengths_size, row, o.time);
   const int64_t valid = max_of(begin, min_of(steps, end));
@@ -98,7 +90,7 @@ __device__ void conv1d_stretch(const ConvOperands<TX>& o, int64_t row, int64_t b
 // One thread per row, stretch and channel. A row of one stretch has its state carried on here:
 // each thread then reads and writes its own channel's state alone.
 template <class TX, int kWidth>
-__global__ void __launch_bounds__(kConvThreads, 5) conv1d_outputs(ConvOperands<TX> o) {
+__global__ void __launch_bounds__(kConvThreads, 5) conv1d_outputs(ConvProblem<TX> o) {
   const int64_t blocks = parts_of(o.size, kConvThreads);
   const int64_t units = o.batch * o.stretches * blocks;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
@@ -114,7 +106,7 @@ __global__ void __launch_bounds__(kConvThreads, 5) conv1d_outputs(ConvOperands<T
 
 // The states of rows of several stretches, once all have read them.
 template <class TX>
-__global__ void __launch_bounds__(kConvThreads, 5) conv1d_state(ConvOperands<TX> o) {
+__global__ void __launch_bounds__(kConvThreads, 5) conv1d_state(ConvProblem<TX> o) {
   const int64_t blocks = parts_of(o.size, kConvThreads), units = o.batch * blocks;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const int64_t d = unit % blocks * kConvThreads + threadIdx.x;
@@ -124,17 +116,8 @@ __global__ void __launch_bounds__(kConvThreads, 5) conv1d_state(ConvOperands<TX>
 
 template <class TX>
 Status conv1d_launch(const Call& call, void* stream) {
-  using T = Arithmetic<TX>;
-  using namespace causalconv1d;
-  const int64_t* size = call.problem.sizes;
-  const ConvOperands<TX> o = {
-      size[size_B], size[size_T], size[size_D], size[size_W],
-      static_cast<const TX*>(call.inputs[in_x]), static_cast<const TX*>(call.inputs[in_w]),
-      static_cast<const T*>(call.inputs[in_b]), static_cast<const T*>(call.inputs[in_state]),
-      static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
-      static_cast<TX*>(call.outputs[out_y]), static_cast<T*>(call.outputs[out_state]),
-      static_cast<const Attributes*>(call.attributes)->activation == 1,
-      parts_of(size[size_T], kConvStretch)};
+  const ConvOperands<TX> operands = conv1d_operands<TX>(call);
+  const ConvProblem<TX> o = {operands, parts_of(operands.time, kConvStretch)};
   const int64_t blocks = parts_of(o.size, kConvThreads);
   const auto outputs = o.width == 4 ? conv1d_outputs<TX, 4> : conv1d_outputs<TX, 0>;
   const Status status =
@@ -143,16 +126,25 @@ Status conv1d_launch(const Call& call, void* stream) {
   return launch_kernel(conv1d_state<TX>, o, o.batch * blocks, kConvThreads, 0, stream);
 }
 
-Status launch(const Call& call, void* stream) {
+bool fits(const Problem&, const void*, const Device&) { return true; }
+
+size_t workspace_size(const Problem&) { return 0; }
+
+Status prepare(const Device&) {
+  return for_each_element([](auto element) {
+    using TX = decltype(element);
+    return load_kernels(conv1d_outputs<TX, 0>, conv1d_outputs<TX, 4>, conv1d_state<TX>);
+  });
+}
+
+Status launch(const Call& call, const Device&, void* stream) {
   return with_element(call.problem.dtype, [&](auto element) {
     return conv1d_launch<decltype(element)>(call, stream);
   });
 }
 
-size_t workspace(const Problem&) { return 0; }
-
 }  // namespace
 
-const Kernel kConv1dKernel = {launch, workspace};
+extern const Variant kConv1dPlain = {"plain", fits, workspace_size, prepare, launch};
 
 }  // namespace xlstm::cuda

@@ -8,8 +8,8 @@
 // may be their inputs. Steps are taken one by one, so cuts in time change no bit; chunk_size has no
 // effect. Source: ops/reference/mlstm.py.
 #include "element.h"
-#include "math.h"
-#include "table.h"
+#include "gates.h"
+#include "variant.h"
 
 namespace xlstm::cuda {
 namespace {
@@ -19,6 +19,9 @@ constexpr int kGateSteps = 16;        // steps whose q n are summed together
 constexpr int kMostWarps = 16;        // of a block of columns
 constexpr int kMostSteps = 16;        // whose q, k, v lie in shared memory at once
 constexpr size_t kColumnBytes = 32 * 1024;  // of them, so that several blocks fit one processor
+constexpr int kFewRows = 8;           // of C in a thread's registers
+template <class T>
+constexpr int kManyRows = sizeof(T) == 4 ? 32 : 16;
 
 // Operands of a call, and what its launches share.
 template <class TX>
@@ -345,7 +348,6 @@ Status mlstm_launch_columns(MlstmProblem<TX> x, void* stream) {
 template <class TX>
 Status mlstm_launch(const Call& call, void* stream) {
   using T = Arithmetic<TX>;
-  constexpr int kManyRows = sizeof(T) == 4 ? 32 : 16, kFewRows = 8;
   MlstmProblem<TX> x{mlstm_operands<TX>(call), nullptr, nullptr, nullptr, 0};
   const int64_t heads = x.batch * x.heads;
   Arena workspace(call.workspace);
@@ -359,16 +361,28 @@ Status mlstm_launch(const Call& call, void* stream) {
       launch_kernel(mlstm_gates<TX>, x, heads, threads, counter.used(), stream);
   if (status != Status::kOk) return status;
   return x.qk_dim <= 64 ? mlstm_launch_columns<TX, kFewRows>(x, stream)
-                        : mlstm_launch_columns<TX, kManyRows>(x, stream);
+                        : mlstm_launch_columns<TX, kManyRows<T>>(x, stream);
 }
 
-Status launch(const Call& call, void* stream) {
+bool fits(const Problem&, const void*, const Device&) { return true; }
+
+template <class TX>
+Status mlstm_prepare() {
+  return load_kernels(mlstm_gates<TX>, mlstm_columns<TX, kFewRows>,
+                      mlstm_columns<TX, kManyRows<Arithmetic<TX>>>);
+}
+
+Status prepare(const Device&) {
+  return for_each_element([](auto element) { return mlstm_prepare<decltype(element)>(); });
+}
+
+Status launch(const Call& call, const Device&, void* stream) {
   return with_element(call.problem.dtype, [&](auto element) {
     return mlstm_launch<decltype(element)>(call, stream);
   });
 }
 
-size_t workspace(const Problem& problem) {
+size_t workspace_size(const Problem& problem) {
   const int64_t* size = problem.sizes;
   const int64_t elements = size[mlstm::size_B] * size[mlstm::size_N] * size[mlstm::size_T];
   Arena counter(nullptr);
@@ -384,6 +398,6 @@ size_t workspace(const Problem& problem) {
 
 }  // namespace
 
-const Kernel kMlstmKernel = {launch, workspace};
+extern const Variant kMlstmPlain = {"plain", fits, workspace_size, prepare, launch};
 
 }  // namespace xlstm::cuda

@@ -8,9 +8,9 @@
 // A block has one head of one or several rows; they share the reading of R, which comes from the
 // caches. The state stays in shared memory, or in the workspace where H is large.
 // Source: ops/reference/slstm.py.
-#include "element.h"
-#include "math.h"
-#include "table.h"
+#include "gates.h"
+#include "slstm/operands.h"
+#include "variant.h"
 
 namespace xlstm::cuda {
 namespace {
@@ -21,20 +21,9 @@ constexpr int kLeastSlice = 16;   // terms of a part
 constexpr int kManyRows = 4;      // rows of a block where there are many
 constexpr int64_t kManyUnits = 512;
 
+// Operands of a call, and what its launch lays out.
 template <class TX>
-struct SlstmOperands {
-  using T = Arithmetic<TX>;
-  int64_t batch, time, heads;
-  int size;  // R [N,H,4,H] fits in memory, so H is far below 2^31
-  const T* gates;
-  const TX* R;
-  const T *b, *y, *c, *n, *m;
-  const int32_t* lengths;
-  int64_t lengths_size;
-  TX* y_all;
-  T *y_out, *c_out, *n_out, *m_out;
-  T n_floor, f_clamp;
-  bool rounds;
+struct SlstmProblem : SlstmOperands<TX> {
   int width, slices;      // threads are slices x width; a slice sums part of the j
   char* scratch;          // of each row and head, for slstm_large
   size_t scratch_bytes;   // of one row and head
@@ -68,7 +57,7 @@ struct SlstmScratch {
 
 // This slice's part of y R for all rows and columns.
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void slstm_mix(const SlstmOperands<TX>& x, int64_t head, const SlstmScratch<T>& s) {
+__device__ void slstm_mix(const SlstmProblem<TX>& x, int64_t head, const SlstmScratch<T>& s) {
   const int H = x.size, thread = static_cast<int>(threadIdx.x);
   const int slice = thread / x.width, length = (H + x.slices - 1) / x.slices;
   const int begin = slice * length, end = begin + length < H ? begin + length : H;
@@ -97,7 +86,7 @@ __device__ void slstm_mix(const SlstmOperands<TX>& x, int64_t head, const SlstmS
 
 // The new state of one element from its four pre-activations; returns y.
 template <class TX, class T = Arithmetic<TX>>
-__device__ T slstm_advance(const SlstmOperands<TX>& x, const T* raw, T& c, T& n, T& m) {
+__device__ T slstm_advance(const SlstmProblem<TX>& x, const T* raw, T& c, T& n, T& m) {
   const T input = raw[0], f = x.f_clamp > 0 ? at_most(raw[1], x.f_clamp) : raw[1];
   const T kept = m + log_sigmoid(f);
   m = n == T(0) ? input : at_least(input, kept);
@@ -123,13 +112,13 @@ struct SlstmUnit {
 };
 
 template <class TX>
-__device__ int64_t slstm_steps(const SlstmOperands<TX>& x, int64_t row) {
+__device__ int64_t slstm_steps(const SlstmProblem<TX>& x, int64_t row) {
   return valid_steps(x.lengths, x.lengths_size, row, x.time);
 }
 
 // Pre-activations of element e of a row at step t, without y R.
 template <class TX, class T = Arithmetic<TX>>
-__device__ void slstm_load_gates(const SlstmOperands<TX>& x, int64_t row, int64_t t, int64_t head,
+__device__ void slstm_load_gates(const SlstmProblem<TX>& x, int64_t row, int64_t t, int64_t head,
                                  int e, T* raw) {
   const int64_t slot = x.heads * x.size;
   const T* gates = x.gates + (row * x.time + t) * 4 * slot + head * x.size + e;
@@ -139,7 +128,7 @@ __device__ void slstm_load_gates(const SlstmOperands<TX>& x, int64_t row, int64_
 
 // One cell of one step: element e of the unit's row r. `raw` are its gates.
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void slstm_cell(const SlstmOperands<TX>& x, int64_t head, int r, int e, TX* y_all,
+__device__ void slstm_cell(const SlstmProblem<TX>& x, int64_t head, int r, int e, TX* y_all,
                            T* raw, const SlstmScratch<T>& s) {
   const int H = x.size, cell = r * H + e;
   const T* bias = x.b + head * H + e;
@@ -160,7 +149,7 @@ __device__ void slstm_cell(const SlstmOperands<TX>& x, int64_t head, int r, int 
 }
 
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void slstm_step(const SlstmOperands<TX>& x, const SlstmUnit& u, int64_t t,
+__device__ void slstm_step(const SlstmProblem<TX>& x, const SlstmUnit& u, int64_t t,
                            const SlstmScratch<T>& s) {
   const int H = x.size, cells = u.rows * H, thread = static_cast<int>(threadIdx.x);
   T raw[4] = {};
@@ -185,7 +174,7 @@ __device__ void slstm_step(const SlstmOperands<TX>& x, const SlstmUnit& u, int64
 }
 
 template <class TX, int kRows, class T = Arithmetic<TX>>
-__device__ void slstm_run(const SlstmOperands<TX>& x, const SlstmUnit& u,
+__device__ void slstm_run(const SlstmProblem<TX>& x, const SlstmUnit& u,
                           const SlstmScratch<T>& s) {
   const int H = x.size;
   const auto place = [&](int cell) {  // in the states [B,N,H]
@@ -212,7 +201,7 @@ __device__ void slstm_run(const SlstmOperands<TX>& x, const SlstmUnit& u,
 
 // One unit, its scratch in `memory`.
 template <class TX, int kRows>
-__device__ void slstm_unit(const SlstmOperands<TX>& x, int64_t unit, void* memory) {
+__device__ void slstm_unit(const SlstmProblem<TX>& x, int64_t unit, void* memory) {
   Arena arena(memory);
   const SlstmScratch<Arithmetic<TX>> scratch(arena, kRows, x.slices, x.size);
   SlstmUnit u = {unit % x.heads, unit / x.heads * kRows, 0, 0};
@@ -222,7 +211,7 @@ __device__ void slstm_unit(const SlstmOperands<TX>& x, int64_t unit, void* memor
 }
 
 template <class TX, int kRows>
-__global__ void __launch_bounds__(kMostThreads, 1) slstm_sequence(SlstmOperands<TX> x) {
+__global__ void __launch_bounds__(kMostThreads, 1) slstm_sequence(SlstmProblem<TX> x) {
   const int64_t units = x.heads * parts_of(x.batch, kRows);
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
     slstm_unit<TX, kRows>(x, unit, shared_memory);
@@ -231,7 +220,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) slstm_sequence(SlstmOperands<
 
 // Where shared memory is too small for the state of one row.
 template <class TX>
-__global__ void __launch_bounds__(kMostThreads, 1) slstm_large(SlstmOperands<TX> x) {
+__global__ void __launch_bounds__(kMostThreads, 1) slstm_large(SlstmProblem<TX> x) {
   for (int64_t unit = blockIdx.x; unit < x.heads * x.batch; unit += gridDim.x) {
     slstm_unit<TX, 1>(x, unit, x.scratch + unit * x.scratch_bytes);
   }
@@ -247,23 +236,11 @@ size_t slstm_scratch_bytes(int64_t rows, int64_t H) {
 template <class TX>
 Status slstm_launch(const Call& call, void* stream) {
   using T = Arithmetic<TX>;
-  using namespace slstm;
-  const int64_t* size = call.problem.sizes;
-  const auto& attributes = *static_cast<const Attributes*>(call.attributes);
-  const auto in = [&](int i) { return static_cast<const T*>(call.inputs[i]); };
-  const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
-  const SlstmLayout layout(size[size_H]);
-  const size_t one = slstm_scratch_bytes<T>(1, size[size_H]);
-  const SlstmOperands<TX> x = {
-      size[size_B], size[size_T], size[size_N], static_cast<int>(size[size_H]),
-      in(in_gates), static_cast<const TX*>(call.inputs[in_R]), in(in_b),
-      in(in_y), in(in_c), in(in_n), in(in_m),
-      static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
-      static_cast<TX*>(call.outputs[out_y_all]),
-      out(out_y), out(out_c), out(out_n), out(out_m),
-      static_cast<T>(attributes.n_floor), static_cast<T>(attributes.f_clamp),
-      attributes.state_rounding == 1, layout.width, layout.slices,
-      static_cast<char*>(call.workspace), one};
+  const SlstmOperands<TX> operands = slstm_operands<TX>(call);
+  const SlstmLayout layout(operands.size);
+  const size_t one = slstm_scratch_bytes<T>(1, operands.size);
+  const SlstmProblem<TX> x = {operands, layout.width, layout.slices,
+                              static_cast<char*>(call.workspace), one};
   const int64_t threads = x.width * x.slices, units = x.batch * x.heads;
   if (one > kSharedBytes) return launch_kernel(slstm_large<TX>, x, units, threads, 0, stream);
   const size_t many = slstm_scratch_bytes<T>(kManyRows, x.size);
@@ -274,14 +251,23 @@ Status slstm_launch(const Call& call, void* stream) {
                        x.heads * parts_of(x.batch, kManyRows), threads, many, stream);
 }
 
-Status launch(const Call& call, void* stream) {
+bool fits(const Problem&, const void*, const Device&) { return true; }
+
+Status prepare(const Device&) {
+  return for_each_element([](auto element) {
+    using TX = decltype(element);
+    return load_kernels(slstm_sequence<TX, 1>, slstm_sequence<TX, kManyRows>, slstm_large<TX>);
+  });
+}
+
+Status launch(const Call& call, const Device&, void* stream) {
   return with_element(call.problem.dtype, [&](auto element) {
     return slstm_launch<decltype(element)>(call, stream);
   });
 }
 
 // The scratch of every row and head, where it is too large for shared memory.
-size_t workspace(const Problem& problem) {
+size_t workspace_size(const Problem& problem) {
   const int64_t* size = problem.sizes;
   const size_t one = problem.dtype == DType::kFloat64
                          ? slstm_scratch_bytes<double>(1, size[slstm::size_H])
@@ -292,6 +278,6 @@ size_t workspace(const Problem& problem) {
 
 }  // namespace
 
-const Kernel kSlstmKernel = {launch, workspace};
+extern const Variant kSlstmPlain = {"plain", fits, workspace_size, prepare, launch};
 
 }  // namespace xlstm::cuda

@@ -1,0 +1,13 @@
+#include "variant.h"
+
+namespace xlstm::cuda {
+
+extern const Variant kConv1dPlain;
+
+namespace {
+constexpr const Variant* kVariants[] = {&kConv1dPlain};
+}  // namespace
+
+extern const Kernel kConv1dKernel = {"XLSTM_CUDA_CONV1D", kVariants, 1};
+
+}  // namespace xlstm::cuda

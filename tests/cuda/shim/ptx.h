@@ -1,0 +1,123 @@
+// What plugins/kernels/cuda/ptx.h does, in C++: lanes hand each other their registers.
+//
+// A matrix product sums exactly and then rounds to float32 as the emulator is told: to nearest, or
+// toward zero, which is nearer to what tensor cores do.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "cuda_runtime.h"
+
+namespace xlstm::cuda {
+
+inline double from_bits(uint16_t bits, __nv_bfloat16) { return __bfloat162float({bits}); }
+inline double from_bits(uint16_t bits, __half) { return __half2float({bits}); }
+
+// Sums of one lane: products of its rows of A with its columns of B, kDepth of them.
+template <int kDepth, class ReadA, class ReadB>
+void multiply_add(float (&d)[4], ReadA read_a, ReadB read_b) {
+  const int g = emulator::lane() / 4, t = emulator::lane() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+    double sum = d[i];
+    for (int k = 0; k < kDepth; ++k) sum += read_a(row, k) * read_b(k, column);
+    d[i] = emulator::round_sum(sum);
+  }
+}
+
+struct MmaRegisters {
+  uint32_t a[4], b[2];
+};
+
+template <class TX>
+void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TX tag,
+                  int line = __builtin_LINE()) {
+  MmaRegisters mine, all[32];
+  std::memcpy(mine.a, a, sizeof mine.a);
+  std::memcpy(mine.b, b, sizeof mine.b);
+  emulator::gather(&mine, sizeof mine, all, line);
+  const auto half = [tag](uint32_t pair, int index) {
+    return from_bits(static_cast<uint16_t>(pair >> 16 * (index % 2)), tag);
+  };
+  multiply_add<16>(
+      d,
+      [&](int row, int k) {
+        return half(all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2], k);
+      },
+      [&](int k, int column) { return half(all[column * 4 + k % 8 / 2].b[k / 8], k); });
+}
+
+inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                             int line = __builtin_LINE()) {
+  MmaRegisters mine, all[32];
+  std::memcpy(mine.a, a, sizeof mine.a);
+  std::memcpy(mine.b, b, sizeof mine.b);
+  emulator::gather(&mine, sizeof mine, all, line);
+  const auto value = [](uint32_t bits) {
+    float read;
+    bits &= 0xffffe000u;
+    std::memcpy(&read, &bits, sizeof read);
+    return static_cast<double>(read);
+  };
+  multiply_add<8>(
+      d,
+      [&](int row, int k) { return value(all[row % 8 * 4 + k % 4].a[row / 8 + k / 4 * 2]); },
+      [&](int k, int column) { return value(all[column * 4 + k % 4].b[k / 4]); });
+}
+
+template <int kMatrices>
+void load_matrices(uint32_t (&r)[kMatrices], const void* row, bool transposed, int line) {
+  uint16_t mine[8] = {}, all[32][8];
+  const int lane = emulator::lane(), g = lane / 4, t = lane % 4;
+  if (lane < 8 * kMatrices) {
+    if (reinterpret_cast<uintptr_t>(row) % 16 != 0) emulator::fail_here("ldmatrix", line);
+    std::memcpy(mine, row, sizeof mine);
+  }
+  emulator::gather(mine, sizeof mine, all, line);
+  for (int i = 0; i < kMatrices; ++i) {
+    const uint32_t low = transposed ? all[8 * i + 2 * t][g] : all[8 * i + g][2 * t];
+    const uint32_t high = transposed ? all[8 * i + 2 * t + 1][g] : all[8 * i + g][2 * t + 1];
+    r[i] = low | high << 16;
+  }
+}
+
+inline void load_matrix_x4(uint32_t (&r)[4], const void* row, int line = __builtin_LINE()) {
+  load_matrices(r, row, false, line);
+}
+inline void load_matrix_x4_transposed(uint32_t (&r)[4], const void* row,
+                                      int line = __builtin_LINE()) {
+  load_matrices(r, row, true, line);
+}
+inline void load_matrix_x2(uint32_t (&r)[2], const void* row, int line = __builtin_LINE()) {
+  load_matrices(r, row, false, line);
+}
+inline void load_matrix_x2_transposed(uint32_t (&r)[2], const void* row,
+                                      int line = __builtin_LINE()) {
+  load_matrices(r, row, true, line);
+}
+
+inline void copy_async_16(void* shared, const void* global, bool there = true,
+                          int line = __builtin_LINE()) {
+  const auto aligned = [](const void* place) { return reinterpret_cast<uintptr_t>(place) % 16 == 0; };
+  if (!aligned(shared) || (there && !aligned(global))) emulator::fail_here("cp.async", line);
+  emulator::copy_later(shared, there ? global : nullptr);
+}
+inline void copy_async_commit() { emulator::close_group(); }
+template <int kPending>
+void copy_async_wait() {
+  emulator::finish_groups(kPending);
+}
+
+inline uint32_t pack(float low, float high, __nv_bfloat16) {
+  return __float2bfloat16_rn(low).bits | static_cast<uint32_t>(__float2bfloat16_rn(high).bits) << 16;
+}
+inline uint32_t pack(float low, float high, __half) {
+  return __float2half_rn(low).bits | static_cast<uint32_t>(__float2half_rn(high).bits) << 16;
+}
+
+}  // namespace xlstm::cuda
