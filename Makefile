@@ -5,6 +5,9 @@
 #   the CPU kernels, and where nvcc is found the CUDA kernels and TensorRT plugins. It fetches
 #   the headers of ONNX Runtime and TensorRT, unless XLSTM_ORT_INCLUDE and XLSTM_TRT_INCLUDE name
 #   their folders.
+# make gpu-check: set up, then lay out in build/gpu-check what a GPU machine needs, in parts to be
+#   carried beside the checkout; there, python3 -m tests.gpu.check PART... --json FILE runs all that
+#   only a GPU shows.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -30,7 +33,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: setup wheel demo docs test lint clean
+.PHONY: setup wheel demo docs test lint gpu-check clean
 
 setup: $(VENV)/.ready
 
@@ -82,6 +85,9 @@ lint: setup
 
 test: lint $(foreach v,$(ORT_VERSIONS),.ort/$(v)/onnxruntime/__init__.py)
 	XLSTM_ORT_DIRS=$(subst $(space),:,$(ORT_DIRS)) $(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
+
+gpu-check: demo wheel
+	$(BIN)/python -m tests.gpu.prepare build/gpu-check
 
 clean:
 	rm -rf $(VENV) .ort $(OUT) build dist xlstm_export/lib xlstm_export/include
