@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from tirex.models.slstm.cell import sLSTMCellTorch
 from tirex.models.tirex import TiRexZero
 
@@ -27,12 +26,9 @@ from benchmarks.harness import (
     Contender,
     compare,
     machine_facts,
-    print_bars,
-    print_comparisons,
-    print_facts,
-    write_json,
 )
 from benchmarks.limits import GEMM_SIZE, ort_matmul
+from benchmarks.model_run import Result
 from tests.families.tirex_checkpoints import FULL, SMALL, make_tirex
 from xlstm_export import pipeline
 from xlstm_export.generation.forecast import forecast_series
@@ -155,12 +151,7 @@ def main() -> None:
             comparisons.append(found)
             bars += new
     bars = judged(bars, arguments)
-    console = Console()
-    print_facts(facts, console)
-    print_comparisons(comparisons, console)
-    print_bars(bars, console)
-    if arguments.json:
-        write_json(arguments.json, {"machine": facts, "comparisons": comparisons, "bars": bars})
+    Result(comparisons, bars).report(facts, arguments.json)
     check(bars, arguments)
 
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from tirex2._state_dict import expand_shared_duplicates
 from tirex2.model import TiRex2
@@ -29,11 +28,8 @@ from benchmarks.harness import (
     Contender,
     compare,
     machine_facts,
-    print_bars,
-    print_comparisons,
-    print_facts,
-    write_json,
 )
+from benchmarks.model_run import Result
 from tests.families.tirex2_checkpoints import PUBLISHED, write_tirex2
 from xlstm_export import pipeline
 from xlstm_export.runtime.ort import OrtSession, cpu_threads
@@ -125,12 +121,7 @@ def main() -> None:
         comparisons = [measure(session, model, work) for work in works]
     bars = [Bar(f"{c.what}: tirex-2", c.ratio(0, 1).median, FASTER, "x") for c in comparisons]
     bars = judged(bars, arguments)
-    console = Console()
-    print_facts(facts, console)
-    print_comparisons(comparisons, console)
-    print_bars(bars, console)
-    if arguments.json:
-        write_json(arguments.json, {"machine": facts, "comparisons": comparisons, "bars": bars})
+    Result(comparisons, bars).report(facts, arguments.json)
     check(bars, arguments)
 
 

@@ -1,5 +1,6 @@
 """Folder of a demo checkpoint: `config.yaml` (upstream's config fields) + `model.safetensors`."""
 
+import argparse
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -34,6 +35,17 @@ class Run:
         """Fixes the thread count and the global random seed."""
         torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
+
+
+def run_arguments(what: str, name: str, steps: int) -> argparse.ArgumentParser:
+    """The options that every training script has; `name` is the folder beside it."""
+    parser = argparse.ArgumentParser(description=what)
+    folder = Path(__file__).parent / name
+    parser.add_argument("--out", type=Path, default=folder, help="folder to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
 
 
 def model_from_config(config: Config) -> xLSTMLMModel:

@@ -9,7 +9,6 @@ carry the same file) or from --text FILE; nothing is installed here. One passage
 Takes about ten minutes on one CPU core.
 """
 
-import argparse
 import math
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from checkpoint import (
     Run,
     load_checkpoint,
     model_from_config,
+    run_arguments,
     save_checkpoint,
     write_metrics,
 )
@@ -151,22 +151,12 @@ def sample(
     return tokenizer.decode(ids)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Train the character-level demo model (mLSTM, sLSTM)."
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "char_lm", help="folder to write"
+def main() -> None:
+    parser = run_arguments(
+        "Train the character-level demo model (mLSTM, sLSTM).", "char_lm", steps=1300
     )
     parser.add_argument("--text", type=Path, help=f"UTF-8 text; default: the one in {PACKAGE}")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
-
-
-def main() -> None:
-    arguments = parse_arguments()
+    arguments = parser.parse_args()
     run = Run(arguments.seed, arguments.steps, arguments.threads)
     text = read_text(arguments.text)
     parts, excerpt = split_text(text)

@@ -10,13 +10,12 @@ forecast that is told the period: the last season again, plus the quantiles of t
 between neighbouring seasons. Takes about three minutes on one CPU core.
 """
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoint import Run, write_metrics
+from checkpoint import Run, run_arguments, write_metrics
 from synthetic_series import Series, holes, random_series
 from tirex.models.patcher import StandardScaler
 from tirex.models.tirex import TiRexZero
@@ -183,19 +182,9 @@ def load_checkpoint(folder: Path) -> TiRexZero:
     return model.eval()
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train the forecaster demo (a small TiRex).")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "forecaster", help="folder to write"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
-
-
 def main() -> None:
-    arguments = parse_arguments()
+    parser = run_arguments("Train the forecaster demo (a small TiRex).", "forecaster", steps=800)
+    arguments = parser.parse_args()
     run = Run(arguments.seed, arguments.steps, arguments.threads)
     run.start()
     generator = torch.Generator().manual_seed(run.seed)

@@ -12,9 +12,7 @@ length is solved). The model is then measured, reloaded from its files, on fresh
 4 and 8 times longer than any it was trained on. Takes one to two minutes on one CPU core.
 """
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from checkpoint import (
     Run,
     load_checkpoint,
     model_from_config,
+    run_arguments,
     save_checkpoint,
     write_metrics,
 )
@@ -129,19 +128,10 @@ def longest_memory(model: xLSTMLMModel, zeros: int = 2048) -> int:
     return int(right.long().cumprod(dim=0).sum()) - 1
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train the parity demo model (sLSTM only).")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "parity", help="folder to write"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
-
-
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = run_arguments(
+        "Train the parity demo model (sLSTM only).", "parity", steps=500
+    ).parse_args()
     run = Run(arguments.seed, arguments.steps, arguments.threads)
     run.start()
     model = model_from_config(CONFIG)

@@ -59,8 +59,7 @@ def lower_model(
 def _first_of(g: Emitter, spec: ModelSpec, inputs: Mapping[str, ir.Value]) -> ir.Value:
     """What comes to the first layer: floating-point numbers in the type of the activations."""
     first = inputs[spec.inputs[0].name]
-    stays = spec.inputs[0].dtype != "float32" or getattr(spec.layers[0][1], "takes_float32", False)
-    return first if stays else g.cast(first, g.dtype)
+    return first if spec.takes_input_as_is else g.cast(first, g.dtype)
 
 
 def _is_cut(spec: ModelSpec, options: LoweringOptions) -> bool:

@@ -63,6 +63,12 @@ class ModelSpec:
         }
 
     @property
+    def takes_input_as_is(self) -> bool:
+        """Whether the first layer gets the input as it comes, not in the activations' type."""
+        first = self.layers[0][1]
+        return self.inputs[0].dtype != "float32" or getattr(first, "takes_float32", False)
+
+    @property
     def has_sequence(self) -> bool:
         """Whether it takes sequences, of tokens or of their embeddings, of any length."""
         return SEQUENCE in self.inputs[0].shape

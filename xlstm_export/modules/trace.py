@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -21,6 +18,7 @@ from xlstm_export.modules.call import Whole
 from xlstm_export.modules.operators import torch_operator
 from xlstm_export.ops.catalog import CATALOG, DOMAIN, VERSION
 from xlstm_export.ops.schema import OpSchema
+from xlstm_export.quiet import quiet
 
 _FLOATS = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)"]
 
@@ -29,7 +27,7 @@ def trace(whole: Whole, tensors: Sequence[Tensor], free: Mapping[str, Any]) -> E
     """The graph of ``whole``. Raises UnsupportedModelError with what torch.export says."""
     name = type(whole.network).__name__
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             return torch.export.export(
                 whole, tuple(tensors), dynamic_shapes=dict(free), strict=False
             )
@@ -63,7 +61,7 @@ def to_onnx(
         for op, schema in CATALOG.items()
     }
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             found = torch.onnx.export(
                 program, dynamo=True, custom_translation_table=table, opset_version=opset,
                 input_names=list(inputs), output_names=list(outputs), verbose=False,
@@ -110,16 +108,3 @@ def _place(error: BaseException) -> str:
     """Where in the user's code torch.export stopped, where it says so."""
     found = re.search(r"(\S+\.py:\d+) in (forward|\w+)", str(error))
     return f" at {found[1]}" if found else ""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What torch's exporters log is about torch; what matters they raise."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -82,8 +82,7 @@ class ReferenceModel:
             inputs,
         )  # fmt: skip
         x = inputs[self.spec.inputs[0].name]
-        stays = getattr(self.spec.layers[0][1], "takes_float32", False)
-        x = x if stays or not x.is_floating_point() else x.to(self._x_type)
+        x = x if self.spec.takes_input_as_is else x.to(self._x_type)
         for path, layer in self.spec.layers:
             x = evaluate_layer(x, layer, place.at(path))
         after = {s.key: new[s.path, f"{s.kind}.{s.letter}"].numpy() for s in self.states}

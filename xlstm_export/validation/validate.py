@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage
 from xlstm_export.progress import Progress
+from xlstm_export.quiet import quiet
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.reference.threads import torch_threads
 from xlstm_export.runtime.open import open_session
@@ -95,7 +93,7 @@ def validate_bundle(
     was replaced meanwhile.
     """
     options = _Options(engine, native, threads)
-    with _quiet():
+    with quiet():
         return _validate(bundle, source, module, options, upstream, batch, seed, progress)
 
 
@@ -159,19 +157,6 @@ def _validate(
         versions=versions(),
         results=tuple(results),
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What upstream's packages warn of is not about the bundle, and would break a progress bar."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _share_threads(checkpoint: Checkpoint, threads: int | None) -> tuple[int | None, int]:
