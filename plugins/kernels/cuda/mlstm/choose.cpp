@@ -2,12 +2,12 @@
 
 namespace xlstm::cuda {
 
-extern const Variant kMlstmPlain;
+extern const Variant kMlstmChunk, kMlstmPlain;
 
 namespace {
-constexpr const Variant* kVariants[] = {&kMlstmPlain};
+constexpr const Variant* kVariants[] = {&kMlstmChunk, &kMlstmPlain};
 }  // namespace
 
-extern const Kernel kMlstmKernel = {"XLSTM_CUDA_MLSTM", kVariants, 1};
+extern const Kernel kMlstmKernel = {"XLSTM_CUDA_MLSTM", kVariants, 2};
 
 }  // namespace xlstm::cuda

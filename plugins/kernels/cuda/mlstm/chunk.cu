@@ -1,0 +1,131 @@
+// XlstmMLSTM over time in chunks, on tensor cores; chunk.h has the equations.
+#include "chunk.h"
+
+#include "chunk_gates.h"
+#include "chunk_outputs.h"
+#include "chunk_states.h"
+#include "variant.h"
+
+namespace xlstm::cuda {
+
+namespace {
+
+using TX = __nv_bfloat16;
+
+constexpr int64_t kLeastSteps = 17;  // below, one step after the other is less work
+constexpr int64_t kLeastChunks = 16;              // of a slice, however large the heads are
+constexpr int64_t kFullDevice = 512;              // blocks of states
+constexpr int64_t kSliceBytes = int64_t{96} << 20;  // of C before its chunks, where that is more
+
+struct Sizes {
+  int64_t heads, chunks, parts, qk_dim;
+
+  explicit Sizes(const Problem& problem) {
+    const int64_t* size = problem.sizes;
+    heads = size[mlstm::size_B] * size[mlstm::size_N];
+    chunks = parts_of(size[mlstm::size_T], kChunk);
+    qk_dim = size[mlstm::size_K];
+    parts = qk_dim / 16 * (size[mlstm::size_V] / 16);
+  }
+  // Heads and chunks together whose C a slice leaves in the workspace: no more are ever there.
+  int64_t snapshots() const {
+    const int64_t bytes = max_of(parts, 1) * kWarp * static_cast<int64_t>(sizeof(Fragment));
+    return min_of(heads * chunks, max_of(kSliceBytes / bytes, kLeastChunks));
+  }
+};
+
+void take_workspace(const Sizes& size, Arena& arena, ChunkProblem<TX>& x) {
+  x.chunks = size.chunks;
+  x.input = arena.take<float>(size.heads * size.chunks * kChunk);
+  x.log_forget = arena.take<float>(size.heads * size.chunks * kChunk);
+  x.to_end = arena.take<float>(size.heads * size.chunks * kChunk);
+  x.forget = arena.take<float>(size.heads * size.chunks);
+  x.top = arena.take<float>(size.heads * size.chunks);
+  x.stabiliser = arena.take<float>(size.heads * (size.chunks + 1));
+  x.C_before = arena.take<Fragment>(size.snapshots() * size.parts * kWarp);
+  x.n_before = arena.take<float>(size.snapshots() * size.qk_dim);
+}
+
+size_t outputs_bytes(int64_t qk_dim) {
+  Arena counter(nullptr);
+  OutputsScratch<TX>(counter, qk_dim);
+  return counter.used();
+}
+
+size_t states_bytes() {
+  Arena counter(nullptr);
+  StatesScratch<TX>{counter};
+  return counter.used();
+}
+
+bool fits(const Problem& problem, const void*, const Device& device) {
+  const int64_t* size = problem.sizes;
+  const int64_t K = size[mlstm::size_K], V = size[mlstm::size_V];
+  return device.sm >= 80 && problem.dtype == DType::kBfloat16 && K % 16 == 0 && V % 16 == 0 &&
+         size[mlstm::size_T] >= kLeastSteps &&
+         static_cast<int64_t>(max_of(outputs_bytes(K), states_bytes())) <= device.shared_bytes;
+}
+
+Status prepare(const Device& device) {
+  if (device.sm < 80) return Status::kOk;
+  Status status = load_kernels(chunk_gates<TX>);
+  if (status == Status::kOk) status = allow_shared(chunk_states<TX>, states_bytes());
+  if (status == Status::kOk) {
+    status = allow_shared(chunk_outputs<TX>, static_cast<size_t>(device.shared_bytes));
+  }
+  return status;
+}
+
+// Slices of some heads and some chunks. Heads fill the device first, since a block of states takes
+// its chunks one by one; what the workspace holds beyond are chunks, then more heads.
+Status launch_slices(ChunkProblem<TX> x, const Sizes& size, void* stream) {
+  const int64_t states = parts_of(x.qk_dim, kTile) * parts_of(x.v_dim, kTile);
+  const int64_t columns = parts_of(x.v_dim, kOutputColumns);
+  const int64_t least_heads =
+      min_of(min_of(parts_of(kFullDevice, states), size.heads), size.snapshots());
+  const int64_t slices = parts_of(x.chunks, min_of(x.chunks, size.snapshots() / least_heads));
+  const int64_t most_chunks = parts_of(x.chunks, slices);
+  const int64_t most_heads = size.snapshots() / most_chunks;
+  for (x.first_head = 0; x.first_head < size.heads; x.first_head += most_heads) {
+    x.heads_here = min_of(most_heads, size.heads - x.first_head);
+    for (x.first_chunk = 0; x.first_chunk < x.chunks; x.first_chunk += most_chunks) {
+      x.chunks_here = min_of(most_chunks, x.chunks - x.first_chunk);
+      Status status = launch_kernel(chunk_states<TX>, x, x.heads_here * states, kStatesThreads,
+                                    states_bytes(), stream);
+      if (status != Status::kOk) return status;
+      status = launch_kernel(chunk_outputs<TX>, x, x.heads_here * x.chunks_here * columns,
+                             kOutputsThreads, outputs_bytes(x.qk_dim), stream);
+      if (status != Status::kOk) return status;
+    }
+  }
+  return Status::kOk;
+}
+
+bool is_aligned(const void* place) { return reinterpret_cast<uintptr_t>(place) % 16 == 0; }
+
+Status launch(const Call& call, const Device&, void* stream) {
+  ChunkProblem<TX> x{};
+  static_cast<MlstmOperands<TX>&>(x) = mlstm_operands<TX>(call);
+  x.is_aligned = is_aligned(x.q) && is_aligned(x.k) && is_aligned(x.v) && is_aligned(x.h);
+  const Sizes size(call.problem);
+  Arena workspace(call.workspace);
+  take_workspace(size, workspace, x);
+  const int64_t gates = parts_of(size.heads * size.chunks, kGatesThreads / kWarp);
+  const Status status = launch_kernel(chunk_gates<TX>, x, gates, kGatesThreads, 0, stream);
+  return status == Status::kOk ? launch_slices(x, size, stream) : status;
+}
+
+// Enough for every call: where it does not fit, too much.
+size_t workspace_size(const Problem& problem) {
+  if (problem.dtype != DType::kBfloat16) return 0;
+  Arena counter(nullptr);
+  ChunkProblem<TX> ignored;
+  take_workspace(Sizes(problem), counter, ignored);
+  return counter.used();
+}
+
+}  // namespace
+
+extern const Variant kMlstmChunk = {"chunk", fits, workspace_size, prepare, launch};
+
+}  // namespace xlstm::cuda

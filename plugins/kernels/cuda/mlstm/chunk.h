@@ -1,0 +1,134 @@
+// XlstmMLSTM over time in chunks of L = 64 steps, on tensor cores: what its three kernels share.
+//
+// With a = log f, s and t steps of a chunk, m, C, n the states before it and a(s..t] the sum of a
+// over s < r <= t:
+//
+//   m_t = max(a(0..t] + m, max_{s<=t} a(s..t] + i_s)
+//   h_t = (e^{a(0..t]+m-m_t} q_t^T C + sum_{s<=t} q_t^T k_s e^{a(s..t]+i_s-m_t} v_s)
+//         / (max(|the same with n and 1 for C and v|, e^{-m_t}) + eps)
+//   C' = e^{a(0..L]+m-m'} C + sum_s (e^{a(s..L]+i_s-m'} k_s) v_s^T
+//
+// Every exponent is at most 0, and every sum of log f is taken over its own steps: differences of
+// running sums cancel where gates are extreme, and are NaN where one is -inf.
+//
+// `chunk_gates` prepares the sums, `chunk_states` carries C and n over the chunks and leaves them
+// as they are before each, `chunk_outputs` makes h of every chunk at once. C lies in the workspace
+// in 16 bits; it only meets q there, which does no harm beside h's own 16 bits. C itself is carried
+// in float32, and so its update needs e^{..} k as exactly: in three bfloat16 terms.
+#pragma once
+
+#include <ptx.h>
+
+#include <cstring>
+
+#include "device.h"
+#include "element.h"
+#include "gates.h"
+
+namespace xlstm::cuda {
+
+inline constexpr int kChunk = 64;  // steps
+inline constexpr int kTile = 64;   // rows or columns of C that lie together in shared memory
+
+// A [16,16] part of C^T as the B operands of two products, a lane's share.
+struct alignas(16) Fragment {
+  uint32_t at[4];
+};
+
+// Operands of a call, what its kernels hand each other, and the slice of it that a launch works on.
+template <class TX>
+struct ChunkProblem : MlstmOperands<TX> {
+  int64_t chunks;              // of the call's time
+  float *input, *log_forget;   // [B,N,chunks,L] -inf and 0 past the length
+  float* to_end;               // [B,N,chunks,L] a(s..L] + i_s
+  float *forget, *top;         // [B,N,chunks] a(0..L], and the largest to_end
+  float* stabiliser;           // [B,N,chunks+1] m before each chunk and after the last
+  Fragment* C_before;          // [slice's heads, slice's chunks, K/16, V/16, lanes]
+  float* n_before;             // [slice's heads, slice's chunks, K]
+  int64_t first_head, heads_here, first_chunk, chunks_here;  // the slice
+  bool is_aligned;             // q, k, v and h to 16 bytes
+
+  // Chunks of `head`'s own steps.
+  __device__ int64_t chunks_of(int64_t head) const {
+    return parts_of(valid_steps(this->lengths, this->lengths_size, head / this->heads, this->time),
+                    kChunk);
+  }
+  // Offset of [row, step, head] in q, k (size K) or v, h (size V).
+  __device__ int64_t place(int64_t head, int64_t step, int64_t size) const {
+    return ((head / this->heads * this->time + step) * this->heads + head % this->heads) * size;
+  }
+  __device__ Fragment* snapshot(int64_t head, int64_t chunk) const {
+    const int64_t parts = this->qk_dim / 16 * (this->v_dim / 16);
+    return C_before +
+           ((head - first_head) * chunks_here + chunk - first_chunk) * parts * kWarp;
+  }
+  __device__ float* n_snapshot(int64_t head, int64_t chunk) const {
+    return n_before + ((head - first_head) * chunks_here + chunk - first_chunk) * this->qk_dim;
+  }
+};
+
+// Where a tile [rows, 64] in shared memory has the 8 elements `eighth` of a row: shuffled so that 8
+// rows of one column lie in different banks.
+__device__ inline int tile_place(int row, int eighth) {
+  return row * kTile + (eighth ^ row % 8) * 8;
+}
+
+// 8 elements to shared memory, in the background where their address allows; zeros where they are
+// not `there`.
+template <class TX>
+__device__ void copy_eighth(TX* to, const TX* from, bool there, bool is_aligned) {
+  if (is_aligned) {
+    copy_async_16(to, from, there);
+  } else {
+#pragma unroll 1
+    for (int e = 0; e < 8; ++e) to[e] = there ? from[e] : narrow<TX>(0.f);
+  }
+}
+
+// One thread's share of copying the steps of a chunk: 8 neighbouring elements of every
+// `rows_at_once`th step. Addresses advance; they are not multiplied anew.
+template <class TX>
+struct StepsCopy {
+  const TX* from;   // the thread's first step of the next chunk
+  int64_t stride;   // elements between two steps
+  int row, eighth;  // first step within the chunk, and which 8 elements of a row
+  bool is_inside;   // these elements are there
+
+  // To tile `to`, `count` steps being there.
+  template <int kRowsAtOnce>
+  __device__ void copy(TX* to, int64_t count, bool is_aligned) const {
+    const TX* at = from;
+#pragma unroll
+    for (int i = 0; i < kChunk / kRowsAtOnce; ++i, at += kRowsAtOnce * stride) {
+      const int step = row + i * kRowsAtOnce;
+      const bool there = is_inside && step < count;
+      copy_eighth(to + tile_place(step, eighth), there ? at : from, there, is_aligned);
+    }
+  }
+};
+
+// The two elements of a register.
+template <class TX>
+__device__ void unpack(uint32_t pair, TX, float& low, float& high) {
+  TX at[2];
+  std::memcpy(static_cast<void*>(at), &pair, sizeof at);
+  low = widen(at[0]);
+  high = widen(at[1]);
+}
+
+struct alignas(8) FloatPair {
+  float low, high;
+};
+
+// Take the nearest 16-bit pair off `low` and `high`.
+template <class TX>
+__device__ uint32_t take_term(float& low, float& high, TX tag) {
+  const uint32_t pair = pack(low, high, tag);
+  float taken_low, taken_high;
+  unpack(pair, tag, taken_low, taken_high);
+  low -= taken_low;
+  high -= taken_high;
+  return pair;
+}
+
+}  // namespace xlstm::cuda

@@ -1,0 +1,106 @@
+// The weight of each step of a chunk for each later one, from sums in two stages: within groups of
+// 16 steps in pairs, and between groups by what follows a step in its group, the groups between
+// and what precedes the later step in its own. No sum is a difference of sums.
+#pragma once
+
+#include "chunk.h"
+
+namespace xlstm::cuda {
+
+struct ChunkDecay {
+  static constexpr int kGroup = 16;
+  static constexpr int kGroups = kChunk / kGroup;
+  static constexpr int kStride = kGroup + 1;  // spreads a column of pairs over banks
+
+  float *input, *log_forget;  // [L]
+  float* pairs;               // [L][kStride] a(s..t] + i_s of step t and those of its group
+  float* since;               // [kGroups][L] a from the end of an earlier group to step t
+  float* until;               // [L] a(s..] + i_s to the end of the group of s
+  float* within;              // [L] a from the start of its group to step t
+  float* stabiliser;          // [L] m_t
+  float* carry;               // [L] weight of what was before the chunk, q's scale with it
+
+  __host__ __device__ explicit ChunkDecay(Arena& arena) {
+    input = arena.take<float>(kChunk);
+    log_forget = arena.take<float>(kChunk);
+    pairs = arena.take<float>(kChunk * kStride);
+    since = arena.take<float>(kGroups * kChunk);
+    until = arena.take<float>(kChunk);
+    within = arena.take<float>(kChunk);
+    stabiliser = arena.take<float>(kChunk);
+    carry = arena.take<float>(kChunk);
+  }
+
+  // Of key s for query t, s <= t.
+  __device__ float weight(int t, int s) const {
+    const float sum = s / kGroup == t / kGroup ? pairs[t * kStride + s % kGroup]
+                                               : since[s / kGroup * kChunk + t] + until[s];
+    return std::exp(sum - stabiliser[t]);
+  }
+
+  // By a block of at least 2 L threads; a barrier must follow.
+  template <class TX>
+  __device__ void prepare(const ChunkProblem<TX>& x, int64_t head, int64_t chunk) const {
+    const int t = threadIdx.x % kChunk;
+    const int64_t place = (head * x.chunks + chunk) * kChunk;
+    if (threadIdx.x < kChunk) {
+      input[t] = x.input[place + t];
+      log_forget[t] = x.log_forget[place + t];
+    }
+    __syncthreads();
+    float top = -INFINITY;
+    if (threadIdx.x < kChunk) {
+      top = sum_backwards(t);
+    } else if (threadIdx.x < 2 * kChunk) {
+      sum_onwards(t);
+    }
+    __syncthreads();
+    if (threadIdx.x >= kChunk) return;
+    const float all = sum_groups(t, top);
+    const float carried = all + x.stabiliser[head * (x.chunks + 1) + chunk];
+    const float m = at_least(carried, top);
+    stabiliser[t] = m;
+    carry[t] = std::exp(carried - m) * x.q_scale;
+  }
+
+ private:
+  // Pairs of step t and the sum of its group up to it; answers the largest pair.
+  __device__ float sum_backwards(int t) const {
+    float sum = 0.f, top = -INFINITY;
+#pragma unroll
+    for (int back = 0; back < kGroup; ++back) {
+      if (back > t % kGroup) break;
+      const float pair = sum + input[t - back];
+      pairs[t * kStride + (t - back) % kGroup] = pair;
+      top = at_least(top, pair);
+      sum += log_forget[t - back];
+    }
+    within[t] = sum;
+    return top;
+  }
+
+  __device__ void sum_onwards(int s) const {
+    float sum = 0.f;
+#pragma unroll
+    for (int on = 1; on < kGroup; ++on) {
+      if (s % kGroup + on < kGroup) sum += log_forget[s + on];
+    }
+    until[s] = sum + input[s];
+  }
+
+  // Sums since earlier groups; answers a(0..t] and raises `top` to the largest a(s..t] + i_s.
+  __device__ float sum_groups(int t, float& top) const {
+    float sum = within[t];
+    for (int group = t / kGroup - 1; group >= 0; --group) {
+      since[group * kChunk + t] = sum;
+#pragma unroll
+      for (int s = group * kGroup; s < (group + 1) * kGroup; ++s) {
+        top = at_least(top, sum + until[s]);
+      }
+      sum += within[(group + 1) * kGroup - 1];
+    }
+    return sum;
+  }
+};
+
+}  // namespace xlstm::cuda
