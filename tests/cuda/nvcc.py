@@ -31,7 +31,7 @@ needs_nvcc = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Usage:
-    """One kernel in one compute capability. ``kernel`` is its name and integer argument."""
+    """One kernel in one compute capability. ``kernel`` is its name and arguments but the type."""
 
     kernel: str
     tx: str
@@ -83,7 +83,7 @@ def usages(report: str) -> list[Usage]:
 
 def _usage(report: str) -> Usage:
     """One kernel's report, its name demangled."""
-    name = re.match(r"void [^<]*::(\w+)<(\w+)(?:, (\d+))?>\(", report)
+    name = re.match(r"void [^<]*::(\w+)<(\w+)(?:, ([\w, ]+))?>\(", report)
     target = re.search(r"' for 'sm_(\d+)'", report)
     spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
     registers = re.search(r"Used (\d+) registers", report)

@@ -40,6 +40,12 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "chunk_states": (168, None),  # three blocks on a processor
         "chunk_outputs": (255, None),  # two
     },
+    "mlstm/step": {
+        "mlstm_step<8, true>": (98, None),
+        "mlstm_step<8, false>": (128, None),
+        "mlstm_step<4, true>": (128, None),
+        "mlstm_step<4, false>": (128, None),
+    },
     "slstm/plain": {
         "slstm_sequence<1>": (96, 128),
         "slstm_sequence<4>": (96, 128),
@@ -49,6 +55,10 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "conv1d_outputs<0>": (80, 80),
         "conv1d_outputs<4>": (64, 88),
         "conv1d_state": (96, 80),
+    },
+    "conv1d/vector": {
+        "conv1d_vector<true>": (96, None),
+        "conv1d_vector<false>": (96, None),
     },
     "launch": {},
 }

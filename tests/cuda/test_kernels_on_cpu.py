@@ -15,7 +15,8 @@ from tests.cases import (
     run_in_pieces,
     valid_steps,
 )
-from tests.cuda.on_cpu import DESCENDING, CudaRun, needs_compiler, run_cuda
+from tests.cuda.on_cpu import ASCENDING, DESCENDING, CudaRun, needs_compiler, run_cuda
+from tests.gpu.kernels import PLAIN, VARIABLES
 from tests.ops.op_models import assert_within_rule
 from tests.plugins.kernels import Status, element
 from xlstm_export.ops.catalog import CATALOG
@@ -39,6 +40,9 @@ SIZES = (
     case_of("XlstmMLSTM", "B2 T18 N1 K1030 V3", gate_soft_cap=15.0),
     case_of("XlstmMLSTM", "B1 T17 N1 K3 V300"),
     case_of("XlstmMLSTM", "B1 T40 N2 K65 V33"),
+    case_of("XlstmMLSTM", "B2 T1 N3 K256 V96", gate_soft_cap=15.0),
+    case_of("XlstmMLSTM", "B1 T2 N1 K300 V36"),
+    case_of("XlstmMLSTM", "B1 T1 N2 K1024 V20", scale_side=1),
     case_of("XlstmSLSTM", "B9 T5 N1 H1"),
     case_of("XlstmSLSTM", "B2 T4 N1 H300", n_floor=1.0, f_clamp=15.0),
     case_of("XlstmSLSTM", "B1 T3 N1 H800", state_rounding=1),
@@ -49,6 +53,7 @@ SIZES = (
     case_of("XlstmCausalConv1d", "B1 T40 D33 W33"),
     case_of("XlstmCausalConv1d", "B2 T70 D130 W9", activation=1),
     case_of("XlstmCausalConv1d", "B2 T65 D130 W4"),
+    case_of("XlstmCausalConv1d", "B2 T47 D520 W4", activation=1),
 )
 CASES = (*OP_CASES, *SIZES)
 
@@ -71,6 +76,34 @@ def test_kernel_obeys_the_rule_in_any_order_and_in_place(case: OpCase, tx: str) 
     assert_same_bits(in_place, plain, "states in place, blocks and threads in descending order")
     shuffled = run_cuda(case, inputs, tx, alias=True, order=SHUFFLED, shift=0)
     assert_same_bits(shuffled, plain, "states in place, blocks and threads in shuffled order")
+
+
+@pytest.mark.parametrize("tx", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_plain_variant_obeys_the_rule(
+    case: OpCase, tx: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLES[case.op], PLAIN)
+    inputs = make_inputs(case, tx)
+    plain = run_cuda(case, poisoned(case, inputs), tx)
+    assert_within_rule(case, inputs, tx, plain)
+    in_place = run_cuda(case, inputs, tx, alias=True, order=SHUFFLED, shift=0)
+    assert_same_bits(in_place, plain, "states in place, in shuffled order")
+
+
+@pytest.mark.parametrize("order", [ASCENDING, DESCENDING, SHUFFLED])
+@pytest.mark.parametrize("case", [c for c in CASES if c.size["T"] < 5], ids=str)
+def test_calls_in_place_go_on_with_one_workspace(case: OpCase, order: int) -> None:
+    inputs = make_inputs(case, "bfloat16")
+    run = CudaRun(case, inputs, "bfloat16", alias=True)
+    run.order = order
+    run.add_workspace(1)
+    for _ in range(3):
+        assert run.run() == Status.OK
+        wanted = run_cuda(case, inputs, "bfloat16")
+        assert_same_bits(run.results(), wanted, "states in place")
+        for given, out in CATALOG[case.op].states:
+            inputs[given] = wanted[out].astype(np.float64)
 
 
 @pytest.mark.parametrize("tx", ["bfloat16", "float64"])

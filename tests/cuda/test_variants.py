@@ -48,3 +48,19 @@ def test_a_variant_that_is_not_there_runs_nothing(op: str, monkeypatch: pytest.M
     assert run.run() == Status.UNAVAILABLE
     others = [other for other in VARIABLES if other != op]
     assert all(made(case_of(other), "bfloat16").run() == Status.OK for other in others)
+
+
+@pytest.mark.parametrize(
+    ("op", "sizes", "tx", "variant"),
+    [
+        ("XlstmMLSTM", "B1 T1 N8 K256 V512", "bfloat16", "step"),
+        ("XlstmMLSTM", "B2 T16 N1 K1024 V3", "float32", "step"),
+        ("XlstmMLSTM", "B1 T1 N1 K1025 V8", "bfloat16", PLAIN),  # no block has so many rows
+        ("XlstmCausalConv1d", "B1 T9 D12 W4", "float16", "vector"),
+        ("XlstmCausalConv1d", "B1 T9 D10 W4", "float16", PLAIN),
+        ("XlstmCausalConv1d", "B1 T9 D12 W3", "float16", PLAIN),
+    ],
+)
+def test_sizes_and_types_choose_the_variant(op: str, sizes: str, tx: str, variant: str) -> None:
+    pairs = tuple((word[0], int(word[1:])) for word in sizes.split())
+    assert made(OpCase(op, pairs), tx).variant() == variant

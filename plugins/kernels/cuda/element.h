@@ -47,12 +47,17 @@ auto with_element(DType dtype, Body body) {
   }
 }
 
-// `body` with a value of each element type, while it answers kOk.
+// `body` with a value of each element type whose arithmetic is float's, while it answers kOk.
 template <class Body>
-Status for_each_element(Body body) {
+Status for_each_single(Body body) {
   Status status = body(float{});
   if (status == Status::kOk) status = body(__half{});
-  if (status == Status::kOk) status = body(__nv_bfloat16{});
+  return status == Status::kOk ? body(__nv_bfloat16{}) : status;
+}
+// Of every element type.
+template <class Body>
+Status for_each_element(Body body) {
+  const Status status = for_each_single(body);
   return status == Status::kOk ? body(double{}) : status;
 }
 

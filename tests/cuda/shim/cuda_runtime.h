@@ -11,6 +11,7 @@
 #include <cstring>
 #include <functional>
 #include <tuple>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -97,3 +98,43 @@ T __shfl_xor_sync(unsigned mask, T value, int distance, int width = 32,
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int from, int line = __builtin_LINE()) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = emulator::exchange(mask, bits, from, line);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
+  emulator::exchange(mask, 0, emulator::lane(), line);
+}
+
+// Blocks run one after another: what one has written, the next sees.
+inline void __threadfence() {}
+template <class T>
+T atomicExch(T* place, T value) {
+  return std::exchange(*place, value);
+}
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+// Loads and stores with a hint for the caches.
+template <class T>
+T __ldcs(const T* from) {
+  return *from;
+}
+template <class T>
+void __stcs(T* to, T value) {
+  *to = value;
+}
+
+// Approximations, here as far off as the hardware's may be.
+inline float __expf(float x) { return std::exp(x) * (1 + 0x1p-22f); }
+inline float __fdividef(float x, float y) { return x / y * (1 + 0x1p-22f); }
+
+using std::min;

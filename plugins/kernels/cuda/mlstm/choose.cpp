@@ -2,12 +2,12 @@
 
 namespace xlstm::cuda {
 
-extern const Variant kMlstmChunk, kMlstmPlain;
+extern const Variant kMlstmChunk, kMlstmStep, kMlstmPlain;
 
 namespace {
-constexpr const Variant* kVariants[] = {&kMlstmChunk, &kMlstmPlain};
+constexpr const Variant* kVariants[] = {&kMlstmChunk, &kMlstmStep, &kMlstmPlain};
 }  // namespace
 
-extern const Kernel kMlstmKernel = {"XLSTM_CUDA_MLSTM", kVariants, 2};
+extern const Kernel kMlstmKernel = {"XLSTM_CUDA_MLSTM", kVariants, 3};
 
 }  // namespace xlstm::cuda

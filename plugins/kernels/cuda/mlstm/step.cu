@@ -1,0 +1,446 @@
+// Variant `step` of XlstmMLSTM: one launch that reads each element of C once and writes it once.
+//
+//   m' = max(log f + m, i), F = exp(log f + m - m'), I = exp(i - m')
+//   C' = F C + I k v^T,  n' = F n + I k,  h = q^T C' / (max(|q^T n'|, exp(-m')) + eps)
+//
+// A block has all K rows of one head's tile of value columns, in registers over all steps. What it
+// reads is asked for before anything waits, so that memory alone bounds it. Gates and n are a
+// head's: each of its blocks computes them again (K of K V elements), rather than wait for another
+// launch.
+//
+// Steps are taken one by one, so cuts in time change no bit.
+#include "element.h"
+#include "gates.h"
+#include "variant.h"
+
+namespace xlstm::cuda {
+namespace {
+
+constexpr int kRows = 8, kQuad = 4;  // of a thread: 8 rows of C, 16 bytes of each
+constexpr unsigned kMostSums = 16;   // steps whose sums lie in shared memory at once
+
+// Threads across a tile: eight read a whole line of the caches, where 256 threads have all K rows;
+// else four, and up to 512 threads.
+constexpr int kWide = 8, kNarrow = 4;
+constexpr int most_threads(int lanes) { return lanes == kWide ? 256 : 512; }
+// Blocks on a processor, as its registers allow; sm_86 and sm_89 spill at three.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kBlocks = 2;
+#else
+constexpr int kBlocks = 3;
+#endif
+constexpr int least_blocks(int lanes, bool vector) {
+  return lanes == kNarrow ? 1 : vector ? kBlocks : 2;
+}
+constexpr int most_rows(int lanes) { return most_threads(lanes) / lanes * kRows; }
+
+constexpr int64_t kMostUnits = int64_t{1} << 30, kMostColumns = int64_t{1} << 20;
+constexpr int64_t kMostPlaces = int64_t{1} << 31;
+
+using Mark = unsigned long long;
+
+template <class TX>
+struct StepProblem {
+  MlstmOperands<TX> given;
+  unsigned T, N, K, V;
+  unsigned tiles, units;  // of a head; of all
+  bool in_place;  // n or m is written where it is read
+  Mark* marks;    // [B,N,tiles] see last_to_read
+};
+
+// --- C -----------------------------------------------------------------------------------------
+
+// How many rows and columns of C are there for this thread.
+struct Share {
+  int rows, columns;
+};
+
+// C is touched once a call: it is not to push other data out of the caches.
+template <bool kVector>
+__device__ void load_C(const float* from, unsigned V, const Share& share,
+                       float (&C)[kRows][kQuad]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r, from += V) {
+    float4 row = {0.f, 0.f, 0.f, 0.f};
+    if (kVector) {
+      if (r < share.rows) row = __ldcs(reinterpret_cast<const float4*>(from));
+    } else if (r < share.rows) {
+      if (share.columns > 0) row.x = __ldcs(from);
+      if (share.columns > 1) row.y = __ldcs(from + 1);
+      if (share.columns > 2) row.z = __ldcs(from + 2);
+      if (share.columns > 3) row.w = __ldcs(from + 3);
+    }
+    C[r][0] = row.x, C[r][1] = row.y, C[r][2] = row.z, C[r][3] = row.w;
+  }
+}
+
+template <bool kVector>
+__device__ void store_C(float* to, unsigned V, const Share& share, const float (&C)[kRows][kQuad]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r, to += V) {
+    if (kVector) {
+      const float4 row = {C[r][0], C[r][1], C[r][2], C[r][3]};
+      if (r < share.rows) __stcs(reinterpret_cast<float4*>(to), row);
+    } else {
+#pragma unroll
+      for (int c = 0; c < kQuad; ++c) {
+        if (r < share.rows && c < share.columns) __stcs(to + c, C[r][c]);
+      }
+    }
+  }
+}
+
+// --- gates -------------------------------------------------------------------------------------
+
+// Of one step for each lane: i and f, then F, I and exp(-m').
+struct GateInputs {
+  float i, f;
+};
+struct Gates {
+  float forget, write, floor;
+};
+
+// `place` is the first step's; lanes from `count` on have none.
+template <class TX>
+__device__ GateInputs load_gates(const StepProblem<TX>& x, unsigned place, unsigned count) {
+  const unsigned lane = threadIdx.x % kWarp;
+  if (lane >= count) return {0.f, 0.f};
+  return {x.given.i[place + lane * x.N], x.given.f[place + lane * x.N]};
+}
+
+// m goes on over `count` steps. Every warp does it for itself.
+__device__ inline Gates stabilised(GateInputs given, float cap, unsigned count, float& m) {
+  const unsigned lane = threadIdx.x % kWarp;
+  const float input = soft_cap(given.i, cap), log_forget = log_sigmoid(soft_cap(given.f, cap));
+  float before = m, after = m;
+#pragma unroll 1
+  for (unsigned t = 0; t < count; ++t) {
+    const float next = at_least(__shfl_sync(kAllLanes, log_forget, t) + m,
+                                __shfl_sync(kAllLanes, input, t));
+    if (lane == t) before = m, after = next;
+    m = next;
+  }
+  return {std::exp(log_forget + before - after), std::exp(input - after), std::exp(-after)};
+}
+
+// --- the recurrence ----------------------------------------------------------------------------
+
+struct Scratch {
+  float* n;    // [panel]
+  float* q;    // [2][panel] of even and odd steps, scaled; rows past K are 0
+  float* k;    // [2][panel] scaled, times I
+  float* v;    // [2][tile]
+  float* q_C;  // [kMostSums][warps][tile] sums over each warp's rows
+  float* q_n;  // [kMostSums][warps]
+  int* flag;   // [1] for last_to_read
+
+  __host__ __device__ Scratch(Arena& arena, unsigned steps, unsigned warps, unsigned panel,
+                              unsigned tile) {
+    n = arena.take<float>(panel);
+    q = arena.take<float>(2 * panel);
+    k = arena.take<float>(2 * panel);
+    v = arena.take<float>(2 * tile);
+    q_C = arena.take<float>(steps * warps * tile);
+    q_n = arena.take<float>(steps * warps);
+    flag = arena.take<int>(1);
+  }
+};
+
+// What this thread brings to a step: q and k of some rows, every blockDim-th, which are also its
+// rows of n; and v of one column, where it has one.
+template <int kKeys>
+struct StepInputs {
+  float q[kKeys], k[kKeys], v;
+};
+
+template <unsigned kTile, int kKeys, class TX>
+__device__ StepInputs<kKeys> load_step(const StepProblem<TX>& x, unsigned place, unsigned tile) {
+  const unsigned thread = threadIdx.x;
+  const TX *q = x.given.q + uint64_t{place} * x.K, *k = x.given.k + uint64_t{place} * x.K;
+  StepInputs<kKeys> step;
+#pragma unroll
+  for (int e = 0; e < kKeys; ++e) {
+    const unsigned j = thread + e * blockDim.x;
+    step.q[e] = j < x.K ? widen(q[j]) * x.given.q_scale : 0.f;
+    step.k[e] = j < x.K ? widen(k[j]) * x.given.k_scale : 0.f;
+  }
+  const unsigned column = tile * kTile + thread;
+  const bool has_column = thread < kTile && column < x.V;
+  step.v = has_column ? widen(x.given.v[uint64_t{place} * x.V + column]) : 0.f;
+  return step;
+}
+
+// This thread's part of C over one step whose q, k and v begin at the addresses given; the sums of
+// its warp go to `q_C`.
+template <int kLanes>
+__device__ void advance(const float* q, const float* k, const float* v, float forget,
+                        float (&C)[kRows][kQuad], float* q_C) {
+  const unsigned lane = threadIdx.x % kWarp;
+  const float4 v4 = *reinterpret_cast<const float4*>(v + lane % kLanes * kQuad);
+  const float value[kQuad] = {v4.x, v4.y, v4.z, v4.w};
+  float sums[kQuad] = {};
+#pragma unroll
+  for (int r = 0; r < kRows; r += 4) {
+    const float4 q4 = *reinterpret_cast<const float4*>(q + r);
+    const float4 k4 = *reinterpret_cast<const float4*>(k + r);
+    const float query[4] = {q4.x, q4.y, q4.z, q4.w}, key[4] = {k4.x, k4.y, k4.z, k4.w};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+#pragma unroll
+      for (int c = 0; c < kQuad; ++c) {
+        float& element = C[r + e][c];
+        element = std::fma(forget, element, key[e] * value[c]);
+        sums[c] = std::fma(query[e], element, sums[c]);
+      }
+    }
+  }
+#pragma unroll
+  for (int distance = kWarp / 2; distance >= kLanes; distance /= 2) {
+#pragma unroll
+    for (int c = 0; c < kQuad; ++c) sums[c] += __shfl_xor_sync(kAllLanes, sums[c], distance);
+  }
+  const float4 sum = {sums[0], sums[1], sums[2], sums[3]};
+  if (lane < kLanes) *reinterpret_cast<float4*>(q_C + lane * kQuad) = sum;
+}
+
+// This thread's rows of n over one step; the sum of its warp goes to `q_n`.
+template <int kKeys>
+__device__ void advance_n(const StepInputs<kKeys>& inputs, float forget, float* n, float* q_n) {
+  float sum = 0.f;
+#pragma unroll
+  for (int e = 0; e < kKeys; ++e) {
+    float& element = n[threadIdx.x + e * blockDim.x];
+    element = std::fma(forget, element, inputs.k[e]);
+    sum = std::fma(inputs.q[e], element, sum);
+  }
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    sum += __shfl_xor_sync(kAllLanes, sum, distance);
+  }
+  if (threadIdx.x % kWarp == 0) *q_n = sum;
+}
+
+// h of `count` steps from their sums; `place` is the first one's.
+template <unsigned kTile, class TX>
+__device__ void write_h(const StepProblem<TX>& x, unsigned place, unsigned tile, unsigned count,
+                        const Gates& gates, const Scratch& s) {
+  const unsigned lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
+#pragma unroll 1
+  for (unsigned t = threadIdx.x / kWarp; t < count; t += warps) {
+    float q_n = 0.f;
+#pragma unroll 4
+    for (unsigned w = 0; w < warps; ++w) q_n += s.q_n[t * warps + w];
+    const float floor = __shfl_sync(kAllLanes, gates.floor, t);
+    const float denominator = at_least(std::fabs(q_n), floor) + x.given.eps;
+#pragma unroll
+    for (unsigned c = lane; c < kTile; c += kWarp) {
+      float q_C = 0.f;
+#pragma unroll 4
+      for (unsigned w = 0; w < warps; ++w) q_C += s.q_C[(t * warps + w) * kTile + c];
+      const unsigned column = tile * kTile + c;
+      if (column < x.V) {
+        x.given.h[uint64_t{place + t * x.N} * x.V + column] = narrow<TX>(q_C / denominator);
+      }
+    }
+  }
+}
+
+// --- n and m, which all blocks of a head read and one writes ------------------------------------
+
+// Whether all blocks of the head have read n and m, as far as this one can tell: the last of them
+// can, so one or several (with the same bits) write, and none waits. A block marks itself, then
+// looks at all marks. They are cleared once all are set, so that of what the memory held before
+// only these 64 bits, at random, could be taken for a mark.
+__device__ inline bool last_to_read(Mark* marks, unsigned tiles, unsigned tile, int* flag) {
+  constexpr Mark kHasRead = 0x9d3c6b1fe85a2470;
+  const unsigned thread = threadIdx.x;
+  if (thread < kWarp) {
+    __threadfence();  // this block's reads, before the barrier, come before its mark
+    if (thread == 0) atomicExch(marks + tile, kHasRead);
+    __syncwarp();
+    __threadfence();
+    int all = 1;
+    for (unsigned other = thread; other < tiles; other += kWarp) {
+      all &= *static_cast<const volatile Mark*>(marks + other) == kHasRead;
+    }
+    for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+      all &= __shfl_xor_sync(kAllLanes, all, distance);
+    }
+    __threadfence();
+    if (thread == 0) *flag = all;
+  }
+  __syncthreads();
+  if (*flag == 0) return false;
+  for (unsigned other = thread; other < tiles; other += blockDim.x) marks[other] = 0;
+  return true;
+}
+
+// --- a block's work ----------------------------------------------------------------------------
+
+template <class TX, int kLanes, bool kVector>
+__device__ void step_tile(const StepProblem<TX>& x, unsigned unit) {
+  constexpr unsigned kTile = kLanes * kQuad;
+  constexpr int kKeys = kRows / kLanes;
+  const unsigned thread = threadIdx.x, warp = thread / kWarp, warps = blockDim.x / kWarp;
+  const unsigned head = unit / x.tiles, tile = unit - head * x.tiles;
+  const unsigned first = thread / kLanes * kRows, panel = blockDim.x / kLanes * kRows;
+  const unsigned column = tile * kTile + thread % kLanes * kQuad;
+  const Share share = {column < x.V ? static_cast<int>(x.K - first) : 0,
+                       static_cast<int>(x.V - column)};
+  const uint64_t corner = uint64_t{head} * (x.K * x.V) + (first * x.V + column);
+  float C[kRows][kQuad];
+  load_C<kVector>(x.given.C + corner, x.V, share, C);
+
+  // of q, k, v, i, f and h, in heads; the next step is N further
+  const unsigned row = head / x.N;
+  unsigned place = row * x.T * x.N + (head - row * x.N);
+  // The first step's operands are there, whether it counts or not: nothing waits for the length.
+  StepInputs<kKeys> inputs = load_step<kTile, kKeys>(x, place, tile);
+  GateInputs given = load_gates(x, place, min(x.T, kMostSums));
+  float m = x.given.m[head];
+  Arena arena(shared_memory);
+  const Scratch s(arena, min(x.T, kMostSums), warps, panel, kTile);
+#pragma unroll
+  for (int e = 0; e < kKeys; ++e) {
+    const unsigned j = thread + e * blockDim.x;
+    s.n[j] = j < x.K ? x.given.n[uint64_t{head} * x.K + j] : 0.f;
+  }
+  const auto steps = static_cast<unsigned>(
+      valid_steps(x.given.lengths, x.given.lengths_size, row, x.T));
+
+  unsigned start = 0;
+  do {  // once even where no step counts: the states are carried on
+    const unsigned count = min(kMostSums, steps - start);
+    const Gates gates = stabilised(given, x.given.soft_cap, count, m);
+    if (start + count < steps) {
+      given = load_gates(x, place + count * x.N, min(kMostSums, steps - start - count));
+    }
+#pragma unroll 1
+    for (unsigned t = 0; t < count; ++t) {
+      const float forget = __shfl_sync(kAllLanes, gates.forget, t);
+      const float write = __shfl_sync(kAllLanes, gates.write, t);
+      float *q = s.q + t % 2 * panel, *k = s.k + t % 2 * panel, *v = s.v + t % 2 * kTile;
+#pragma unroll
+      for (int e = 0; e < kKeys; ++e) {
+        inputs.k[e] *= write;
+        q[thread + e * blockDim.x] = inputs.q[e];
+        k[thread + e * blockDim.x] = inputs.k[e];
+      }
+      if (thread < kTile) v[thread] = inputs.v;
+      advance_n(inputs, forget, s.n, s.q_n + t * warps + warp);
+      if (start + t + 1 < steps) {
+        inputs = load_step<kTile, kKeys>(x, place + (t + 1) * x.N, tile);
+      }
+      __syncthreads();  // and the step before is over for all: its q, k and v may go at the next
+      advance<kLanes>(q + first, k + first, v, forget, C, s.q_C + (t * warps + warp) * kTile);
+    }
+    start += count;
+    if (start == steps) store_C<kVector>(x.given.C_out + corner, x.V, share, C);
+    __syncthreads();
+    write_h<kTile>(x, place, tile, count, gates, s);
+    place += count * x.N;
+    if (start < steps) __syncthreads();  // the next sums go to the same place
+  } while (start < steps);
+
+#pragma unroll 1
+  for (; start < x.T; ++start, place += x.N) {
+    const unsigned past = tile * kTile + thread;
+    if (thread < kTile && past < x.V) x.given.h[uint64_t{place} * x.V + past] = narrow<TX>(0.f);
+  }
+  const bool writes =
+      x.in_place ? last_to_read(x.marks + uint64_t{head} * x.tiles, x.tiles, tile, s.flag)
+                 : tile == 0;
+  if (!writes) return;
+#pragma unroll
+  for (int e = 0; e < kKeys; ++e) {
+    const unsigned j = thread + e * blockDim.x;
+    if (j < x.K) x.given.n_out[uint64_t{head} * x.K + j] = s.n[j];
+  }
+  if (thread == 0) x.given.m_out[head] = m;
+}
+
+template <class TX, int kLanes, bool kVector>
+__global__ void __launch_bounds__(most_threads(kLanes), least_blocks(kLanes, kVector))
+    mlstm_step(StepProblem<TX> x) {
+  for (unsigned unit = blockIdx.x; unit < x.units; unit += gridDim.x) {
+    if (unit != blockIdx.x) __syncthreads();  // the sums of the unit before are read
+    step_tile<TX, kLanes, kVector>(x, unit);
+  }
+}
+
+// --- launching ---------------------------------------------------------------------------------
+
+bool is_aligned(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) % sizeof(float4) == 0;
+}
+
+template <class TX, int kLanes, bool kVector>
+Status launch_lanes(StepProblem<TX> x, void* stream) {
+  constexpr unsigned kTile = kLanes * kQuad, kWarpRows = kWarp / kLanes * kRows;
+  const auto warps = static_cast<unsigned>(parts_of(x.K, kWarpRows));
+  Arena counter(nullptr);
+  Scratch(counter, std::min(x.T, kMostSums), warps, warps * kWarpRows, kTile);
+  x.tiles = static_cast<unsigned>(parts_of(x.V, kTile));
+  x.units = static_cast<unsigned>(x.given.batch) * x.N * x.tiles;
+  return launch_kernel(mlstm_step<TX, kLanes, kVector>, x, x.units, warps * kWarp, counter.used(),
+                       stream);
+}
+
+template <class TX>
+StepProblem<TX> step_problem(const Call& call) {
+  const MlstmOperands<TX> given = mlstm_operands<TX>(call);
+  const auto size = [](int64_t count) { return static_cast<unsigned>(count); };
+  return {given, size(given.time), size(given.heads), size(given.qk_dim), size(given.v_dim), 0, 0,
+          given.n == given.n_out || given.m == given.m_out, static_cast<Mark*>(call.workspace)};
+}
+
+template <class TX>
+Status launch_step(const Call& call, void* stream) {
+  const StepProblem<TX> x = step_problem<TX>(call);
+  const bool vector = x.V % kQuad == 0 && is_aligned(x.given.C) && is_aligned(x.given.C_out);
+  if (x.K <= most_rows(kWide)) {
+    return vector ? launch_lanes<TX, kWide, true>(x, stream)
+                  : launch_lanes<TX, kWide, false>(x, stream);
+  }
+  return vector ? launch_lanes<TX, kNarrow, true>(x, stream)
+                : launch_lanes<TX, kNarrow, false>(x, stream);
+}
+
+int64_t units_of(const Problem& problem) {
+  const int64_t* size = problem.sizes;
+  return size[mlstm::size_B] * size[mlstm::size_N] * parts_of(size[mlstm::size_V], kNarrow * kQuad);
+}
+
+bool fits(const Problem& problem, const void*, const Device&) {
+  const int64_t* size = problem.sizes;
+  const int64_t places = size[mlstm::size_B] * size[mlstm::size_T] * size[mlstm::size_N];
+  return problem.dtype != DType::kFloat64 && size[mlstm::size_K] <= most_rows(kNarrow) &&
+         size[mlstm::size_V] <= kMostColumns && units_of(problem) <= kMostUnits &&
+         places <= kMostPlaces;
+}
+
+size_t workspace_size(const Problem& problem) {
+  return static_cast<size_t>(units_of(problem)) * sizeof(Mark);
+}
+
+Status launch(const Call& call, const Device&, void* stream) {
+  switch (call.problem.dtype) {
+    case DType::kFloat16: return launch_step<__half>(call, stream);
+    case DType::kBfloat16: return launch_step<__nv_bfloat16>(call, stream);
+    default: return launch_step<float>(call, stream);
+  }
+}
+
+Status prepare(const Device&) {
+  return for_each_single([](auto element) {
+    using TX = decltype(element);
+    return load_kernels(mlstm_step<TX, kWide, true>, mlstm_step<TX, kWide, false>,
+                        mlstm_step<TX, kNarrow, true>, mlstm_step<TX, kNarrow, false>);
+  });
+}
+
+}  // namespace
+
+extern const Variant kMlstmStep = {"step", fits, workspace_size, prepare, launch};
+
+}  // namespace xlstm::cuda
