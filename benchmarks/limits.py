@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.harness import Contender
-from xlstm_export.runtime.ort import cpu_options
+from xlstm_export.runtime.ort import session_setting
 from xlstm_export.runtime.session import Array
 
 GEMM_SIZE = (2048, 2048, 2048)
@@ -109,7 +109,7 @@ def ort_matmul(x: Array, weight: Array, threads: int) -> BoundRun:
     )
     opset = [helper.make_opsetid("", 18)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=9)
-    options, _ = cpu_options(ort, threads, native=False)
+    options = session_setting(ort, threads, native=False).options
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -25,7 +25,7 @@ from benchmarks.harness import Contender, Timing
 from benchmarks.limits import BoundRun, ort_matmul
 from xlstm_export.bundle.manifest import MODEL_FILE
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.ort import cpu_options
+from xlstm_export.runtime.ort import session_setting
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
@@ -141,7 +141,7 @@ def one_step(matmuls: MatMuls, threads: int) -> Contender:
 
 
 def _session(model: onnx.ModelProto, bundle: Path, threads: int) -> ort.InferenceSession:
-    options, _ = cpu_options(ort, threads, native=False)
+    options = session_setting(ort, threads, native=False).options
     options.add_session_config_entry(_DATA_FOLDER, str(bundle.resolve()))
     return ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -20,7 +20,7 @@ from tests.cases import Array, OpCase, make_inputs
 from tests.ops.op_models import element_type, op_model
 from tests.plugins.kernels import KernelRun, Pool, Status, library
 from xlstm_export.ops.catalog import CATALOG
-from xlstm_export.runtime.ort import BODIES, cpu_options
+from xlstm_export.runtime.ort import BODIES, session_setting
 
 TX = "float32"
 CONSTANT = ("lengths", "R", "w", "b")
@@ -57,7 +57,8 @@ def ort_side(case: OpCase, threads: int, *, native: bool, in_place: bool = False
     schema, inputs = CATALOG[case.op], operands(case)
     model = op_model(case, TX)
     _make_constant(model, {name: inputs.pop(name) for name in CONSTANT if name in inputs})
-    options, operators = cpu_options(ort, threads, native)
+    setting = session_setting(ort, threads, native)
+    options, operators = setting.options, setting.operators
     if native:
         if operators == BODIES:
             raise RuntimeError("libxlstm_ort is not built: make wheel")

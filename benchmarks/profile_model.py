@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.harness import machine_facts, write_json
 from xlstm_export.bundle.manifest import MODEL_FILE, Manifest, read_manifest
 from xlstm_export.ops.catalog import CATALOG
-from xlstm_export.runtime.ort import BODIES, cpu_options, cpu_threads
+from xlstm_export.runtime.ort import BODIES, cpu_threads, session_setting
 
 _KERNEL = "_kernel_time"
 
@@ -67,7 +67,8 @@ def profile(
 ) -> Profile:
     """Times of every node of a call over ``steps``, on states that are not zero."""
     with tempfile.TemporaryDirectory(prefix="xlstm-profile-") as folder:
-        options, operators = cpu_options(ort, threads, native)
+        setting = session_setting(ort, threads, native)
+        options, operators = setting.options, setting.operators
         options.enable_mem_pattern = False  # as OrtSession has it
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "ort")

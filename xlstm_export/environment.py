@@ -16,9 +16,9 @@ from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.native import load_ort_library, trt_library_path
 
 _REQUIRED = {
-    "onnxruntime": ">=1.20", "tokenizers": ">=0.22", "huggingface_hub": ">=0.24", "torch": ">=2.4",
-    "xlstm": ">=2.0.5", "mlstm_kernels": ">=2.0.3", "transformers": ">=5.0", "tirex-ts": ">=1.4",
-    "tirex-2": ">=0.4",
+    "onnxruntime": ">=1.20", "onnxruntime-gpu": ">=1.20", "tokenizers": ">=0.22",
+    "huggingface_hub": ">=0.24", "torch": ">=2.4", "xlstm": ">=2.0.5", "mlstm_kernels": ">=2.0.3",
+    "transformers": ">=5.0", "tirex-ts": ">=1.4", "tirex-2": ">=0.4",
     "tensorrt": ">=10.10", "tensorrt-rtx": ">=1.7", "polygraphy": ">=0.50.3",
     "cuda-python": ">=12.8", "onnxscript": ">=0.7", "pandas": ">=2", "matplotlib": ">=3.7",
 }  # fmt: skip

@@ -22,6 +22,7 @@ def open(
     bundle: PathLike | Bundle,
     engine: str | None = None,
     *,
+    backend: str = "auto",
     threads: int | None = None,
     native: bool = True,
 ) -> Session:
@@ -29,16 +30,19 @@ def open(
 
     - ``bundle``: its folder, or what ``export`` returned.
     - ``engine``: a name in the bundle's folder of engines, or a file.
+    - ``backend``: "ort" is ONNX Runtime on the CPU, "ort-cuda" on the first GPU, by its CUDA
+      provider (onnxruntime-gpu), states staying there; "auto" the engine where one is given, else
+      "ort".
     - ``threads`` of ONNX Runtime and of the native kernels; default: all.
     - ``native``: compute operators with the native kernels where they are installed; False runs
       the function bodies. ONNX Runtime's alone, as ``threads``.
 
     Raises BundleError, EngineError, BackendUnavailableError, OptionError.
     """
-    from xlstm_export.runtime.open import open_session
+    from xlstm_export.runtime.open import Execution, open_session
 
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
-    return open_session(path, engine, threads=threads, native=native)
+    return open_session(path, Execution(engine, backend, threads, native))
 
 
 def generate(
@@ -52,13 +56,14 @@ def generate(
     seed: int = 0,
     bos: bool | None = None,
     engine: str | None = None,
+    backend: str = "auto",
     threads: int | None = None,
     native: bool = True,
 ) -> Generation:
     """Continue ``prompt``: iterate over the result for text as it is made.
 
-    - ``bundle``: a bundle, or a session of one; ``engine``, ``threads`` and ``native`` are those
-      of ``open``, and of no effect on a session.
+    - ``bundle``: a bundle, or a session of one; ``engine``, ``backend``, ``threads`` and ``native``
+      are those of ``open``, and of no effect on a session.
     - ``prompt``: text for the bundle's tokenizer, or token ids.
     - ``max_new_tokens``: the most to make; a stop id of the bundle's configuration ends earlier.
     - ``temperature`` 0 takes the likeliest token; above it draws: of the ``top_k`` best (0: all),
@@ -70,7 +75,7 @@ def generate(
     """
     from xlstm_export.generation.generate import Sampling, start_generation
 
-    session = _session(bundle, engine, threads, native)
+    session = _session(bundle, engine, backend, threads, native)
     sampling = Sampling(temperature, top_k, top_p, seed)
     return start_generation(session, prompt, max_new_tokens, sampling, bos)
 
@@ -81,18 +86,20 @@ def run_embeddings(
     output: PathLike,
     *,
     engine: str | None = None,
+    backend: str = "auto",
     threads: int | None = None,
     native: bool = True,
 ) -> HiddenStates:
     """Write the hidden states of a bare stack over embeddings, both .npy files [B,T,D].
 
     ``inputs_embeds`` holds floating-point numbers of any width, ``output`` gets float32. Memory
-    does not grow with T. ``bundle``, ``engine``, ``threads`` and ``native`` as in ``open``. Raises
-    BundleError where the bundle or the file does not fit, TargetError, and what ``open`` raises.
+    does not grow with T. ``bundle``, ``engine``, ``backend``, ``threads`` and ``native`` as in
+    ``open``. Raises BundleError where the bundle or the file does not fit, TargetError, and what
+    ``open`` raises.
     """
     from xlstm_export.generation.embeddings import run_file
 
-    session = open(bundle, engine, threads=threads, native=native)
+    session = open(bundle, engine, backend=backend, threads=threads, native=native)
     return run_file(session, Path(inputs_embeds), Path(output))
 
 
@@ -107,6 +114,7 @@ def forecast(
     rollout: str = "carried",
     batch_size: int = 64,
     engine: str | None = None,
+    backend: str = "auto",
     threads: int | None = None,
     native: bool = True,
 ) -> Forecast:
@@ -130,7 +138,7 @@ def forecast(
     from xlstm_export.generation.forecast import forecast_series
 
     return forecast_series(
-        _session(bundle, engine, threads, native), series, horizon, together=together,
+        _session(bundle, engine, backend, threads, native), series, horizon, together=together,
         past_covariates=past_covariates, future_covariates=future_covariates, rollout=rollout,
         batch_size=batch_size,
     )  # fmt: skip
@@ -151,6 +159,7 @@ def forecast_file(
     rollout: str = "carried",
     batch_size: int = 64,
     engine: str | None = None,
+    backend: str = "auto",
     threads: int | None = None,
     native: bool = True,
 ) -> ForecastTable:
@@ -164,7 +173,7 @@ def forecast_file(
     - ``past_covariates``, ``future_covariates``: columns beside the series. Those of the future
       reach ``horizon`` rows further, in which the series are empty.
     - ``together``, ``rollout`` and ``batch_size`` as in ``forecast``; ``bundle``, ``engine``,
-      ``threads`` and ``native`` as there.
+      ``backend``, ``threads`` and ``native`` as there.
 
     Raises InputError naming the column and row, TargetError, OptionError, BackendUnavailableError
     where pandas or matplotlib is missing, and what ``forecast`` raises.
@@ -172,17 +181,22 @@ def forecast_file(
     from xlstm_export.generation.forecast_file import run_file
 
     return run_file(
-        _session(bundle, engine, threads, native), source, horizon, columns=columns, time=time,
-        output=_path(output), plot=_path(plot), together=together, past_covariates=past_covariates,
-        future_covariates=future_covariates, rollout=rollout, batch_size=batch_size,
+        _session(bundle, engine, backend, threads, native), source, horizon, columns=columns,
+        time=time, output=_path(output), plot=_path(plot), together=together,
+        past_covariates=past_covariates, future_covariates=future_covariates, rollout=rollout,
+        batch_size=batch_size,
     )  # fmt: skip
 
 
 def _session(
-    bundle: PathLike | Bundle | Session, engine: str | None, threads: int | None, native: bool
+    bundle: PathLike | Bundle | Session,
+    engine: str | None,
+    backend: str,
+    threads: int | None,
+    native: bool,
 ) -> Session:
     if isinstance(bundle, (str, Path, Bundle)):
-        return open(bundle, engine, threads=threads, native=native)
+        return open(bundle, engine, backend=backend, threads=threads, native=native)
     return bundle
 
 

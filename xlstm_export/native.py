@@ -15,6 +15,7 @@ ISA_VARIABLE = "XLSTM_CPU_ISA"
 CURE = "build it again with make wheel, or do without: --no-native (in Python native=False)"
 
 _ORT_LIBRARY = "libxlstm_ort.so"
+_ORT_CUDA_LIBRARY = "libxlstm_ort_cuda.so"
 _C_LIBRARY = "libxlstm_c.so"
 _TRT_LIBRARY = "libxlstm_trt.so"
 
@@ -26,6 +27,11 @@ def ort_library_path() -> Path | None:
     BackendUnavailableError where that folder lacks it.
     """
     return _library_path(_ORT_LIBRARY)
+
+
+def ort_cuda_library_path() -> Path | None:
+    """The same with kernels for a GPU beside those for the CPU; as ``ort_library_path``."""
+    return _library_path(_ORT_CUDA_LIBRARY)
 
 
 def c_library_path() -> Path | None:
@@ -44,12 +50,14 @@ class NativeLibrary:
 
     path: Path
     isa: str
-    """The instruction set its kernels use here: portable, neon, avx2 or avx512."""
+    """The instruction set its kernels for the CPU use here: portable, neon, avx2 or avx512."""
     version: str
 
     def __str__(self) -> str:
         """Who computes, for reports."""
-        return f"native CPU kernels ({self.isa}), {self.path.stem} {self.version}"
+        is_cuda = self.path.name == _ORT_CUDA_LIBRARY
+        kernels = "native CUDA kernels" if is_cuda else f"native CPU kernels ({self.isa})"
+        return f"{kernels}, {self.path.stem} {self.version}"
 
 
 def load_ort_library() -> NativeLibrary | None:
@@ -59,7 +67,15 @@ def load_ort_library() -> NativeLibrary | None:
     kernels it calls. Raises BackendUnavailableError when the library does not fit this machine or
     this package, or XLSTM_CPU_ISA asks for what is not there.
     """
-    path = ort_library_path()
+    return _load_ort(ort_library_path())
+
+
+def load_ort_cuda_library() -> NativeLibrary | None:
+    """The one for sessions on a GPU; as ``load_ort_library``."""
+    return _load_ort(ort_cuda_library_path())
+
+
+def _load_ort(path: Path | None) -> NativeLibrary | None:
     if path is None:
         return None
     library = load_library(path)

@@ -91,6 +91,7 @@ def validate_module(
     *,
     native: bool = True,
     engine: str | None = None,
+    backend: str = "auto",
     threads: int | None = None,
     batch: int = 2,
     seed: int = 0,
@@ -105,7 +106,8 @@ def validate_module(
     - ``bundle``: its folder, or what ``export_module`` returned.
     - ``module``, ``example_inputs``: as there. The network computes in float64 here.
     - ``native`` False compares the function bodies, also where native kernels are installed.
-    - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime.
+    - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime; ``backend`` as
+      in ``open``.
     - ``threads`` for every runtime and torch; default: all.
     - ``batch``: rows, beside those that the baselines need; inputs are drawn by ``seed``.
     - ``progress`` is called as work goes on.
@@ -114,6 +116,8 @@ def validate_module(
     network does not compute in float64, InputError, EngineError, BackendUnavailableError,
     OptionError.
     """
+    from xlstm_export.runtime.open import Execution
+
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     read_manifest(path)  # what is missing is said before torch is loaded, which takes seconds
     try:
@@ -121,7 +125,7 @@ def validate_module(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     return validate_network(
-        path, module, example_inputs, native=native, engine=engine, threads=threads, batch=batch,
+        path, module, example_inputs, Execution(engine, backend, threads, native), batch=batch,
         seed=seed, progress=progress,
     )  # fmt: skip
 

@@ -218,6 +218,7 @@ def validate(
     upstream: bool = True,
     native: bool = True,
     engine: str | None = None,
+    backend: str = "auto",
     threads: int | None = None,
     batch: int = 2,
     seed: int = 0,
@@ -232,7 +233,8 @@ def validate(
     - ``upstream`` False, or the upstream package missing: the reference is our own float64 model,
       and the verdict at most ``self-consistent``.
     - ``native`` False compares the function bodies, also where native kernels are installed.
-    - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime.
+    - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime; ``backend`` as
+      in ``open``.
     - ``threads`` for every runtime and torch; default: all.
     - ``batch``: rows of the rollout, whose inputs are drawn by ``seed``.
     - ``progress`` is called as work goes on.
@@ -240,6 +242,9 @@ def validate(
     It needs some 32 bytes of memory for each parameter. Raises BundleError, CheckpointError,
     UnsupportedModelError, EngineError, BackendUnavailableError, OptionError.
     """
+    from xlstm_export.runtime.open import Execution
+
+    execution = Execution(engine, backend, threads, native)
     check_family(family)
     path = _bundle_path(bundle)
     manifest = read_manifest(path)  # before torch is loaded, which takes seconds
@@ -254,8 +259,8 @@ def validate(
             f"{install('torch')}"
         ) from error
     return validate_bundle(
-        path, source, module, upstream=upstream, native=native, engine=engine, threads=threads,
-        batch=batch, seed=seed, progress=progress,
+        path, source, module, execution, upstream=upstream, batch=batch, seed=seed,
+        progress=progress,
     )  # fmt: skip
 
 

@@ -59,6 +59,16 @@ EngineOption = Annotated[
         help="Run this engine of OUT/engines on the GPU instead of ONNX Runtime.",
     ),
 ]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="ort: ONNX Runtime on the CPU; ort-cuda: on the GPU (onnxruntime-gpu); default: the "
+        "engine where one is given, else ort.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", help="Processors to use; default: all.", min=1)

@@ -13,6 +13,7 @@ import typer
 
 import xlstm_export as xe
 from xlstm_export_cli.arguments import (
+    BackendOption,
     BundleArgument,
     EngineOption,
     JsonOption,
@@ -33,6 +34,9 @@ from xlstm_export_cli.forecast import (
     TogetherOption,
     run_forecast,
 )
+
+
+_ONE_INPUT = "give one of --prompt, --prompt-file, --ids, --inputs-embeds, --csv"
 
 
 def _a_number(value: float) -> float:
@@ -114,6 +118,7 @@ def run(
     threads: ThreadsOption = None,
     native: NativeOption = True,
     engine: EngineOption = None,
+    backend: BackendOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Generate with OUT: text where it has a tokenizer, ids otherwise.
@@ -123,10 +128,10 @@ def run(
     """
     given = [text for text in (prompt, prompt_file, ids, inputs_embeds, csv) if text is not None]
     if len(given) > 1:
-        raise typer.BadParameter(
-            "give one of --prompt, --prompt-file, --ids, --inputs-embeds, --csv"
-        )
-    where: dict[str, Any] = {"engine": engine, "threads": threads, "native": native}
+        raise typer.BadParameter(_ONE_INPUT)
+    where: dict[str, Any] = {
+        "engine": engine, "backend": backend, "threads": threads, "native": native,
+    }  # fmt: skip
     if csv is not None:
         request = Request(
             csv, horizon, column, time_column, plot, output, together, past_covariates,

@@ -9,6 +9,7 @@ import typer
 
 import xlstm_export as xe
 from xlstm_export_cli.arguments import (
+    BackendOption,
     BundleArgument,
     ConfigOption,
     EngineOption,
@@ -36,6 +37,7 @@ def validate(
     ] = True,
     native: NativeOption = True,
     engine: EngineOption = None,
+    backend: BackendOption = "auto",
     batch: Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)] = 2,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)] = 0,
     threads: ThreadsOption = None,
@@ -55,8 +57,8 @@ def validate(
     with progress_bar("validate") as progress:
         found = xe.validate(
             bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
-            native=native, engine=engine, threads=threads, batch=batch, seed=seed,
-            progress=progress,
+            native=native, engine=engine, backend=backend, threads=threads, batch=batch,
+            seed=seed, progress=progress,
         )  # fmt: skip
     if not json:
         _print(found)

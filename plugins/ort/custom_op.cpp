@@ -2,6 +2,7 @@
 
 #include <exception>
 
+#include "gpu.h"
 #include "kernel.h"
 
 namespace xlstm::ort {
@@ -43,7 +44,8 @@ OrtStatus* create_kernel(const OrtCustomOp* op, const OrtApi* api, const OrtKern
   const OpSchema& schema = *self(op).schema;
   return guarded(*api, schema.name, [&] {
     Kernel* made = nullptr;
-    OrtStatus* status = Kernel::create(*api, info, schema, self(op).dtype, self(op).threads, &made);
+    OrtStatus* status = Kernel::create(*api, info, schema, self(op).dtype, self(op).processor,
+                                       self(op).threads, &made);
     *kernel = made;
     return status;
   });
@@ -62,17 +64,21 @@ OrtStatus* infer(const OrtCustomOp* op, OrtShapeInferContext* context) noexcept 
 
 }  // namespace
 
-CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype, int threads) {
+CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype,
+                        Processor processor, int threads) {
   CustomOp op{};
   op.api = &api;
   op.schema = &schema;
   op.dtype = dtype;
+  op.processor = processor;
   op.threads = threads;
   op.version = kApiVersion;
   op.GetName = [](const OrtCustomOp* o) { return self(o).schema->name; };
   op.GetStartVersion = [](const OrtCustomOp*) { return kDomainVersion; };
   op.GetEndVersion = [](const OrtCustomOp*) { return kDomainVersion; };
-  op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
+  op.GetExecutionProviderType = [](const OrtCustomOp* o) -> const char* {
+    return self(o).processor == Processor::kGpu ? kGpuProvider : nullptr;  // null: the CPU's
+  };
   op.GetInputTypeCount = [](const OrtCustomOp* o) {
     return static_cast<size_t>(self(o).schema->input_count);
   };

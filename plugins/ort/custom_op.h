@@ -3,20 +3,23 @@
 
 #include <onnxruntime_c_api.h>
 
+#include "kernel.h"
 #include "xlstm/call.h"
 
 namespace xlstm::ort {
 
-// One operator at one activation type. Operators of one name share their inference function, so
-// that function looks at no dtype.
+// One operator at one activation type on one processor. Operators of one name share their inference
+// function, so that function looks at neither.
 struct CustomOp : OrtCustomOp {
   const OrtApi* api;
   const OpSchema* schema;
   DType dtype;
-  int threads;  // parts that a call is worth cutting into
+  Processor processor;
+  int threads;  // parts that a call on the CPU is worth cutting into
 };
 
-CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype, int threads);
+CustomOp make_custom_op(const OrtApi& api, const OpSchema& schema, DType dtype,
+                        Processor processor, int threads);
 
 // Output shapes from input shapes as far as both are known before a run; contradictions fail.
 // ONNX Runtime 1.20 to 1.31 drop that failure; creating the kernel then repeats it.

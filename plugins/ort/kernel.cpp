@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "gpu.h"
 #include "xlstm/attributes.h"
 
 namespace xlstm::ort {
@@ -83,23 +84,31 @@ OrtStatus* read_shape(const OrtApi& api, const OrtTensorTypeAndShapeInfo* info, 
   return api.GetDimensions(info, dims, std::min<size_t>(*rank, kMaxRank));
 }
 
-Kernel::Kernel(const OrtApi& api, const OpSchema& schema, DType dtype, int threads)
-    : api_(api), schema_(schema), dtype_(dtype), threads_(threads) {}
+Kernel::Kernel(const OrtApi& api, const OpSchema& schema, DType dtype, Processor processor,
+               int threads)
+    : api_(api), schema_(schema), dtype_(dtype), processor_(processor), threads_(threads) {}
 
 Kernel::~Kernel() {
   if (allocator_ != nullptr) api_.ReleaseAllocator(allocator_);
 }
 
 OrtStatus* Kernel::create(const OrtApi& api, const OrtKernelInfo* info, const OpSchema& schema,
-                          DType dtype, int threads, Kernel** kernel) {
-  cpu::Isa isa;
-  if (!cpu::select_isa(&isa)) {
-    return failure(api, schema, status_message(Status::kUnavailable));
-  }
-  std::unique_ptr<Kernel> made(new Kernel(api, schema, dtype, threads));
+                          DType dtype, Processor processor, int threads, Kernel** kernel) {
+  std::unique_ptr<Kernel> made(new Kernel(api, schema, dtype, processor, threads));
   if (OrtStatus* status = made->read_attributes(info)) return status;
   if (OrtStatus* status = made->check_static_shapes(info)) return status;
-  if (OrtStatus* status = made->pack_constant(info)) return status;
+  if constexpr (kHasGpu) {
+    // a constant is on the device already, and a kernel there reads it as it is
+    OrtStatus* status = processor == Processor::kGpu ? prepare_gpu(api, schema) : nullptr;
+    if (status != nullptr) return status;
+  }
+  if (processor == Processor::kCpu) {
+    cpu::Isa isa;
+    if (!cpu::select_isa(&isa)) {
+      return failure(api, schema, status_message(Status::kUnavailable));
+    }
+    if (OrtStatus* status = made->pack_constant(info)) return status;
+  }
   if (OrtStatus* status = api.KernelInfoGetAllocator(info, OrtMemTypeDefault, &made->allocator_)) {
     return status;
   }
@@ -198,8 +207,13 @@ OrtStatus* Kernel::compute(OrtKernelContext* context) const {
     return failure(api_, schema_, status_message(status) + (" (" + sizes.text() + ")"));
   }
   if (OrtStatus* status = make_outputs(context, sizes, &call)) return status;
-  const bool no_rows = call.problem.sizes[0] == 0;
-  return no_rows ? nullptr : run(context, &call);
+  if (call.problem.sizes[0] == 0) return nullptr;  // no rows
+  if constexpr (kHasGpu) {
+    if (processor_ == Processor::kGpu) {
+      return run_on_gpu(api_, schema_, context, allocator_, &call);
+    }
+  }
+  return run_on_cpu(context, &call);
 }
 
 OrtStatus* Kernel::read_inputs(OrtKernelContext* context, Sizes* sizes, Call* call) const {
@@ -241,7 +255,7 @@ OrtStatus* Kernel::make_outputs(OrtKernelContext* context, const Sizes& sizes, C
   return nullptr;
 }
 
-OrtStatus* Kernel::run(OrtKernelContext* context, Call* call) const {
+OrtStatus* Kernel::run_on_cpu(OrtKernelContext* context, Call* call) const {
   SessionPool pool{api_, context, nullptr};
   cpu::Parallel parallel;
   parallel.threads = threads_;

@@ -14,6 +14,8 @@
 
 namespace xlstm::ort {
 
+enum class Processor { kCpu, kGpu };
+
 // The ORT API that this library is written against: ONNX Runtime 1.18 and later have it.
 inline constexpr uint32_t kApiVersion = 18;
 
@@ -37,9 +39,9 @@ class Kernel {
  public:
   // Reads and checks the node's attributes and the shapes known before a run, and packs its
   // constant operand. The status is null, or says what is wrong; the caller owns the kernel. Calls
-  // are cut into up to `threads` parts.
+  // on the CPU are cut into up to `threads` parts.
   static OrtStatus* create(const OrtApi& api, const OrtKernelInfo* info, const OpSchema& schema,
-                           DType dtype, int threads, Kernel** kernel);
+                           DType dtype, Processor processor, int threads, Kernel** kernel);
   ~Kernel();
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -54,17 +56,18 @@ class Kernel {
     }
   };
 
-  Kernel(const OrtApi& api, const OpSchema& schema, DType dtype, int threads);
+  Kernel(const OrtApi& api, const OpSchema& schema, DType dtype, Processor processor, int threads);
   OrtStatus* read_attributes(const OrtKernelInfo* info);
   OrtStatus* check_static_shapes(const OrtKernelInfo* info) const;
   OrtStatus* pack_constant(const OrtKernelInfo* info);
   OrtStatus* read_inputs(OrtKernelContext* context, Sizes* sizes, Call* call) const;
   OrtStatus* make_outputs(OrtKernelContext* context, const Sizes& sizes, Call* call) const;
-  OrtStatus* run(OrtKernelContext* context, Call* call) const;
+  OrtStatus* run_on_cpu(OrtKernelContext* context, Call* call) const;
 
   const OrtApi& api_;
   const OpSchema& schema_;
   const DType dtype_;
+  const Processor processor_;
   const int threads_;
   OrtAllocator* allocator_ = nullptr;
   alignas(8) char attributes_[largest_attributes()] = {};

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "custom_op.h"
+#include "gpu.h"
 #include "kernel.h"
 
 namespace xlstm::ort {
@@ -41,6 +43,11 @@ OrtStatus* read_threads(const OrtApi& api, const OrtSessionOptions* options, int
   return api.CreateStatus(ORT_INVALID_ARGUMENT, message.c_str());
 }
 
+// A session may have one library of a domain: where there are kernels for the GPU, those for the
+// CPU come with them, for the nodes that ONNX Runtime keeps there.
+constexpr Processor kProcessors[] = {Processor::kCpu, Processor::kGpu};
+constexpr bool kHas[] = {kHasCpu, kHasGpu};
+
 // Every operator at every type, as one ONNX Runtime knows them. Sessions keep pointers into it and
 // never say when they are done: it lives as long as the library.
 struct Registration {
@@ -51,12 +58,14 @@ struct Registration {
 };
 
 OrtStatus* make_registration(const OrtApi& api, Registration* made) {
-  made->ops.reserve(kOps * kDTypes);
+  made->ops.reserve(kOps * kDTypes * std::size(kProcessors));
   if (OrtStatus* status = api.CreateCustomOpDomain(kDomain, &made->domain)) return status;
   for (const OpSchema& schema : kSchemas) {
-    for (int dtype = 0; dtype < kDTypes; ++dtype) {
-      const auto type = static_cast<DType>(dtype);
-      made->ops.push_back(make_custom_op(api, schema, type, made->threads));
+    for (size_t each = 0; each < kDTypes * std::size(kProcessors); ++each) {
+      const auto type = static_cast<DType>(each / std::size(kProcessors));
+      const size_t processor = each % std::size(kProcessors);
+      if (!kHas[processor]) continue;
+      made->ops.push_back(make_custom_op(api, schema, type, kProcessors[processor], made->threads));
       if (OrtStatus* status = api.CustomOpDomain_Add(made->domain, &made->ops.back())) {
         api.ReleaseCustomOpDomain(made->domain);
         return status;

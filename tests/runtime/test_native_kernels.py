@@ -34,15 +34,15 @@ FEEDS = {"input_ids": np.random.default_rng(0).integers(0, 199, (2, 9))}
 @pytest.fixture
 def profiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every session writes a profile into ``tmp_path``."""
-    cpu_options = ort.cpu_options
+    session_setting = ort.session_setting
 
-    def with_profile(*arguments: Any) -> tuple[Any, str]:
-        options, who = cpu_options(*arguments)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(tmp_path / "profile")
-        return options, who
+    def with_profile(*arguments: Any) -> ort.Setting:
+        setting = session_setting(*arguments)
+        setting.options.enable_profiling = True
+        setting.options.profile_file_prefix = str(tmp_path / "profile")
+        return setting
 
-    monkeypatch.setattr(ort, "cpu_options", with_profile)
+    monkeypatch.setattr(ort, "session_setting", with_profile)
 
 
 def kernels_run(session: OrtSession) -> list[str]:

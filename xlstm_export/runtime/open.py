@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from xlstm_export.errors import OptionError
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Session
 
+BACKENDS = ("auto", "ort", "ort-cuda")
+"""``auto`` is TensorRT where an engine is given, else ``ort``: ONNX Runtime on the CPU."""
 
-def open_session(
-    bundle: Path, engine: str | None = None, *, threads: int | None = None, native: bool = True
-) -> Session:
-    """``bundle`` in ONNX Runtime, or in TensorRT by ``engine``: a file, or an engine's name.
 
-    ``threads`` and ``native`` are ONNX Runtime's. Raises BundleError, EngineError,
-    BackendUnavailableError.
+@dataclass(frozen=True)
+class Execution:
+    """How a bundle is run. Raises OptionError for a backend that is none, or not with an engine.
+
+    ``engine``, a file or an engine's name, is TensorRT's; ``threads`` and ``native`` are ONNX
+    Runtime's.
     """
-    if engine is None:
-        return OrtSession(bundle, threads=threads, native=native)
+
+    engine: str | None = None
+    backend: str = "auto"
+    threads: int | None = None
+    native: bool = True
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise OptionError("backend", f"{self.backend} is not one of {', '.join(BACKENDS)}")
+        if self.engine is not None and self.backend != "auto":
+            raise OptionError("backend", f"{self.backend} runs no engine: leave one of them out")
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether ONNX Runtime computes on a GPU."""
+        return self.backend == "ort-cuda"
+
+
+def open_session(bundle: Path, execution: Execution | None = None) -> Session:
+    """``bundle`` as ``execution`` says; by default in ONNX Runtime on the CPU.
+
+    Raises BundleError, EngineError, BackendUnavailableError.
+    """
+    how = execution or Execution()
+    if how.engine is None:
+        return OrtSession(bundle, threads=how.threads, native=how.native, cuda=how.is_cuda)
     from xlstm_export.runtime.trt.session import open_engine
 
-    return open_engine(bundle, engine)
+    return open_engine(bundle, how.engine)

@@ -13,7 +13,7 @@ from xlstm_export.bundle.manifest import MODEL_FILE, Dims, Manifest
 from xlstm_export.model.storage import Storage
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 from xlstm_export.ops.schema import TensorSpec, state_dtype
-from xlstm_export.runtime.ort import cpu_options, import_onnxruntime
+from xlstm_export.runtime.ort import import_onnxruntime, session_setting
 from xlstm_export.runtime.session import Array
 
 
@@ -36,9 +36,10 @@ class BundleOperators:
         *,
         threads: int | None = None,
         native: bool = True,
+        cuda: bool = False,
     ) -> None:
         self._ort = import_onnxruntime()
-        self._options, self._implementation = cpu_options(self._ort, threads, native)
+        self._setting = session_setting(self._ort, threads, native, cuda)
         self._sessions: dict[Operator, Any] = {}
         self._model = onnx.load(str(bundle / MODEL_FILE), load_external_data=False)
         self._shapes: dict[str, Dims] = {state.input: state.shape for state in manifest.states}
@@ -58,9 +59,7 @@ class BundleOperators:
     def run(self, operator: Operator, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name for ``inputs`` by name; bfloat16 values come back in float32."""
         if operator not in self._sessions:
-            self._sessions[operator] = self._ort.InferenceSession(
-                self._model_of(operator), self._options, providers=["CPUExecutionProvider"]
-            )
+            self._sessions[operator] = self._setting.open(self._ort, self._model_of(operator))
         schema = CATALOG[operator.op_type]
         kinds = {t.name: self._graph_type(t) for t in schema.inputs}
         names = [t.name for t in schema.outputs]
@@ -69,7 +68,7 @@ class BundleOperators:
 
     def describe(self) -> dict[str, str]:
         """Operator -> implementation that computes it."""
-        return {DOMAIN: self._implementation}
+        return {DOMAIN: self._setting.operators}
 
     def _model_of(self, operator: Operator) -> bytes:
         """One node with its body; every dimension is dynamic."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from xlstm_export.bundle.manifest import (
     DATA_FILE,
     MODEL_FILE,
     Manifest,
+    StateInfo,
     read_manifest,
 )
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
-from xlstm_export.native import CURE, load_ort_library
+from xlstm_export.native import CURE, load_ort_cuda_library, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.feeds import as_numbers, check_patches, prepare_feeds
+from xlstm_export.runtime.ort_cuda import OrtArray, check_provider, cuda_providers, run_bound
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
 
@@ -60,8 +63,29 @@ def cpu_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
-    """Session options for the CPU, and who computes the operators of a session made with them.
+@dataclass(frozen=True)
+class Setting:
+    """How sessions are made: options, providers, and who computes the operators."""
+
+    options: Any
+    providers: list[Any]
+    operators: str
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether they compute on a GPU."""
+        return len(self.providers) > 1
+
+    def open(self, ort: Any, model: bytes | str) -> Any:
+        """A session of ``model``. Raises what ONNX Runtime does, and BackendUnavailableError."""
+        session = ort.InferenceSession(model, self.options, providers=self.providers)
+        if self.is_cuda:
+            check_provider(ort, session)
+        return session
+
+
+def session_setting(ort: Any, threads: int | None, native: bool, cuda: bool = False) -> Setting:
+    """For the CPU, or with ``cuda`` for the first GPU and what ONNX Runtime leaves to the CPU.
 
     Once registered, the native kernels replace the function bodies in every node. Without the
     library, or with ``native`` False, the bodies run. Raises BackendUnavailableError when the
@@ -73,9 +97,11 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is raised says it
-    library = load_ort_library() if native else None
+    providers = cuda_providers(ort) if cuda else ["CPUExecutionProvider"]
+    load = load_ort_cuda_library if cuda else load_ort_library
+    library = load() if native else None
     if library is None:
-        return options, BODIES
+        return Setting(options, providers, BODIES)
     options.add_session_config_entry(_NATIVE_THREADS, str(threads))
     try:
         options.register_custom_ops_library(str(library.path))
@@ -84,7 +110,7 @@ def cpu_options(ort: Any, threads: int | None, native: bool) -> tuple[Any, str]:
             f"{library.path}: ONNX Runtime {ort.__version__} does not take it "
             f"({_last_words(error)}); {CURE}"
         ) from error
-    return options, str(library)
+    return Setting(options, providers, str(library))
 
 
 def _finds_data_of_bytes(ort: Any) -> bool:
@@ -117,10 +143,11 @@ class _Graph:
     """One graph of a bundle, loaded; ``manifest`` is the bundle's as calls of this graph see it."""
 
     def __init__(
-        self, bundle: Path, file: str, manifest: Manifest, ort: Any, options: Any,
+        self, bundle: Path, file: str, manifest: Manifest, ort: Any, setting: Setting,
         replaced: bytes | None,
     ) -> None:  # fmt: skip
         self.manifest = manifest
+        self._is_cuda = setting.is_cuda
         path = bundle / file
         try:
             model: bytes | str = path.read_bytes() if replaced is None else replaced
@@ -136,9 +163,9 @@ class _Graph:
                 )
             model = str(path)
         try:
-            self._session: Any = ort.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
+            self._session: Any = setting.open(ort, model)
+        except BackendUnavailableError:
+            raise
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise BundleError(
                 _wrong_data(bundle, manifest)
@@ -168,36 +195,51 @@ class _Graph:
         """As ``Session.run``."""
         manifest = self.manifest
         prepared = prepare_feeds(manifest, feeds)
+        past: dict[str, Any] = {}
         if manifest.takes_states:
-            prepared |= _past(manifest, states, prepared[manifest.inputs[0].name].shape[0])
+            past = _past(manifest, states, prepared[manifest.inputs[0].name].shape[0])
         try:
-            values = self._session.run(self._outputs, prepared)
+            results = self._call(prepared, past)
         except Exception as error:  # an id beyond a vocabulary that the manifest does not tell
             if "indices element out of data bounds" in str(error):
                 name = manifest.inputs[0].name
                 raise InputError(f"{name}: a token id is outside the vocabulary") from error
             raise
-        results = dict(zip(self._outputs, values, strict=True))
         outputs = {t.name: results[t.name] for t in manifest.outputs}
         return outputs, States({s.key: results[s.output] for s in manifest.states})
 
+    def _call(self, feeds: Mapping[str, Array], past: Mapping[str, Any]) -> dict[str, Any]:
+        """Every result by name; on a GPU the states stay there."""
+        if not self._is_cuda:
+            values = self._session.run(self._outputs, {**feeds, **past})
+            return dict(zip(self._outputs, values, strict=True))
+        kept = {s.output: s.dtype for s in self.manifest.states}
+        outputs = [name for name in self._outputs if name not in kept]
+        on_host, on_device = run_bound(self._session, feeds, past, outputs, kept)
+        return {**on_host, **on_device}
 
-def _past(manifest: Manifest, states: Mapping[str, Any] | None, batch: int) -> dict[str, Array]:
+
+def _past(manifest: Manifest, states: Mapping[str, Any] | None, batch: int) -> dict[str, Any]:
     """The graph's inputs of ``states`` by name; of None zeros. Raises InputError."""
     if states is None:
         states = States.zeros(manifest, batch)
     else:
         check_states(manifest, states, batch)
-    return {
-        s.input: np.ascontiguousarray(as_numbers(f"state {s.key}", states[s.key]), s.dtype)
-        for s in manifest.states
-    }
+    given = states.arrays if isinstance(states, States) else states
+    return {s.input: _past_state(s, given[s.key]) for s in manifest.states}
+
+
+def _past_state(state: StateInfo, given: Any) -> Any:
+    if isinstance(given, OrtArray):
+        return given
+    return np.ascontiguousarray(as_numbers(f"state {state.key}", given), state.dtype)
 
 
 class OrtSession:
-    """ONNX Runtime on the CPU, computing the operators by native kernels where they are built.
+    """ONNX Runtime, computing the operators by native kernels where they are built.
 
-    ``native`` False takes the function bodies. ``graphs`` replace graphs by their file's name, on
+    On the CPU, or with ``cuda`` on the first GPU, where the states then stay. ``native`` False
+    takes the function bodies. ``graphs`` replace graphs by their file's name, on
     the same external data (the bfloat16 emulation does). Raises BundleError,
     BackendUnavailableError.
     """
@@ -211,25 +253,28 @@ class OrtSession:
         graphs: Mapping[str, bytes] | None = None,
         threads: int | None = None,
         native: bool = True,
+        cuda: bool = False,
     ) -> None:
         self.bundle = bundle
         self.manifest: Manifest = read_manifest(bundle)
         ort = import_onnxruntime()  # takes a while: a missing bundle is told before
-        if not graphs and "onnxruntime-cpu" not in self.manifest.runs_on:
+        if not graphs and not cuda and "onnxruntime-cpu" not in self.manifest.runs_on:
             where = ", ".join(self.manifest.runs_on)
             raise BackendUnavailableError(
                 f"{bundle}: a {self.manifest.dtype} bundle runs on {where}; "
                 "ONNX Runtime's CPU provider has no bfloat16 arithmetic. "
-                "Export with --dtype fp32 or fp16 to run here"
+                "Export with --dtype fp32 or fp16 to run here, or run on a GPU: --backend ort-cuda"
             )
-        options, self._operators = cpu_options(ort, threads, native)
+        setting = session_setting(ort, threads, native, cuda)
+        self._operators = setting.operators
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
-        options.enable_mem_pattern = False
-        options.add_session_config_entry(_DATA_FOLDER, os.fsencode(bundle.resolve()))
-        self.name = f"ONNX Runtime {ort.__version__}, CPU, {self.manifest.dtype}"
+        setting.options.enable_mem_pattern = False
+        setting.options.add_session_config_entry(_DATA_FOLDER, os.fsencode(bundle.resolve()))
+        processor = "CUDA" if cuda else "CPU"
+        self.name = f"ONNX Runtime {ort.__version__}, {processor}, {self.manifest.dtype}"
 
         def load(file: str, manifest: Manifest) -> _Graph:
-            return _Graph(bundle, file, manifest, ort, options, (graphs or {}).get(file))
+            return _Graph(bundle, file, manifest, ort, setting, (graphs or {}).get(file))
 
         self._load = load
         self._begin: _Graph | None = load(MODEL_FILE, self.manifest)

@@ -16,7 +16,7 @@ from xlstm_export.errors import BundleError, UnsupportedModelError
 from xlstm_export.progress import Progress
 from xlstm_export.reference.network import Network, time_dims
 from xlstm_export.reference.threads import torch_threads
-from xlstm_export.runtime.open import open_session
+from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS, relative_distance
@@ -38,25 +38,28 @@ _DRAWS = 2
 
 
 def validate_network(
-    bundle: Path, module: Any, example_inputs: Any, *, native: bool, engine: str | None,
-    threads: int | None, batch: int, seed: int, progress: Progress | None,
+    bundle: Path, module: Any, example_inputs: Any, execution: Execution, *, batch: int, seed: int,
+    progress: Progress | None,
 ) -> Report:  # fmt: skip
-    """Run ``bundle`` or ``engine`` beside ``module``; judge every output and state.
+    """Run ``bundle`` beside ``module``; judge every output and state.
 
     Raises BundleError when the two do not belong together.
     """
     digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
     network = Network(module, example_inputs, manifest)
     # in a small network torch's threads wait for each other longer than they compute
-    with warnings.catch_warnings(), torch_threads(1 if network.parameters < SMALL else threads):
+    with (
+        warnings.catch_warnings(),
+        torch_threads(1 if network.parameters < SMALL else execution.threads),
+    ):
         warnings.simplefilter("ignore")
         oracle, float64 = network.oracle(), network.reference("float64")
         forms = [network.reference(manifest.dtype, form) for form in ("recurrent", "chunkwise")]
-        subject = open_session(bundle, engine, threads=threads, native=native)
-        notes = [WHOLE] if engine else []
+        subject = open_session(bundle, execution)
+        notes = [WHOLE] if execution.engine else []
         if is_as_written(bundle, manifest, digest) is False:
             notes.append(CHANGED)
-        operators = {} if engine else bundle_operators(bundle, manifest, threads, native, notes)
+        operators = bundle_operators(bundle, manifest, execution, notes)
         rows = batch + BASELINE_ROWS
         shapes = _shapes(network, oracle, rows, notes)
         everyone: list[Runner] = [subject, oracle, float64, *forms]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from xlstm_export.bundle.checksum import bundle_sha256, is_as_written, manifest_sha256
@@ -22,7 +22,7 @@ from xlstm_export.progress import Progress
 from xlstm_export.quiet import quiet
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.reference.threads import torch_threads
-from xlstm_export.runtime.open import open_session
+from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
 from xlstm_export.runtime.session import Session
@@ -65,40 +65,28 @@ SMALL = 20_000_000
 """Parameters up to which a step's products are too short for several threads."""
 
 
-@dataclass(frozen=True)
-class _Options:
-    """How a bundle is run beside its reference."""
-
-    engine: str | None
-    native: bool
-    threads: int | None
-
-
 def validate_bundle(
     bundle: Path,
     source: Source,
     module: Family,
+    execution: Execution,
     *,
     upstream: bool,
-    native: bool,
-    engine: str | None = None,
-    threads: int | None = None,
     batch: int,
     seed: int,
     progress: Progress | None = None,
 ) -> Report:
-    """Run ``bundle`` or ``engine`` beside the upstream module of ``source``; judge every tensor.
+    """Run ``bundle`` beside the upstream module of ``source``; judge every tensor.
 
     Raises BundleError when the two have different states or vocabularies, and when the bundle
     was replaced meanwhile.
     """
-    options = _Options(engine, native, threads)
     with quiet():
-        return _validate(bundle, source, module, options, upstream, batch, seed, progress)
+        return _validate(bundle, source, module, execution, upstream, batch, seed, progress)
 
 
 def _validate(
-    bundle: Path, source: Source, module: Family, options: _Options, upstream: bool, batch: int,
+    bundle: Path, source: Source, module: Family, execution: Execution, upstream: bool, batch: int,
     seed: int, progress: Progress | None,
 ) -> Report:  # fmt: skip
     digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
@@ -114,12 +102,12 @@ def _validate(
     _tell(progress, "loading the upstream module")
     oracle = _oracle(module, checkpoint, manifest.dtype, notes) if upstream else None
     _tell(progress, "opening the bundle")
-    subject = _subject(bundle, manifest, options, notes)
+    subject = _subject(bundle, manifest, execution, notes)
     baselines = _baselines(checkpoint, manifest.dtype)
     runners = Runners(subject, oracle or float64, float64, *baselines)
-    operators = _operators(bundle, manifest, options, notes)
+    operators = bundle_operators(bundle, manifest, execution, notes)
 
-    torch, workers = _share_threads(checkpoint, options.threads)
+    torch, workers = _share_threads(checkpoint, execution.threads)
 
     def sample(seed: int) -> list[TensorResult]:
         drawn = draw_rollouts(checkpoint.spec, batch + BASELINE_ROWS, seed)
@@ -234,39 +222,37 @@ def _baselines(checkpoint: Checkpoint, dtype: str) -> tuple[ReferenceModel, Refe
     return recurrent, recurrent.in_form("chunkwise")
 
 
-def _subject(bundle: Path, manifest: Manifest, options: _Options, notes: list[str]) -> Session:
-    """An engine, or the bundle in ONNX Runtime: a bfloat16 one by a widened copy, as noted."""
-    threads, native = options.threads, options.native
-    if options.engine:
+def _subject(bundle: Path, manifest: Manifest, execution: Execution, notes: list[str]) -> Session:
+    """What ``execution`` says; on the CPU a bfloat16 bundle runs by a widened copy, as noted."""
+    if execution.engine:
         notes.append(WHOLE)
-    if options.engine or manifest.dtype != "bfloat16":
-        return open_session(bundle, options.engine, threads=threads, native=native)
+    if execution.engine or execution.is_cuda or manifest.dtype != "bfloat16":
+        return open_session(bundle, execution)
     # its graph library takes half a second to load
     from xlstm_export.runtime.bf16_emulation import emulated_graph
 
     files = (MODEL_FILE,) if manifest.takes_states else (MODEL_FILE, CONTINUE_FILE)
     graphs = {file: emulated_graph(bundle / file) for file in files}
-    session = OrtSession(bundle, graphs=graphs, threads=threads, native=native)
+    session = OrtSession(bundle, graphs=graphs, threads=execution.threads, native=execution.native)
     session.name += " (emulated)"
     notes.append(_EMULATED)
     return session
 
 
-def _operators(
-    bundle: Path, manifest: Manifest, options: _Options, notes: list[str]
-) -> dict[str, BundleOperators]:
-    """As ``bundle_operators``; none for an engine."""
-    if options.engine:
-        return {}
-    return bundle_operators(bundle, manifest, options.threads, options.native, notes)
-
-
 def bundle_operators(
-    bundle: Path, manifest: Manifest, threads: int | None, native: bool, notes: list[str]
+    bundle: Path, manifest: Manifest, execution: Execution, notes: list[str]
 ) -> dict[str, BundleOperators]:
-    """Who computes single operators, by the ending of the results' names."""
-    runners = {"": BundleOperators(bundle, manifest, threads=threads, native=native)}
+    """Who computes single operators, by the ending of the results' names; nobody, of an engine."""
+    if execution.engine:
+        return {}
+
+    def made(native: bool) -> BundleOperators:
+        return BundleOperators(
+            bundle, manifest, threads=execution.threads, native=native, cuda=execution.is_cuda
+        )
+
+    runners = {"": made(execution.native)}
     if BODIES not in runners[""].describe().values():
-        runners[" by body"] = BundleOperators(bundle, manifest, threads=threads, native=False)
+        runners[" by body"] = made(False)
         notes.append(_BOTH_WAYS)
     return runners
