@@ -33,6 +33,7 @@ CASES = (
     case_of("B2 T65 N3 K96 V192", gate_soft_cap=15.0, lengths=(65, 1)),
     case_of("B1 T130 N1 K272 V144", scale_side=1, gate_soft_cap=15.0),
     case_of("B4 T200 N2 K80 V48", eps=1e-3, gate_scale=9.0, lengths=(200, 0, 64, -1)),
+    case_of("B1 T450 N3 K48 V272"),  # slices of two heads, blocks of all their columns
     case_of("B2 T200 N1 K32 V64", gate_scale=300.0),  # sums of log f in the ten thousands
     case_of("B2 T300 N1 K64 V32", input_bias=-10.0),
     case_of("B1 T1000 N1 K16 V32", gate_scale=0.0, forget_bias=12.0),  # forgets next to nothing

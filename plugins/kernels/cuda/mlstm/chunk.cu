@@ -13,9 +13,13 @@ namespace {
 using TX = __nv_bfloat16;
 
 constexpr int64_t kLeastSteps = 17;  // below, one step after the other is less work
-constexpr int64_t kLeastChunks = 16;              // of a slice, however large the heads are
-constexpr int64_t kFullDevice = 512;              // blocks of states
-constexpr int64_t kSliceBytes = int64_t{96} << 20;  // of C before its chunks, where that is more
+constexpr int64_t kLeastChunks = 16;  // of a slice, however large the heads are
+#ifdef XLSTM_SMALL_SLICES  // tests: small problems are cut as large ones are
+constexpr int64_t kFullStates = 8, kFullOutputs = 6, kSliceBytes = 1 << 14;
+#else
+constexpr int64_t kFullStates = 512, kFullOutputs = 256;  // blocks that fill a device
+constexpr int64_t kSliceBytes = 96 << 20;  // of C before its chunks, where that is more
+#endif
 
 struct Sizes {
   int64_t heads, chunks, parts, qk_dim;
@@ -46,30 +50,18 @@ void take_workspace(const Sizes& size, Arena& arena, ChunkProblem<TX>& x) {
   x.n_before = arena.take<float>(size.snapshots() * size.qk_dim);
 }
 
-size_t outputs_bytes(int64_t qk_dim) {
-  Arena counter(nullptr);
-  OutputsScratch<TX>(counter, qk_dim);
-  return counter.used();
-}
-
-size_t states_bytes() {
-  Arena counter(nullptr);
-  StatesScratch<TX>{counter};
-  return counter.used();
-}
-
 bool fits(const Problem& problem, const void*, const Device& device) {
   const int64_t* size = problem.sizes;
   const int64_t K = size[mlstm::size_K], V = size[mlstm::size_V];
   return device.sm >= 80 && problem.dtype == DType::kBfloat16 && K % 16 == 0 && V % 16 == 0 &&
          size[mlstm::size_T] >= kLeastSteps &&
-         static_cast<int64_t>(max_of(outputs_bytes(K), states_bytes())) <= device.shared_bytes;
+         static_cast<int64_t>(OutputsShared<TX>::bytes(K)) <= device.shared_bytes;
 }
 
 Status prepare(const Device& device) {
   if (device.sm < 80) return Status::kOk;
   Status status = load_kernels(chunk_gates<TX>);
-  if (status == Status::kOk) status = allow_shared(chunk_states<TX>, states_bytes());
+  if (status == Status::kOk) status = allow_shared(chunk_states<TX>, sizeof(StatesShared<TX>));
   if (status == Status::kOk) {
     status = allow_shared(chunk_outputs<TX>, static_cast<size_t>(device.shared_bytes));
   }
@@ -82,7 +74,7 @@ Status launch_slices(ChunkProblem<TX> x, const Sizes& size, void* stream) {
   const int64_t states = parts_of(x.qk_dim, kTile) * parts_of(x.v_dim, kTile);
   const int64_t columns = parts_of(x.v_dim, kOutputColumns);
   const int64_t least_heads =
-      min_of(min_of(parts_of(kFullDevice, states), size.heads), size.snapshots());
+      min_of(min_of(parts_of(kFullStates, states), size.heads), size.snapshots());
   const int64_t slices = parts_of(x.chunks, min_of(x.chunks, size.snapshots() / least_heads));
   const int64_t most_chunks = parts_of(x.chunks, slices);
   const int64_t most_heads = size.snapshots() / most_chunks;
@@ -91,10 +83,14 @@ Status launch_slices(ChunkProblem<TX> x, const Sizes& size, void* stream) {
     for (x.first_chunk = 0; x.first_chunk < x.chunks; x.first_chunk += most_chunks) {
       x.chunks_here = min_of(most_chunks, x.chunks - x.first_chunk);
       Status status = launch_kernel(chunk_states<TX>, x, x.heads_here * states, kStatesThreads,
-                                    states_bytes(), stream);
+                                    sizeof(StatesShared<TX>), stream);
       if (status != Status::kOk) return status;
-      status = launch_kernel(chunk_outputs<TX>, x, x.heads_here * x.chunks_here * columns,
-                             kOutputsThreads, outputs_bytes(x.qk_dim), stream);
+      const int64_t chunks = x.heads_here * x.chunks_here;
+      // q^T k is made once for all columns of a block: as many as leave the device full
+      const int64_t least_blocks = min_of(columns, parts_of(kFullOutputs, chunks));
+      x.tiles_here = static_cast<int>(parts_of(columns, least_blocks));
+      status = launch_kernel(chunk_outputs<TX>, x, chunks * parts_of(columns, x.tiles_here),
+                             kOutputsThreads, OutputsShared<TX>::bytes(x.qk_dim), stream);
       if (status != Status::kOk) return status;
     }
   }

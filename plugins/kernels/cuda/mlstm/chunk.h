@@ -46,6 +46,7 @@ struct ChunkProblem : MlstmOperands<TX> {
   Fragment* C_before;          // [slice's heads, slice's chunks, K/16, V/16, lanes]
   float* n_before;             // [slice's heads, slice's chunks, K]
   int64_t first_head, heads_here, first_chunk, chunks_here;  // the slice
+  int tiles_here;              // of columns that a block of outputs makes
   bool is_aligned;             // q, k, v and h to 16 bytes
 
   // Chunks of `head`'s own steps.
@@ -73,47 +74,52 @@ __device__ inline int tile_place(int row, int eighth) {
   return row * kTile + (eighth ^ row % 8) * 8;
 }
 
-// 8 elements to shared memory, in the background where their address allows; zeros where they are
-// not `there`.
-template <class TX>
-__device__ void copy_eighth(TX* to, const TX* from, bool there, bool is_aligned) {
-  if (is_aligned) {
-    copy_async_16(to, from, there);
-  } else {
-#pragma unroll 1
-    for (int e = 0; e < 8; ++e) to[e] = there ? from[e] : narrow<TX>(0.f);
-  }
-}
+// A thread's place in a tile that a block copies: the 8 elements `eighth` of every kRowsAtOnce-th
+// row from `row` on.
+template <int kRowsAtOnce>
+struct CopyPlace {
+  int row, eighth;
+  static_assert(kRowsAtOnce % 8 == 0);
 
-// One thread's share of copying the steps of a chunk: 8 neighbouring elements of every
-// `rows_at_once`th step. Addresses advance; they are not multiplied anew.
-template <class TX>
-struct StepsCopy {
-  const TX* from;   // the thread's first step of the next chunk
-  int64_t stride;   // elements between two steps
-  int row, eighth;  // first step within the chunk, and which 8 elements of a row
-  bool is_inside;   // these elements are there
-
-  // To tile `to`, `count` steps being there.
-  template <int kRowsAtOnce>
-  __device__ void copy(TX* to, int64_t count, bool is_aligned) const {
-    const TX* at = from;
+  // Rows from `from` on, `stride` elements apart, of which `count` are there (none where not
+  // `is_inside`); the others become zeros. In the background where addresses are aligned.
+  template <class TX>
+  __device__ void copy(TX* to, const TX* from, int64_t stride, int count, bool is_inside,
+                       bool is_aligned) const {
+    to += tile_place(row, eighth);  // kRowsAtOnce rows on it lies in the same banks
+    if (is_aligned) {
 #pragma unroll
-    for (int i = 0; i < kChunk / kRowsAtOnce; ++i, at += kRowsAtOnce * stride) {
-      const int step = row + i * kRowsAtOnce;
-      const bool there = is_inside && step < count;
-      copy_eighth(to + tile_place(step, eighth), there ? at : from, there, is_aligned);
+      for (int i = 0; i < kChunk / kRowsAtOnce; ++i, from += kRowsAtOnce * stride) {
+        copy_async_16(to + i * kRowsAtOnce * kTile, from,
+                      is_inside && row + i * kRowsAtOnce < count);
+      }
+    } else {
+#pragma unroll 1
+      for (int step = 0; step < kChunk - row; step += kRowsAtOnce, from += kRowsAtOnce * stride) {
+        const bool there = is_inside && row + step < count;
+        for (int e = 0; e < 8; ++e) to[step * kTile + e] = there ? from[e] : narrow<TX>(0.f);
+      }
     }
   }
 };
 
 // The two elements of a register.
-template <class TX>
-__device__ void unpack(uint32_t pair, TX, float& low, float& high) {
-  TX at[2];
+__device__ inline void unpack(uint32_t pair, __nv_bfloat16, float& low, float& high) {
+  const uint32_t low_bits = pair << 16, high_bits = pair & 0xffff0000u;
+  std::memcpy(&low, &low_bits, sizeof low);
+  std::memcpy(&high, &high_bits, sizeof high);
+}
+__device__ inline void unpack(uint32_t pair, __half, float& low, float& high) {
+  __half at[2];
   std::memcpy(static_cast<void*>(at), &pair, sizeof at);
   low = widen(at[0]);
   high = widen(at[1]);
+}
+
+// Sum over the 4 lanes of a row.
+__device__ inline float sum_quad(float value) {
+  value += __shfl_xor_sync(kAllLanes, value, 1);
+  return value + __shfl_xor_sync(kAllLanes, value, 2);
 }
 
 struct alignas(8) FloatPair {

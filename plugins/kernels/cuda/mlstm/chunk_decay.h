@@ -12,24 +12,13 @@ struct ChunkDecay {
   static constexpr int kGroups = kChunk / kGroup;
   static constexpr int kStride = kGroup + 1;  // spreads a column of pairs over banks
 
-  float *input, *log_forget;  // [L]
-  float* pairs;               // [L][kStride] a(s..t] + i_s of step t and those of its group
-  float* since;               // [kGroups][L] a from the end of an earlier group to step t
-  float* until;               // [L] a(s..] + i_s to the end of the group of s
-  float* within;              // [L] a from the start of its group to step t
-  float* stabiliser;          // [L] m_t
-  float* carry;               // [L] weight of what was before the chunk, q's scale with it
-
-  __host__ __device__ explicit ChunkDecay(Arena& arena) {
-    input = arena.take<float>(kChunk);
-    log_forget = arena.take<float>(kChunk);
-    pairs = arena.take<float>(kChunk * kStride);
-    since = arena.take<float>(kGroups * kChunk);
-    until = arena.take<float>(kChunk);
-    within = arena.take<float>(kChunk);
-    stabiliser = arena.take<float>(kChunk);
-    carry = arena.take<float>(kChunk);
-  }
+  float input[kChunk], log_forget[kChunk];
+  float pairs[kChunk * kStride];   // [L][kStride] a(s..t] + i_s of step t and those of its group
+  float since[kGroups * kChunk];   // [kGroups][L] a from the end of an earlier group to step t
+  float until[kChunk];             // a(s..] + i_s to the end of the group of s
+  float within[kChunk];            // a from the start of its group to step t
+  float stabiliser[kChunk];        // m_t
+  float carry[kChunk];             // weight of what was before the chunk, q's scale with it
 
   // Of key s for query t, s <= t.
   __device__ float weight(int t, int s) const {
@@ -40,7 +29,7 @@ struct ChunkDecay {
 
   // By a block of at least 2 L threads; a barrier must follow.
   template <class TX>
-  __device__ void prepare(const ChunkProblem<TX>& x, int64_t head, int64_t chunk) const {
+  __device__ void prepare(const ChunkProblem<TX>& x, int64_t head, int64_t chunk) {
     const int t = threadIdx.x % kChunk;
     const int64_t place = (head * x.chunks + chunk) * kChunk;
     if (threadIdx.x < kChunk) {
@@ -65,7 +54,7 @@ struct ChunkDecay {
 
  private:
   // Pairs of step t and the sum of its group up to it; answers the largest pair.
-  __device__ float sum_backwards(int t) const {
+  __device__ float sum_backwards(int t) {
     float sum = 0.f, top = -INFINITY;
 #pragma unroll
     for (int back = 0; back < kGroup; ++back) {
@@ -79,7 +68,7 @@ struct ChunkDecay {
     return top;
   }
 
-  __device__ void sum_onwards(int s) const {
+  __device__ void sum_onwards(int s) {
     float sum = 0.f;
 #pragma unroll
     for (int on = 1; on < kGroup; ++on) {
@@ -89,7 +78,7 @@ struct ChunkDecay {
   }
 
   // Sums since earlier groups; answers a(0..t] and raises `top` to the largest a(s..t] + i_s.
-  __device__ float sum_groups(int t, float& top) const {
+  __device__ float sum_groups(int t, float& top) {
     float sum = within[t];
     for (int group = t / kGroup - 1; group >= 0; --group) {
       since[group * kChunk + t] = sum;

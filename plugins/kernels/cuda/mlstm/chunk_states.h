@@ -16,16 +16,9 @@ inline constexpr int kTileElements = kChunk * kTile;
 inline constexpr int kTerms = 3;
 
 template <class TX>
-struct StatesScratch {
-  TX* k;         // [stages] tiles
-  TX* v;         // [stages] tiles
-  float* write;  // [2][L] weights of the steps, k's scale with them
-
-  __host__ __device__ explicit StatesScratch(Arena& arena) {
-    k = arena.take<TX>(kStatesStages * kTileElements);
-    v = arena.take<TX>(kStatesStages * kTileElements);
-    write = arena.take<float>(2 * kChunk);
-  }
+struct StatesShared {
+  TX k[kStatesStages][kTileElements], v[kStatesStages][kTileElements];
+  float write[2][kChunk];  // weights of the steps, k's scale with them
 };
 
 // The tile of a block, and its lane's and warp's place.
@@ -34,47 +27,35 @@ struct StatesTile {
   int lane, warp;
 };
 
-// Gates of one chunk: what its steps need, and m after it.
-struct ChunkGates {
-  float forget, top, to_end;  // to_end of this thread's step
-};
-
-template <class TX>
-__device__ ChunkGates states_read_gates(const ChunkProblem<TX>& x, const StatesTile& tile,
-                                        int64_t chunk, int64_t end) {
-  const int64_t place = tile.head * x.chunks + min_of(chunk, end - 1);
-  const int step = threadIdx.x % kChunk;
-  return {x.forget[place], x.top[place], x.to_end[place * kChunk + step]};
-}
-
 // k and v, chunk after chunk, into stages that take turns.
 template <class TX>
 struct StatesCopies {
-  StepsCopy<TX> k, v;
-  int64_t left;  // steps from the next chunk on
-  int stage;     // of the next chunk
+  CopyPlace<kStatesThreads / 8> place;
+  const TX *k, *v;               // of the next chunk
+  int64_t k_stride, v_stride;    // between steps
+  bool has_k, has_v;
+  int left;                      // steps from the next chunk on
+  int stage;                     // of the next chunk
 
   __device__ StatesCopies(const ChunkProblem<TX>& x, const StatesTile& tile, int64_t first,
                           int64_t end)
-      : left(end - first), stage(0) {
-    const int row = threadIdx.x / 8, eighth = threadIdx.x % 8;
-    const auto copy = [&](const TX* from, int64_t size, int64_t column) {
-      const bool is_inside = left > 0 && column < size;
-      const int64_t place = is_inside ? x.place(tile.head, first + row, size) + column : 0;
-      return StepsCopy<TX>{from + place, x.heads * size, row, eighth, is_inside};
-    };
-    k = copy(x.k, x.qk_dim, tile.row + eighth * 8);
-    v = copy(x.v, x.v_dim, tile.column + eighth * 8);
+      : place{static_cast<int>(threadIdx.x / 8), static_cast<int>(threadIdx.x % 8)},
+        k_stride(x.heads * x.qk_dim), v_stride(x.heads * x.v_dim),
+        left(static_cast<int>(end - first)), stage(0) {
+    const int64_t row = tile.row + place.eighth * 8, column = tile.column + place.eighth * 8;
+    k = x.k + x.place(tile.head, first + place.row, x.qk_dim) + row;
+    v = x.v + x.place(tile.head, first + place.row, x.v_dim) + column;
+    has_k = row < x.qk_dim;
+    has_v = column < x.v_dim;
   }
 
   // Start the next chunk, if there is one.
-  __device__ void next(const StatesScratch<TX>& s, bool is_aligned) {
-    constexpr int kRowsAtOnce = kStatesThreads / 8;
+  __device__ void next(StatesShared<TX>& s, bool is_aligned) {
     if (left > 0) {
-      k.template copy<kRowsAtOnce>(s.k + stage * kTileElements, left, is_aligned);
-      v.template copy<kRowsAtOnce>(s.v + stage * kTileElements, left, is_aligned);
-      k.from += kChunk * k.stride;
-      v.from += kChunk * v.stride;
+      place.copy(s.k[stage], k, k_stride, left, has_k, is_aligned);
+      place.copy(s.v[stage], v, v_stride, left, has_v, is_aligned);
+      k += kChunk * k_stride;
+      v += kChunk * v_stride;
       left -= kChunk;
     }
     copy_async_commit();
@@ -105,21 +86,16 @@ __device__ void states_for_each(const StatesTile& tile, int64_t K, int64_t V, Pl
   }
 }
 
-// C before a chunk as operands of q^T C.
+// C as operands of q^T C, for `columns` parts of 16 that are there, to this lane's place.
 template <class TX>
-__device__ void states_store_snapshot(const ChunkProblem<TX>& x, const StatesTile& tile,
-                                      int64_t chunk, const StatesPart& C) {
-  const int64_t row = tile.row / 16 + tile.warp, column = tile.column / 16;
-  const int64_t columns = x.v_dim / 16;
-  if (row >= x.qk_dim / 16) return;
-  Fragment* to = x.snapshot(tile.head, chunk) + (row * columns + column) * kWarp + tile.lane;
+__device__ void states_store_snapshot(const StatesPart& C, int columns, Fragment* to, TX tag) {
 #pragma unroll
   for (int across = 0; across < 4; ++across) {
     const auto& part = C.at[across];
-    if (column + across < columns) {
-      to[across * kWarp] = {{pack(part[0][0], part[0][1], TX{}), pack(part[1][0], part[1][1], TX{}),
-                             pack(part[0][2], part[0][3], TX{}),
-                             pack(part[1][2], part[1][3], TX{})}};
+    if (across < columns) {
+      to[across * kWarp] = {{pack(part[0][0], part[0][1], tag), pack(part[1][0], part[1][1], tag),
+                             pack(part[0][2], part[0][3], tag),
+                             pack(part[1][2], part[1][3], tag)}};
     }
   }
 }
@@ -170,103 +146,126 @@ __device__ void states_add_chunk(const StatesTile& tile, const TX* k, const TX* 
   }
 }
 
+// m over the chunks, ahead of C: the gates of the chunk after next are on their way.
+template <class TX>
+struct StatesGates {
+  const float *forget, *top, *to_end;  // of the head; to_end of this thread's step
+  float* stabiliser;                   // where m is left, or null
+  int last;                            // chunk
+  float next_forget, next_top, next_to_end, m;
+
+  __device__ StatesGates(const ChunkProblem<TX>& x, const StatesTile& tile, int64_t begin,
+                         int64_t end)
+      : last(static_cast<int>(end) - 1) {
+    const int64_t first = tile.head * x.chunks;
+    forget = x.forget + first;
+    top = x.top + first;
+    to_end = x.to_end + first * kChunk + threadIdx.x % kChunk;
+    float* stabilisers = x.stabiliser + tile.head * (x.chunks + 1);
+    m = stabilisers[begin];
+    const bool leaves_m = tile.row == 0 && tile.column == 0 && threadIdx.x == 0;
+    stabiliser = leaves_m ? stabilisers : nullptr;
+    read(static_cast<int>(begin));
+  }
+
+  __device__ void read(int chunk) {
+    chunk = chunk < last ? chunk : last;
+    next_forget = forget[chunk];
+    next_top = top[chunk];
+    next_to_end = to_end[chunk * int64_t{kChunk}];
+  }
+
+  // m over `chunk`, and its steps' weights; answers what is kept of C.
+  __device__ float enter(int chunk, float k_scale, float* write) {
+    const float carried = next_forget + m;
+    m = at_least(carried, next_top);
+    if (threadIdx.x < kChunk) write[threadIdx.x] = std::exp(next_to_end - m) * k_scale;
+    if (stabiliser != nullptr) stabiliser[chunk + 1] = m;
+    read(chunk + 1);
+    return std::exp(carried - m);
+  }
+};
+
 template <class TX>
 __device__ void chunk_states_of(const ChunkProblem<TX>& x, const StatesTile& tile,
-                                const StatesScratch<TX>& s) {
+                                StatesShared<TX>& s) {
   const int64_t steps = valid_steps(x.lengths, x.lengths_size, tile.head / x.heads, x.time);
-  const int64_t begin = x.first_chunk;
-  const int64_t end = min_of(parts_of(steps, kChunk), begin + x.chunks_here);
+  const int begin = static_cast<int>(x.first_chunk);
+  const int end = static_cast<int>(min_of(parts_of(steps, kChunk), begin + x.chunks_here));
   if (begin > 0 && begin >= end) return;  // the slice before has stored the states
-  StatesCopies<TX> copies(x, tile, begin * kChunk, min_of(steps, end * kChunk));
+  StatesCopies<TX> copies(x, tile, begin * kChunk, min_of(steps, int64_t{end} * kChunk));
 #pragma unroll
   for (int stage = 0; stage < kStatesStages - 1; ++stage) copies.next(s, x.is_aligned);
 
   // n is carried by the blocks of the first columns alone: by each warp, four lanes alike
-  const bool has_n = tile.column == 0;
-  const int64_t n_row = tile.row + tile.warp * 16 + tile.lane / 4;
-  float n[2] = {};
-  const float* n_from = (begin == 0 ? x.n : x.n_out) + tile.head * x.qk_dim;
-#pragma unroll
-  for (int e = 0; e < 2; ++e) {
-    if (has_n && n_row + 8 * e < x.qk_dim) n[e] = n_from[n_row + 8 * e];
-  }
-  const auto store_n = [&](float* to) {
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      if (has_n && tile.lane % 4 == 0 && n_row + 8 * e < x.qk_dim) to[n_row + 8 * e] = n[e];
-    }
-  };
+  const int64_t row = tile.row + tile.warp * 16, n_row = row + tile.lane / 4;
+  const bool has_n = tile.column == 0 && row < x.qk_dim;
+  const bool leaves_n = has_n && tile.lane % 4 == 0;
+  const float* n_from = (begin == 0 ? x.n : x.n_out) + tile.head * x.qk_dim + n_row;
+  float n[2] = {has_n ? n_from[0] : 0.f, has_n ? n_from[8] : 0.f};
+  float* n_to = x.n_snapshot(tile.head, begin) + n_row;
   StatesPart C{};
   states_for_each(tile, x.qk_dim, x.v_dim,
                   (begin == 0 ? x.C : x.C_out) + tile.head * x.qk_dim * x.v_dim, C,
                   [](float& element, const float& from) { element = from; });
+  const int64_t columns = x.v_dim / 16;
+  const int parts = row < x.qk_dim ? static_cast<int>(columns - tile.column / 16) : 0;
+  Fragment* C_to = x.snapshot(tile.head, begin) +
+                   (row / 16 * columns + tile.column / 16) * kWarp + tile.lane;
+  const int64_t C_size = x.qk_dim / 16 * columns * kWarp;
 
-  float* stabilisers = x.stabiliser + tile.head * (x.chunks + 1);
-  const bool is_first = tile.row == 0 && tile.column == 0 && threadIdx.x == 0;
-  float m = stabilisers[begin], keep = 0.f;
-  // m after `chunk`, what is kept of C over it, and its steps' weights
-  const auto enter = [&](const ChunkGates& gates, int64_t chunk) {
-    const float after = at_least(gates.forget + m, gates.top);
-    keep = std::exp(gates.forget + m - after);
-    m = after;
-    if (threadIdx.x < kChunk) {
-      s.write[chunk % 2 * kChunk + threadIdx.x] = std::exp(gates.to_end - after) * x.k_scale;
-    }
-    if (is_first) stabilisers[chunk + 1] = after;
-  };
-  ChunkGates next{};
+  float keep = 0.f;
   if (begin < end) {
-    next = states_read_gates(x, tile, begin + 1, end);
-    enter(states_read_gates(x, tile, begin, end), begin);
-  }
-  int stage = 0;
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    copy_async_wait<kStatesStages - 2>();
-    __syncthreads();  // k, v and the weights are there, and those of the chunk before are free
-    copies.next(s, x.is_aligned);
-    states_store_snapshot(x, tile, chunk, C);
-    store_n(x.n_snapshot(tile.head, chunk));
-    const float kept = keep;
-    if (chunk + 1 < end) {
-      const ChunkGates gates = next;
-      next = states_read_gates(x, tile, chunk + 2, end);
-      enter(gates, chunk + 1);
-    }
-    StatesPart sum{};
-    float n_sum[2] = {};
-    states_add_chunk(tile, s.k + stage * kTileElements, s.v + stage * kTileElements,
-                     s.write + chunk % 2 * kChunk, sum, n_sum);
-    stage = stage + 1 == kStatesStages ? 0 : stage + 1;
+    StatesGates<TX> gates(x, tile, begin, end);
+    keep = gates.enter(begin, x.k_scale, s.write[begin % 2]);
+    int stage = 0;
+    for (int chunk = begin; chunk < end; ++chunk) {
+      copy_async_wait<kStatesStages - 2>();
+      __syncthreads();  // k, v and the weights are there, and those of the chunk before are free
+      copies.next(s, x.is_aligned);
+      states_store_snapshot(C, parts, C_to, TX{});
+      C_to += C_size;
+      if (leaves_n) {
+        n_to[0] = n[0];
+        n_to[8] = n[1];
+      }
+      n_to += x.qk_dim;
+      const float kept = keep;
+      if (chunk + 1 < end) keep = gates.enter(chunk + 1, x.k_scale, s.write[(chunk + 1) % 2]);
+      StatesPart sum{};
+      float n_sum[2] = {};
+      states_add_chunk(tile, s.k[stage], s.v[stage], s.write[chunk % 2], sum, n_sum);
+      stage = stage + 1 == kStatesStages ? 0 : stage + 1;
 #pragma unroll
-    for (int e = 0; e < 32; ++e) {
-      float& element = C.at[e / 8][e / 4 % 2][e % 4];
-      element = std::fma(kept, element, sum.at[e / 8][e / 4 % 2][e % 4]);
-    }
+      for (int e = 0; e < 32; ++e) {
+        float& element = C.at[e / 8][e / 4 % 2][e % 4];
+        element = std::fma(kept, element, sum.at[e / 8][e / 4 % 2][e % 4]);
+      }
 #pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      n_sum[e] += __shfl_xor_sync(kAllLanes, n_sum[e], 1);
-      n_sum[e] += __shfl_xor_sync(kAllLanes, n_sum[e], 2);
-      n[e] = std::fma(kept, n[e], n_sum[e]);
+      for (int e = 0; e < 2; ++e) n[e] = std::fma(kept, n[e], sum_quad(n_sum[e]));
     }
   }
   copy_async_wait<0>();
   states_for_each(tile, x.qk_dim, x.v_dim, x.C_out + tile.head * x.qk_dim * x.v_dim, C,
                   [](const float& element, float& to) { to = element; });
-  store_n(x.n_out + tile.head * x.qk_dim);
+  if (leaves_n) {
+    float* n_out = x.n_out + tile.head * x.qk_dim + n_row;
+    n_out[0] = n[0];
+    n_out[8] = n[1];
+  }
 }
 
 template <class TX>
 __global__ void __launch_bounds__(kStatesThreads, 3) chunk_states(ChunkProblem<TX> x) {
 #if __CUDA_ARCH__ >= 800
-  Arena arena(shared_memory);
-  const StatesScratch<TX> scratch(arena);
+  auto& shared = *reinterpret_cast<StatesShared<TX>*>(shared_memory);
   const int64_t columns = parts_of(x.v_dim, kTile), tiles = parts_of(x.qk_dim, kTile) * columns;
   for (int64_t unit = blockIdx.x; unit < x.heads_here * tiles; unit += gridDim.x) {
     const StatesTile tile = {x.first_head + unit / tiles, unit % tiles / columns * kTile,
                              unit % columns * kTile, static_cast<int>(threadIdx.x % kWarp),
                              static_cast<int>(threadIdx.x / kWarp)};
     __syncthreads();  // the tile before has left shared memory
-    chunk_states_of(x, tile, scratch);
+    chunk_states_of(x, tile, shared);
   }
 #endif
 }
