@@ -7,6 +7,12 @@ from tests.gpu.kernels import run_gpu
 from xlstm_export.ops.schema import TX_DTYPES
 
 LARGE = (
+    OpCase("XlstmMLSTM", (("B", 2), ("T", 130), ("N", 2), ("K", 48), ("V", 80)), lengths=(130, 71)),
+    OpCase("XlstmMLSTM", (("B", 1), ("T", 65), ("N", 1), ("K", 256), ("V", 64))),
+    OpCase("XlstmMLSTM", (("B", 2), ("T", 3), ("N", 2), ("K", 256), ("V", 512))),
+    OpCase("XlstmSLSTM", (("B", 9), ("T", 5), ("N", 2), ("H", 128)), (("state_rounding", 1),)),
+    OpCase("XlstmSLSTM", (("B", 3), ("T", 3), ("N", 1), ("H", 256))),
+    OpCase("XlstmCausalConv1d", (("B", 2), ("T", 40), ("D", 256), ("W", 4)), (("activation", 1),)),
     OpCase("XlstmMLSTM", (("B", 1), ("T", 18), ("N", 1), ("K", 600), ("V", 40))),
     OpCase("XlstmSLSTM", (("B", 171), ("T", 2), ("N", 3), ("H", 20))),
     OpCase("XlstmSLSTM", (("B", 1), ("T", 2), ("N", 1), ("H", 1700))),
