@@ -107,6 +107,21 @@ def test_nothing_installed_has_a_cure_for_everything(monkeypatch: pytest.MonkeyP
     assert builder.cure == "pip install 'tensorrt-rtx>=1.7' 'polygraphy>=0.50.3'"
 
 
+@pytest.mark.usefixtures("package")
+def test_kernels_for_the_gpu_need_their_package_then_their_library(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = "run on a GPU: ort-cuda"
+    pretend(monkeypatch)
+    assert finding(what).cure.startswith("pip install 'onnxruntime-gpu>=1.20'")
+    pretend(monkeypatch, onnxruntime_gpu="1.31.1")
+    assert "function bodies run instead" in finding(what).found
+    (package / "lib").mkdir()
+    library = package / "lib" / "libxlstm_ort_cuda.so"
+    library.touch()
+    assert finding(what) == environment.Finding(what, True, str(library))
+
+
 def test_cures_ask_for_what_the_extras_ask_for() -> None:
     """The distribution is on no index: a cure names packages that are, in our versions."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from xlstm_export import __version__
 from xlstm_export.errors import BackendUnavailableError
-from xlstm_export.native import load_ort_library, trt_library_path
+from xlstm_export.native import load_ort_library, ort_cuda_library_path, trt_library_path
 
 _REQUIRED = {
     "onnxruntime": ">=1.20", "onnxruntime-gpu": ">=1.20", "tokenizers": ">=0.22",
@@ -71,6 +71,7 @@ def diagnose() -> list[Finding]:
         Finding("processor", True, f"{platform.machine()}, {os.cpu_count()} logical, {_isa()}"),
         _onnxruntime(),
         _native_kernels(),
+        _gpu_kernels(),
         _package("validate: torch reference", "torch"),
         _package("validate block_stack, xlstm_large, vil", "xlstm"),
         _package("validate xlstm_large, hf kernels", "mlstm_kernels"),
@@ -113,6 +114,22 @@ def _native_kernels() -> Finding:
     return Finding(what, False, "not built: function bodies run instead, slower", _how_to_build())
 
 
+def _gpu_kernels() -> Finding:
+    """What ``--backend ort-cuda`` needs; neither package nor driver is loaded."""
+    what = "run on a GPU: ort-cuda"
+    if not _version("onnxruntime-gpu"):
+        cure = f"{install('onnxruntime-gpu')}, in onnxruntime's place"
+        return Finding(what, False, "onnxruntime-gpu missing", cure)
+    try:
+        path = ort_cuda_library_path()
+    except BackendUnavailableError as error:
+        found, _, cure = str(error).rpartition("; ")
+        return Finding(what, False, found, cure)
+    if path is not None:
+        return Finding(what, True, str(path))
+    return Finding(what, False, "not built: function bodies run instead, slower", _with_nvcc())
+
+
 def _plugins() -> Finding:
     what = "build: TensorRT plugins"
     try:
@@ -122,8 +139,12 @@ def _plugins() -> Finding:
         return Finding(what, False, found, cure)
     if path is not None:
         return Finding(what, True, str(path))
+    return Finding(what, False, "not built", _with_nvcc())
+
+
+def _with_nvcc() -> str:
     nvcc = "" if shutil.which("nvcc") else "install CUDA 12.4 or later (nvcc), then "
-    return Finding(what, False, "not built", f"{nvcc}make wheel in a checkout, then {_INSTALL}")
+    return f"{nvcc}make wheel in a checkout, then {_INSTALL}"
 
 
 def _engines() -> Finding:

@@ -120,8 +120,8 @@ def forecast(
 ) -> Forecast:
     """Forecast ``horizon`` steps of each series: quantiles float32 [series, horizon, Q].
 
-    - ``bundle``: of a forecaster, or a session of one; ``engine``, ``threads`` and ``native`` are
-      those of ``open``, and of no effect on a session.
+    - ``bundle``: of a forecaster, or a session of one; ``engine``, ``backend``, ``threads`` and
+      ``native`` are those of ``open``, and of no effect on a session.
     - ``series``: numbers [length], [series, length], or several of unequal lengths; NaN is a
       missing value. Each is forecast by itself, ``batch_size`` of them in one call.
     - ``together``: the series, of one length, see each other, where the model takes several.

@@ -35,7 +35,6 @@ from xlstm_export_cli.forecast import (
     run_forecast,
 )
 
-
 _ONE_INPUT = "give one of --prompt, --prompt-file, --ids, --inputs-embeds, --csv"
 
 
@@ -146,14 +145,19 @@ def run(
         made = xe.run_embeddings(bundle, inputs_embeds, output, **where)
         _print_stack(made, time.perf_counter() - start, json)
         return
-    # what the shell gave, as bytes: Python spells those that are no text as half characters
-    text = "" if prompt is None else _as_text(os.fsencode(prompt), "--prompt")
-    text = text if prompt_file is None else _read_prompt(prompt_file)
     generation = xe.generate(
-        bundle, text if ids is None else _parse_ids(ids), max_new_tokens=max_new_tokens,
-        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, bos=bos, **where,
+        bundle, _text(prompt, prompt_file) if ids is None else _parse_ids(ids),
+        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+        seed=seed, bos=bos, **where,
     )  # fmt: skip
     _generate(generation, json)
+
+
+def _text(prompt: str | None, prompt_file: Path | None) -> str:
+    if prompt_file is not None:
+        return _read_prompt(prompt_file)
+    # what the shell gave, as bytes: Python spells those that are no text as half characters
+    return "" if prompt is None else _as_text(os.fsencode(prompt), "--prompt")
 
 
 def _parse_ids(ids: str) -> list[int]:

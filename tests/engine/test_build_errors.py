@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.cli.terminal import OWN_PROCESS, assert_short_error, run_cli, succeed
-from xlstm_export.engine import backend, process
+from xlstm_export.engine import backend, process, worker
 from xlstm_export.engine.profiles import parse_shapes
+from xlstm_export.errors import EngineError
 from xlstm_export.native import FOLDER_VARIABLE, c_library_path
 
 RTX = ("--backend", "tensorrt_rtx")
@@ -105,6 +107,17 @@ def test_a_timing_cache_that_cannot_be_used(
         outcome = run_cli("build", bundle, "--backend", "tensorrt", "--timing-cache", cache)
         assert_short_error(outcome, f"--timing-cache {cache}: {told}", "; name a file in a folder")
     assert not (bundle / "engines").exists()
+
+
+@pytest.mark.parametrize("here", ["9.0", "10.0", "8.9", "12.1", "13.0", None])
+def test_rtx_builds_no_engine_that_could_not_run_here(
+    monkeypatch: pytest.MonkeyPatch, here: str | None
+) -> None:
+    """An H200 (9.0) loads none: TensorRT-RTX 1.7.1 said so there."""
+    monkeypatch.setattr(worker, "device_capability", lambda: here)
+    trt, refused = SimpleNamespace(__version__="1.7.1"), here in ("9.0", "10.0")
+    with pytest.raises(EngineError, match=r"not on .*ort-cuda") if refused else nullcontext():
+        worker._check_device(trt, ["75", "80", "86", "89", "120", "121"])
 
 
 @pytest.mark.parametrize("words", ["--backend onnx", "--compute-capability ada"])

@@ -21,7 +21,7 @@ from typing import Any
 import onnx
 
 from xlstm_export.bundle.manifest import DATA_FILE
-from xlstm_export.engine.backend import OLDEST, TITLES, BackendName
+from xlstm_export.engine.backend import OLDEST, TITLES, BackendName, device_capability
 from xlstm_export.errors import EngineError, XlstmExportError
 from xlstm_export.native import load_library
 from xlstm_export.ops.catalog import DOMAIN
@@ -172,10 +172,33 @@ def _make_config(trt: Any, request: Request, events: Events) -> Any:
     known = [name[2:] for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     for major, minor in wanted:
         if f"{major}{minor}" not in known:
-            names = ", ".join(sorted((f"{n[:-1]}.{n[-1]}" for n in known), key=float))
+            names = ", ".join(map(str, sorted(_numbers(known))))
             title = f"{TITLES[request.backend]} {trt.__version__}"
             raise EngineError(f"{title} builds for compute capability {names}, not {major}.{minor}")
+    if not wanted:
+        _check_device(trt, known)
     return CreateConfigRTX(**options, compute_capabilities=wanted or None)
+
+
+def _check_device(trt: Any, known: list[str]) -> None:
+    """Raises EngineError where the engine could not run on the GPU that is here.
+
+    TensorRT-RTX builds it all the same, for the GPUs it knows and for later ones.
+    """
+    here = device_capability()
+    if here is None or here.replace(".", "") in known or float(here) > max(_numbers(known)):
+        return
+    names = ", ".join(map(str, sorted(_numbers(known))))
+    raise EngineError(
+        f"TensorRT-RTX {trt.__version__} runs on compute capability {names} and later ones, not on "
+        f"{here}, which this GPU has: build with --backend tensorrt, or run the bundle in ONNX "
+        "Runtime there (--backend ort-cuda); --compute-capability builds for another GPU"
+    )
+
+
+def _numbers(names: list[str]) -> list[float]:
+    """8.9 from 89."""
+    return [float(f"{name[:-1]}.{name[-1]}") for name in names]
 
 
 def _monitor(trt: Any, events: Events) -> Any:
