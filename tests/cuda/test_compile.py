@@ -41,10 +41,15 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "chunk_outputs": (255, None),  # two
     },
     "mlstm/step": {
-        "mlstm_step<8, true>": (98, None),
-        "mlstm_step<8, false>": (128, None),
-        "mlstm_step<4, true>": (128, None),
-        "mlstm_step<4, false>": (128, None),
+        "mlstm_step<8, true, true>": (128, None),  # four blocks on a processor
+        "mlstm_step<4, true, true>": (128, None),
+        "mlstm_step<2, true, true>": (168, None),  # three
+        "mlstm_step<8, true, false>": (255, None),  # two
+        "mlstm_step<4, true, false>": (255, None),
+        "mlstm_step<2, true, false>": (255, None),
+        "mlstm_step<8, false, false>": (255, None),
+        "mlstm_step<4, false, false>": (255, None),
+        "mlstm_step<2, false, false>": (255, None),
     },
     "slstm/plain": {
         "slstm_sequence<1>": (96, 128),

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kWidth = 4, kKept = kWidth - 1;
 constexpr int kCount = 4;          // channels of a thread
-constexpr unsigned kStretch = 16;  // its steps
+constexpr unsigned kStretch = 32;  // its steps
 constexpr int kBatch = 8;          // whose x is asked for at once
 constexpr int kThreads = 128;
 constexpr int64_t kMostUnits = int64_t{1} << 30;

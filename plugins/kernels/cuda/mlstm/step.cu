@@ -16,23 +16,21 @@
 namespace xlstm::cuda {
 namespace {
 
-constexpr int kRows = 8, kQuad = 4;  // of a thread: 8 rows of C, 16 bytes of each
-constexpr unsigned kMostSums = 16;   // steps whose sums lie in shared memory at once
+constexpr int kRows = 16, kQuad = 4;  // of a thread: 16 rows of C, 16 bytes of each
+constexpr int kThreads = 128;         // at most
+constexpr unsigned kMostSums = 16;    // steps whose sums lie in shared memory at once
 
-// Threads across a tile: eight read a whole line of the caches, where 256 threads have all K rows;
-// else four, and up to 512 threads.
-constexpr int kWide = 8, kNarrow = 4;
-constexpr int most_threads(int lanes) { return lanes == kWide ? 256 : 512; }
-// Blocks on a processor, as its registers allow; sm_86 and sm_89 spill at three.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kBlocks = 2;
-#else
-constexpr int kBlocks = 3;
-#endif
-constexpr int least_blocks(int lanes, bool vector) {
-  return lanes == kNarrow ? 1 : vector ? kBlocks : 2;
-}
-constexpr int most_rows(int lanes) { return most_threads(lanes) / lanes * kRows; }
+// Threads across a tile, `lanes`: as many as leave all K rows to the block, up to a whole line of
+// the caches.
+constexpr int most_rows(int lanes) { return kThreads / lanes * kRows; }
+constexpr int kLeastLanes = 2;
+
+// One step is bound by memory: four blocks' tiles of 32 KB are under way on a processor, or as many
+// as registers allow. Several are bound by arithmetic and by waiting for q and k: those of the next
+// kGroup steps are asked for while the steps before are computed.
+template <int kLanes, bool kOne>
+constexpr int kGroup = kOne ? 1 : kLanes / 2;
+constexpr int least_blocks(int lanes, bool one) { return !one ? 2 : lanes > 2 ? 4 : 3; }
 
 constexpr int64_t kMostUnits = int64_t{1} << 30, kMostColumns = int64_t{1} << 20;
 constexpr int64_t kMostPlaces = int64_t{1} << 31;
@@ -55,7 +53,8 @@ struct Share {
   int rows, columns;
 };
 
-// C is touched once a call: it is not to push other data out of the caches.
+// C is touched once a call: it is not to push other data out of the caches. kVector: all rows and
+// columns are there or none.
 template <bool kVector>
 __device__ void load_C(const float* from, unsigned V, const Share& share,
                        float (&C)[kRows][kQuad]) {
@@ -63,7 +62,7 @@ __device__ void load_C(const float* from, unsigned V, const Share& share,
   for (int r = 0; r < kRows; ++r, from += V) {
     float4 row = {0.f, 0.f, 0.f, 0.f};
     if (kVector) {
-      if (r < share.rows) row = __ldcs(reinterpret_cast<const float4*>(from));
+      if (share.rows > 0) row = __ldcs(reinterpret_cast<const float4*>(from));
     } else if (r < share.rows) {
       if (share.columns > 0) row.x = __ldcs(from);
       if (share.columns > 1) row.y = __ldcs(from + 1);
@@ -75,12 +74,13 @@ __device__ void load_C(const float* from, unsigned V, const Share& share,
 }
 
 template <bool kVector>
-__device__ void store_C(float* to, unsigned V, const Share& share, const float (&C)[kRows][kQuad]) {
+__device__ void store_C(float* to, unsigned V, const Share& share,
+                        const float (&C)[kRows][kQuad]) {
 #pragma unroll
   for (int r = 0; r < kRows; ++r, to += V) {
     if (kVector) {
       const float4 row = {C[r][0], C[r][1], C[r][2], C[r][3]};
-      if (r < share.rows) __stcs(reinterpret_cast<float4*>(to), row);
+      if (share.rows > 0) __stcs(reinterpret_cast<float4*>(to), row);
     } else {
 #pragma unroll
       for (int c = 0; c < kQuad; ++c) {
@@ -127,47 +127,81 @@ __device__ inline Gates stabilised(GateInputs given, float cap, unsigned count, 
 
 struct Scratch {
   float* n;    // [panel]
-  float* q;    // [2][panel] of even and odd steps, scaled; rows past K are 0
-  float* k;    // [2][panel] scaled, times I
-  float* v;    // [2][tile]
+  float* q;    // [group][panel] scaled; rows past K are 0
+  float* k;    // [group][panel] scaled, times I
+  float* v;    // [group][tile]
   float* q_C;  // [kMostSums][warps][tile] sums over each warp's rows
   float* q_n;  // [kMostSums][warps]
-  int* flag;   // [1] for last_to_read
+  int* flag;   // [1] whether this block writes n and m
 
-  __host__ __device__ Scratch(Arena& arena, unsigned steps, unsigned warps, unsigned panel,
-                              unsigned tile) {
+  __host__ __device__ Scratch(Arena& arena, unsigned T, unsigned group, unsigned warps,
+                              unsigned panel, unsigned tile) {
+    const auto steps = static_cast<unsigned>(min_of(T, group));
+    const auto sums = static_cast<unsigned>(min_of(T, kMostSums));
     n = arena.take<float>(panel);
-    q = arena.take<float>(2 * panel);
-    k = arena.take<float>(2 * panel);
-    v = arena.take<float>(2 * tile);
-    q_C = arena.take<float>(steps * warps * tile);
-    q_n = arena.take<float>(steps * warps);
+    q = arena.take<float>(steps * panel);
+    k = arena.take<float>(steps * panel);
+    v = arena.take<float>(steps * tile);
+    q_C = arena.take<float>(sums * warps * tile);
+    q_n = arena.take<float>(sums * warps);
     flag = arena.take<int>(1);
   }
 };
 
-// What this thread brings to a step: q and k of some rows, every blockDim-th, which are also its
-// rows of n; and v of one column, where it has one.
-template <int kKeys>
-struct StepInputs {
-  float q[kKeys], k[kKeys], v;
+// What this thread brings to a group of steps: q and k of some rows, every blockDim-th, which are
+// also its rows of n; and v of one column, where it has one. Kept as they are until they are
+// used, so that nothing waits for them before.
+template <class TX, int kSteps, int kKeys>
+struct GroupInputs {
+  TX q[kSteps][kKeys], k[kSteps][kKeys], v[kSteps];
 };
 
-template <unsigned kTile, int kKeys, class TX>
-__device__ StepInputs<kKeys> load_step(const StepProblem<TX>& x, unsigned place, unsigned tile) {
-  const unsigned thread = threadIdx.x;
-  const TX *q = x.given.q + uint64_t{place} * x.K, *k = x.given.k + uint64_t{place} * x.K;
-  StepInputs<kKeys> step;
+// `place` is the first of `count` steps, or of more.
+template <unsigned kTile, class TX, int kSteps, int kKeys>
+__device__ void load_group(const StepProblem<TX>& x, unsigned place, unsigned tile, unsigned count,
+                           GroupInputs<TX, kSteps, kKeys>& inputs) {
+  const unsigned thread = threadIdx.x, column = tile * kTile + thread;
+  const TX *q = x.given.q + uint64_t{place} * x.K + thread;
+  const TX *k = x.given.k + uint64_t{place} * x.K + thread;
+  const TX* v = x.given.v + uint64_t{place} * x.V + column;
+  const bool has_column = thread < kTile && column < x.V;
+#pragma unroll
+  for (int g = 0; g < kSteps; ++g, q += x.N * x.K, k += x.N * x.K, v += x.N * x.V) {
+    if (static_cast<unsigned>(g) >= count) break;
+#pragma unroll
+    for (int e = 0; e < kKeys; ++e) {
+      const unsigned j = e * blockDim.x;
+      if (thread + j < x.K) inputs.q[g][e] = q[j], inputs.k[g][e] = k[j];
+    }
+    if (has_column) inputs.v[g] = *v;
+  }
+}
+
+// One step of a group goes to shared memory and into n; the sum of the warp's q n to `q_n`.
+template <unsigned kTile, class TX, int kKeys>
+__device__ void take_step(const StepProblem<TX>& x, const TX (&q)[kKeys], const TX (&k)[kKeys],
+                          TX v, unsigned tile, unsigned g, float forget, float write,
+                          const Scratch& s, float* q_n) {
+  const unsigned thread = threadIdx.x, panel = blockDim.x * kKeys;
+  float sum = 0.f;
 #pragma unroll
   for (int e = 0; e < kKeys; ++e) {
     const unsigned j = thread + e * blockDim.x;
-    step.q[e] = j < x.K ? widen(q[j]) * x.given.q_scale : 0.f;
-    step.k[e] = j < x.K ? widen(k[j]) * x.given.k_scale : 0.f;
+    const bool inside = j < x.K;
+    const float query = inside ? widen(q[e]) * x.given.q_scale : 0.f;
+    const float key = inside ? widen(k[e]) * x.given.k_scale * write : 0.f;
+    s.q[g * panel + j] = query;
+    s.k[g * panel + j] = key;
+    const float n = std::fma(forget, s.n[j], key);
+    s.n[j] = n;
+    sum = std::fma(query, n, sum);
   }
-  const unsigned column = tile * kTile + thread;
-  const bool has_column = thread < kTile && column < x.V;
-  step.v = has_column ? widen(x.given.v[uint64_t{place} * x.V + column]) : 0.f;
-  return step;
+  if (thread < kTile) s.v[g * kTile + thread] = tile * kTile + thread < x.V ? widen(v) : 0.f;
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    sum += __shfl_xor_sync(kAllLanes, sum, distance);
+  }
+  if (thread % kWarp == 0) *q_n = sum;
 }
 
 // This thread's part of C over one step whose q, k and v begin at the addresses given; the sums of
@@ -203,23 +237,6 @@ __device__ void advance(const float* q, const float* k, const float* v, float fo
   if (lane < kLanes) *reinterpret_cast<float4*>(q_C + lane * kQuad) = sum;
 }
 
-// This thread's rows of n over one step; the sum of its warp goes to `q_n`.
-template <int kKeys>
-__device__ void advance_n(const StepInputs<kKeys>& inputs, float forget, float* n, float* q_n) {
-  float sum = 0.f;
-#pragma unroll
-  for (int e = 0; e < kKeys; ++e) {
-    float& element = n[threadIdx.x + e * blockDim.x];
-    element = std::fma(forget, element, inputs.k[e]);
-    sum = std::fma(inputs.q[e], element, sum);
-  }
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    sum += __shfl_xor_sync(kAllLanes, sum, distance);
-  }
-  if (threadIdx.x % kWarp == 0) *q_n = sum;
-}
-
 // h of `count` steps from their sums; `place` is the first one's.
 template <unsigned kTile, class TX>
 __device__ void write_h(const StepProblem<TX>& x, unsigned place, unsigned tile, unsigned count,
@@ -228,14 +245,14 @@ __device__ void write_h(const StepProblem<TX>& x, unsigned place, unsigned tile,
 #pragma unroll 1
   for (unsigned t = threadIdx.x / kWarp; t < count; t += warps) {
     float q_n = 0.f;
-#pragma unroll 4
+#pragma unroll 2
     for (unsigned w = 0; w < warps; ++w) q_n += s.q_n[t * warps + w];
     const float floor = __shfl_sync(kAllLanes, gates.floor, t);
     const float denominator = at_least(std::fabs(q_n), floor) + x.given.eps;
 #pragma unroll
     for (unsigned c = lane; c < kTile; c += kWarp) {
       float q_C = 0.f;
-#pragma unroll 4
+#pragma unroll 2
       for (unsigned w = 0; w < warps; ++w) q_C += s.q_C[(t * warps + w) * kTile + c];
       const unsigned column = tile * kTile + c;
       if (column < x.V) {
@@ -247,43 +264,53 @@ __device__ void write_h(const StepProblem<TX>& x, unsigned place, unsigned tile,
 
 // --- n and m, which all blocks of a head read and one writes ------------------------------------
 
-// Whether all blocks of the head have read n and m, as far as this one can tell: the last of them
-// can, so one or several (with the same bits) write, and none waits. A block marks itself, then
-// looks at all marks. They are cleared once all are set, so that of what the memory held before
-// only these 64 bits, at random, could be taken for a mark.
-__device__ inline bool last_to_read(Mark* marks, unsigned tiles, unsigned tile, int* flag) {
+// Whether all blocks of the head have read n and m, as far as this one, which has, can tell: the
+// last of them can, so one or several (with the same bits) write, and none waits for another. A
+// block marks itself, then looks at all marks. They are cleared once all are set, so that of what
+// the memory held before only these 64 bits, at random, could be taken for a mark. By one warp.
+__device__ inline bool all_have_read(Mark* marks, unsigned tiles, unsigned tile) {
   constexpr Mark kHasRead = 0x9d3c6b1fe85a2470;
-  const unsigned thread = threadIdx.x;
-  if (thread < kWarp) {
-    __threadfence();  // this block's reads, before the barrier, come before its mark
-    if (thread == 0) atomicExch(marks + tile, kHasRead);
-    __syncwarp();
-    __threadfence();
-    int all = 1;
-    for (unsigned other = thread; other < tiles; other += kWarp) {
-      all &= *static_cast<const volatile Mark*>(marks + other) == kHasRead;
-    }
-    for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-      all &= __shfl_xor_sync(kAllLanes, all, distance);
-    }
-    __threadfence();
-    if (thread == 0) *flag = all;
+  const unsigned lane = threadIdx.x % kWarp;
+  if (lane == 0) {
+    __threadfence();  // this block's reads, before a barrier, come before its mark
+    atomicExch(marks + tile, kHasRead);
+    __threadfence();  // and its mark before what it sees of the others'
   }
-  __syncthreads();
-  if (*flag == 0) return false;
-  for (unsigned other = thread; other < tiles; other += blockDim.x) marks[other] = 0;
-  return true;
+  __syncwarp();
+  int all = 1;
+#pragma unroll 1
+  for (unsigned other = lane; other < tiles; other += kWarp) {
+    all &= *static_cast<const volatile Mark*>(marks + other) == kHasRead;
+  }
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    all &= __shfl_xor_sync(kAllLanes, all, distance);
+  }
+  return all != 0;
+}
+
+template <class TX>
+__device__ void write_n_and_m(const StepProblem<TX>& x, unsigned head, float m, const float* n) {
+#pragma unroll 1
+  for (unsigned j = threadIdx.x; j < x.K; j += blockDim.x) {
+    x.given.n_out[uint64_t{head} * x.K + j] = n[j];
+  }
+  if (threadIdx.x == 0) x.given.m_out[head] = m;
+  if (!x.in_place) return;
+  Mark* marks = x.marks + uint64_t{head} * x.tiles;
+#pragma unroll 1
+  for (unsigned tile = threadIdx.x; tile < x.tiles; tile += blockDim.x) marks[tile] = 0;
 }
 
 // --- a block's work ----------------------------------------------------------------------------
 
-template <class TX, int kLanes, bool kVector>
+template <class TX, int kLanes, bool kVector, bool kOne>
 __device__ void step_tile(const StepProblem<TX>& x, unsigned unit) {
   constexpr unsigned kTile = kLanes * kQuad;
-  constexpr int kKeys = kRows / kLanes;
+  constexpr int kKeys = kRows / kLanes, kSteps = kGroup<kLanes, kOne>;
+  constexpr unsigned kSums = kOne ? 1 : kMostSums;
   const unsigned thread = threadIdx.x, warp = thread / kWarp, warps = blockDim.x / kWarp;
   const unsigned head = unit / x.tiles, tile = unit - head * x.tiles;
-  const unsigned first = thread / kLanes * kRows, panel = blockDim.x / kLanes * kRows;
+  const unsigned first = thread / kLanes * kRows, panel = blockDim.x * kKeys;
   const unsigned column = tile * kTile + thread % kLanes * kQuad;
   const Share share = {column < x.V ? static_cast<int>(x.K - first) : 0,
                        static_cast<int>(x.V - column)};
@@ -294,12 +321,13 @@ __device__ void step_tile(const StepProblem<TX>& x, unsigned unit) {
   // of q, k, v, i, f and h, in heads; the next step is N further
   const unsigned row = head / x.N;
   unsigned place = row * x.T * x.N + (head - row * x.N);
-  // The first step's operands are there, whether it counts or not: nothing waits for the length.
-  StepInputs<kKeys> inputs = load_step<kTile, kKeys>(x, place, tile);
-  GateInputs given = load_gates(x, place, min(x.T, kMostSums));
+  // The first steps' operands are there, whether they count or not: nothing waits for the length.
+  GroupInputs<TX, kSteps, kKeys> inputs;
+  load_group<kTile>(x, place, tile, x.T, inputs);
+  GateInputs given = load_gates(x, place, min(x.T, kSums));
   float m = x.given.m[head];
   Arena arena(shared_memory);
-  const Scratch s(arena, min(x.T, kMostSums), warps, panel, kTile);
+  const Scratch s(arena, x.T, kSteps, warps, panel, kTile);
 #pragma unroll
   for (int e = 0; e < kKeys; ++e) {
     const unsigned j = thread + e * blockDim.x;
@@ -310,61 +338,63 @@ __device__ void step_tile(const StepProblem<TX>& x, unsigned unit) {
 
   unsigned start = 0;
   do {  // once even where no step counts: the states are carried on
-    const unsigned count = min(kMostSums, steps - start);
+    const unsigned count = min(kSums, steps - start);
     const Gates gates = stabilised(given, x.given.soft_cap, count, m);
-    if (start + count < steps) {
-      given = load_gates(x, place + count * x.N, min(kMostSums, steps - start - count));
+    if (start == 0 && x.in_place) {
+      __syncthreads();  // n and m are read; while C is under way there is time for the marks
+      if (warp == 0) {
+        *s.flag = all_have_read(x.marks + uint64_t{head} * x.tiles, x.tiles, tile);
+      }
+    }
+    if (!kOne && start + count < steps) {
+      given = load_gates(x, place + count * x.N, min(kSums, steps - start - count));
     }
 #pragma unroll 1
-    for (unsigned t = 0; t < count; ++t) {
-      const float forget = __shfl_sync(kAllLanes, gates.forget, t);
-      const float write = __shfl_sync(kAllLanes, gates.write, t);
-      float *q = s.q + t % 2 * panel, *k = s.k + t % 2 * panel, *v = s.v + t % 2 * kTile;
+    for (unsigned t = 0; t < count; t += kSteps) {
+      const unsigned members = min(static_cast<unsigned>(kSteps), count - t);
+      if (!kOne && start + t > 0) __syncthreads();  // the group before is over for all
 #pragma unroll
-      for (int e = 0; e < kKeys; ++e) {
-        inputs.k[e] *= write;
-        q[thread + e * blockDim.x] = inputs.q[e];
-        k[thread + e * blockDim.x] = inputs.k[e];
+      for (int g = 0; g < kSteps; ++g) {
+        if (static_cast<unsigned>(g) >= members) break;
+        const float forget = __shfl_sync(kAllLanes, gates.forget, t + g);
+        const float write = __shfl_sync(kAllLanes, gates.write, t + g);
+        take_step<kTile>(x, inputs.q[g], inputs.k[g], inputs.v[g], tile, g, forget, write, s,
+                         s.q_n + (t + g) * warps + warp);
       }
-      if (thread < kTile) v[thread] = inputs.v;
-      advance_n(inputs, forget, s.n, s.q_n + t * warps + warp);
-      if (start + t + 1 < steps) {
-        inputs = load_step<kTile, kKeys>(x, place + (t + 1) * x.N, tile);
+      const unsigned done = start + t + members;
+      if (!kOne && done < steps) {
+        load_group<kTile>(x, place + (t + members) * x.N, tile, steps - done, inputs);
       }
-      __syncthreads();  // and the step before is over for all: its q, k and v may go at the next
-      advance<kLanes>(q + first, k + first, v, forget, C, s.q_C + (t * warps + warp) * kTile);
+      __syncthreads();
+#pragma unroll 1
+      for (unsigned g = 0; g < members; ++g) {
+        advance<kLanes>(s.q + g * panel + first, s.k + g * panel + first, s.v + g * kTile,
+                        __shfl_sync(kAllLanes, gates.forget, t + g), C,
+                        s.q_C + ((t + g) * warps + warp) * kTile);
+      }
     }
     start += count;
     if (start == steps) store_C<kVector>(x.given.C_out + corner, x.V, share, C);
     __syncthreads();
     write_h<kTile>(x, place, tile, count, gates, s);
     place += count * x.N;
-    if (start < steps) __syncthreads();  // the next sums go to the same place
-  } while (start < steps);
+    if (!kOne && start < steps) __syncthreads();  // the next sums go to the same place
+  } while (!kOne && start < steps);
 
 #pragma unroll 1
   for (; start < x.T; ++start, place += x.N) {
     const unsigned past = tile * kTile + thread;
     if (thread < kTile && past < x.V) x.given.h[uint64_t{place} * x.V + past] = narrow<TX>(0.f);
   }
-  const bool writes =
-      x.in_place ? last_to_read(x.marks + uint64_t{head} * x.tiles, x.tiles, tile, s.flag)
-                 : tile == 0;
-  if (!writes) return;
-#pragma unroll
-  for (int e = 0; e < kKeys; ++e) {
-    const unsigned j = thread + e * blockDim.x;
-    if (j < x.K) x.given.n_out[uint64_t{head} * x.K + j] = s.n[j];
-  }
-  if (thread == 0) x.given.m_out[head] = m;
+  if (x.in_place ? *s.flag != 0 : tile == 0) write_n_and_m(x, head, m, s.n);
 }
 
-template <class TX, int kLanes, bool kVector>
-__global__ void __launch_bounds__(most_threads(kLanes), least_blocks(kLanes, kVector))
+template <class TX, int kLanes, bool kVector, bool kOne>
+__global__ void __launch_bounds__(kThreads, least_blocks(kLanes, kOne))
     mlstm_step(StepProblem<TX> x) {
   for (unsigned unit = blockIdx.x; unit < x.units; unit += gridDim.x) {
     if (unit != blockIdx.x) __syncthreads();  // the sums of the unit before are read
-    step_tile<TX, kLanes, kVector>(x, unit);
+    step_tile<TX, kLanes, kVector, kOne>(x, unit);
   }
 }
 
@@ -374,16 +404,25 @@ bool is_aligned(const void* address) {
   return reinterpret_cast<uintptr_t>(address) % sizeof(float4) == 0;
 }
 
-template <class TX, int kLanes, bool kVector>
-Status launch_lanes(StepProblem<TX> x, void* stream) {
+template <class TX, int kLanes, bool kVector, bool kOne>
+Status launch_shape(StepProblem<TX> x, void* stream) {
   constexpr unsigned kTile = kLanes * kQuad, kWarpRows = kWarp / kLanes * kRows;
   const auto warps = static_cast<unsigned>(parts_of(x.K, kWarpRows));
   Arena counter(nullptr);
-  Scratch(counter, std::min(x.T, kMostSums), warps, warps * kWarpRows, kTile);
+  Scratch(counter, x.T, kGroup<kLanes, kOne>, warps, warps * kWarpRows, kTile);
   x.tiles = static_cast<unsigned>(parts_of(x.V, kTile));
   x.units = static_cast<unsigned>(x.given.batch) * x.N * x.tiles;
-  return launch_kernel(mlstm_step<TX, kLanes, kVector>, x, x.units, warps * kWarp, counter.used(),
-                       stream);
+  return launch_kernel(mlstm_step<TX, kLanes, kVector, kOne>, x, x.units, warps * kWarp,
+                       counter.used(), stream);
+}
+
+template <int kLanes, class TX>
+Status launch_lanes(const StepProblem<TX>& x, void* stream) {
+  const bool vector = x.K % kRows == 0 && x.V % kQuad == 0 && is_aligned(x.given.C) &&
+                      is_aligned(x.given.C_out);
+  if (!vector) return launch_shape<TX, kLanes, false, false>(x, stream);
+  return x.T == 1 ? launch_shape<TX, kLanes, true, true>(x, stream)
+                  : launch_shape<TX, kLanes, true, false>(x, stream);
 }
 
 template <class TX>
@@ -397,24 +436,20 @@ StepProblem<TX> step_problem(const Call& call) {
 template <class TX>
 Status launch_step(const Call& call, void* stream) {
   const StepProblem<TX> x = step_problem<TX>(call);
-  const bool vector = x.V % kQuad == 0 && is_aligned(x.given.C) && is_aligned(x.given.C_out);
-  if (x.K <= most_rows(kWide)) {
-    return vector ? launch_lanes<TX, kWide, true>(x, stream)
-                  : launch_lanes<TX, kWide, false>(x, stream);
-  }
-  return vector ? launch_lanes<TX, kNarrow, true>(x, stream)
-                : launch_lanes<TX, kNarrow, false>(x, stream);
+  if (x.K <= most_rows(8)) return launch_lanes<8>(x, stream);
+  return x.K <= most_rows(4) ? launch_lanes<4>(x, stream) : launch_lanes<2>(x, stream);
 }
 
 int64_t units_of(const Problem& problem) {
   const int64_t* size = problem.sizes;
-  return size[mlstm::size_B] * size[mlstm::size_N] * parts_of(size[mlstm::size_V], kNarrow * kQuad);
+  const int64_t most_tiles = parts_of(size[mlstm::size_V], kLeastLanes * kQuad);
+  return size[mlstm::size_B] * size[mlstm::size_N] * most_tiles;
 }
 
 bool fits(const Problem& problem, const void*, const Device&) {
   const int64_t* size = problem.sizes;
   const int64_t places = size[mlstm::size_B] * size[mlstm::size_T] * size[mlstm::size_N];
-  return problem.dtype != DType::kFloat64 && size[mlstm::size_K] <= most_rows(kNarrow) &&
+  return problem.dtype != DType::kFloat64 && size[mlstm::size_K] <= most_rows(kLeastLanes) &&
          size[mlstm::size_V] <= kMostColumns && units_of(problem) <= kMostUnits &&
          places <= kMostPlaces;
 }
@@ -431,11 +466,18 @@ Status launch(const Call& call, const Device&, void* stream) {
   }
 }
 
+template <class TX, int kLanes>
+Status prepare_lanes() {
+  return load_kernels(mlstm_step<TX, kLanes, true, true>, mlstm_step<TX, kLanes, true, false>,
+                      mlstm_step<TX, kLanes, false, false>);
+}
+
 Status prepare(const Device&) {
   return for_each_single([](auto element) {
     using TX = decltype(element);
-    return load_kernels(mlstm_step<TX, kWide, true>, mlstm_step<TX, kWide, false>,
-                        mlstm_step<TX, kNarrow, true>, mlstm_step<TX, kNarrow, false>);
+    Status status = prepare_lanes<TX, 8>();
+    if (status == Status::kOk) status = prepare_lanes<TX, 4>();
+    return status == Status::kOk ? prepare_lanes<TX, 2>() : status;
   });
 }
 
