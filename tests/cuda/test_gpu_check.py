@@ -68,21 +68,24 @@ def test_a_step_ends_with_its_time(part: Path) -> None:
 
 def test_pieces_are_joined_once_all_are_there(tmp_path: Path) -> None:
     whole = os.urandom(PART_BYTES // 2 + 1000)
-    target = tmp_path / "libtensorrt_rtx.so.1"
-    cut(lzma.compress(whole, preset=0), target)
-    pieces = sorted(tmp_path.glob("*.xz.*"))
-    assert len(pieces) == 2
-    last = pieces[1].read_bytes()
-    pieces[1].unlink()
-    join(pieces[0])
+    target = tmp_path / "rtx" / "libtensorrt_rtx.so.1"
+    target.parent.mkdir()
+    cut(lzma.compress(whole, preset=0), target.with_name(f"{target.name}.xz"))
+    cut(whole, tmp_path / "a-1.0-py3.whl")
+    first, second = sorted(target.parent.iterdir())
+    last = second.read_bytes()
+    second.unlink()
+    join(tmp_path)
     assert not target.exists()
-    pieces[1].write_bytes(last)
-    join(pieces[0])
+    assert (tmp_path / "a-1.0-py3.whl").read_bytes() == whole
+    second.write_bytes(last)
+    join(tmp_path)
     assert target.read_bytes() == whole
+    assert not first.exists()
 
 
 def test_parts_keep_the_kernels_first_and_their_size(tmp_path: Path) -> None:
-    for name, size in (("rtx/a", PART_BYTES - 10), ("lib/b", 100), ("bundles/c", 5)):
+    for name, size in (("rtx/a", PART_BYTES - 10), ("lib/b", 100), ("onnxruntime/c", 5)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)

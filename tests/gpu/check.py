@@ -3,8 +3,9 @@
 A part is a folder that tests/gpu/prepare.py made. All that is needed is copied to --place first,
 so that parts may come with one call each; a step runs where what it needs has come. Steps: the
 tests of tests/gpu, once as calls go and once with every kernel the plain one, compute-sanitizer,
-the timings of benchmarks/gpu, and an engine of TensorRT-RTX for every bundle, built here and
-validated. Exit 1 where a step failed; one that cannot run here says why.
+the timings of benchmarks/gpu, every bundle in ONNX Runtime's CUDA provider, and an engine of
+TensorRT-RTX for every bundle, built here and validated. Exit 1 where a step failed; one that
+cannot run here says why.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider")
 PLAIN = {f"XLSTM_CUDA_{op}": "plain" for op in ("MLSTM", "SLSTM", "CONV1D")}
-STEPS = ("install", "tests", "plain", "sanitizers", "timings", "engines")
+ORT_TESTS = "tests/gpu/test_ort_on_gpu.py"
+STEPS = ("install", "tests", "plain", "sanitizers", "timings", "onnxruntime", "engines")
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 LINES = 12
 """Of a step's output, the last so many are kept."""
@@ -105,6 +107,7 @@ def main() -> None:
         "plain": lambda: [run_tests(place, "tests, plain kernels", options, PLAIN)],
         "sanitizers": lambda: sanitize_all(place),
         "timings": lambda: [timings(place, shlex.split(arguments.bench))],
+        "onnxruntime": lambda: onnxruntime(place),
         "engines": lambda: engines(place),
     }
     wanted = arguments.only or list(steps)
@@ -140,33 +143,36 @@ def _arguments() -> argparse.Namespace:
 
 
 def install(place: Place) -> Outcome:
-    """The wheels and TensorRT-RTX, into a folder of their own."""
-    wheels = sorted((place.folder / "wheels").glob("*.whl"))
-    outcome = place.run(
+    """What has come whole, into a folder of its own."""
+    join(place.folder)
+    wheels = [w for name in ("wheels", "onnxruntime") for w in (place.folder / name).glob("*.whl")]
+    return place.run(
         "install", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile",
-        "--upgrade", "--target", place.folder / "site", *wheels,
+        "--upgrade", "--target", place.folder / "site", *sorted(wheels),
     )  # fmt: skip
-    for first in sorted((place.folder / "rtx").rglob("*.xz.0")):
-        join(first)
-    return outcome
 
 
-def join(first: Path) -> None:
-    """The library of which ``first`` is the first piece, where all pieces have come."""
-    target = first.with_suffix("").with_suffix("")
-    pieces = sorted(first.parent.glob(f"{target.name}.xz.*"))
-    content = lzma.LZMADecompressor()
-    with target.open("wb") as file:
+def join(folder: Path) -> None:
+    """Every file below of which all pieces, NAME.1of3 and so on, have come; .xz is unpacked."""
+    for first in sorted(folder.rglob("*.1of*")):
+        count = int(first.suffix.rpartition("of")[2])
+        pieces = [first.with_suffix(f".{number}of{count}") for number in range(1, count + 1)]
+        if not all(piece.is_file() for piece in pieces):
+            continue
+        content, whole = b"".join(piece.read_bytes() for piece in pieces), first.with_suffix("")
+        if whole.suffix == ".xz":
+            content, whole = lzma.decompress(content), whole.with_suffix("")
+        whole.write_bytes(content)
         for piece in pieces:
-            file.write(content.decompress(piece.read_bytes()))
-    if not content.eof:  # the next part has the rest
-        target.unlink()
+            piece.unlink()
 
 
 def run_tests(place: Place, step: str, options: Tests, more: Mapping[str, str]) -> Outcome:
     """The tests of tests/gpu. None may be skipped: what is missing is a failure here."""
     split = ("-n", str(options.workers)) if options.workers > 1 else ()
-    outcome = place.run(step, *TESTS, "-k", options.select, *split, more=more)
+    outcome = place.run(
+        step, *TESTS, "--ignore", ORT_TESTS, "-k", options.select, *split, more=more
+    )
     skipped = re.search(r"(\d+) skipped", outcome.words)
     if outcome.outcome == "passed" and skipped:
         return Outcome(step, "failed", outcome.seconds, f"{outcome.words}\n{skipped[0]}")
@@ -199,6 +205,21 @@ def _timings(place: Place) -> object:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def onnxruntime(place: Place) -> list[Outcome]:
+    """The operators in ONNX Runtime's CUDA provider, and every bundle validated there."""
+    ran = place.run("onnxruntime", "-m", "pytest", ORT_TESTS, "-q", "-rs", "-p", "no:cacheprovider")
+    if ran.outcome == "passed" and " passed" not in ran.words:
+        return [Outcome("onnxruntime", "not run", ran.seconds, ran.words)]
+    bundles = sorted((place.folder / "bundles").iterdir())
+    return [ran, *(_validate(place, "ort", bundle, "--backend", "ort-cuda") for bundle in bundles)]
+
+
+def _validate(place: Place, by: str, bundle: Path, *words: str | Path) -> Outcome:
+    source = ROOT / "recipes" / "demo" / bundle.name
+    command = ("-m", "xlstm_export", "validate", bundle, "--reference", source)
+    return place.run(f"validate {bundle.name} {by}", *command, *words)
+
+
 def engines(place: Place) -> list[Outcome]:
     """An engine of TensorRT-RTX for each bundle: built here, then validated."""
     if not (place.folder / "rtx" / "tensorrt_rtx_libs" / "libtensorrt_rtx.so.1").is_file():
@@ -216,9 +237,7 @@ def _engine(place: Place, bundle: Path) -> list[Outcome]:
     if built.outcome != "passed":
         return [built]
     engine = next((bundle / "engines").glob("*.engine"))
-    source = ROOT / "recipes" / "demo" / name
-    return [built, place.run(f"validate {name}", *tool, "validate", bundle, "--reference", source,
-                             "--engine", engine)]  # fmt: skip
+    return [built, _validate(place, "rtx", bundle, "--engine", engine)]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from tests.plugins.trt_library import build_objects
 from xlstm_export.output import new_file
 
 PART_BYTES = 56 << 20
+ONNXRUNTIME = "onnxruntime-gpu==1.31.1"
+"""Built for CUDA 13; some 250 MB."""
 BUNDLES = ("parity", "char_lm", "forecaster")
 WHEELS = Path(__file__).with_name("wheels.txt")
 PLATFORMS = (39, 35, 34, 31, 28, 27, 17)
@@ -34,15 +36,21 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--python", default="3.12", help="version on the GPU machine")
     parser.add_argument("--bundles", type=Path, default=ROOT / "out", help="folder of make demo's")
+    parser.add_argument("--onnxruntime", action="store_true", help=f"bring {ONNXRUNTIME} as well")
     arguments = parser.parse_args()
     staged = arguments.folder / "staged"
     for old in (staged, *arguments.folder.glob("part*")):
         shutil.rmtree(old, ignore_errors=True)
     _libraries(staged / "lib")
-    _wheels(staged / "wheels", arguments.python)
+    _wheels(staged / "wheels", arguments.python, "-r", str(WHEELS))
     _bundles(arguments.bundles, staged / "bundles")
     if importlib.util.find_spec("tensorrt_rtx_libs") is not None:
         _rtx(staged / "rtx", arguments.folder / "compressed")
+    if arguments.onnxruntime:
+        _wheels(staged / "onnxruntime", arguments.python, ONNXRUNTIME)
+        for wheel in (staged / "onnxruntime").glob("*.whl"):
+            cut(wheel.read_bytes(), wheel)
+            wheel.unlink()
     for number, part in enumerate(parts(staged), 1):
         for path in part:
             target = arguments.folder / f"part{number}" / path.relative_to(staged)
@@ -61,11 +69,11 @@ def _libraries(folder: Path) -> None:
     build_objects(folder)
 
 
-def _wheels(folder: Path, python: str) -> None:
+def _wheels(folder: Path, python: str, *wanted: str) -> None:
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in PLATFORMS]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
                "--only-binary=:all:", f"--python-version={python}", "--implementation=cp",
-               *platforms, "--dest", str(folder), "-r", str(WHEELS)]  # fmt: skip
+               *platforms, "--dest", str(folder), *wanted]  # fmt: skip
     subprocess.run(command, check=True)
 
 
@@ -95,7 +103,7 @@ def _rtx(folder: Path, kept: Path) -> None:
             if path.suffix == ".py":
                 shutil.copy(path, inside)
             else:
-                cut(_compressed(path, kept), inside)
+                cut(_compressed(path, kept), inside.with_name(f"{path.name}.xz"))
 
 
 def _compressed(path: Path, kept: Path) -> bytes:
@@ -109,15 +117,17 @@ def _compressed(path: Path, kept: Path) -> bytes:
 
 
 def cut(content: bytes, target: Path) -> None:
-    """``target``.xz.0, .xz.1, …, of half a part each."""
+    """``target``.1of3, …, of half a part each; tests/gpu/check.py joins them."""
     step = PART_BYTES // 2
-    for number, start in enumerate(range(0, len(content), step)):
-        target.with_name(f"{target.name}.xz.{number}").write_bytes(content[start : start + step])
+    count = -(-len(content) // step)
+    for number in range(count):
+        piece = target.with_name(f"{target.name}.{number + 1}of{count}")
+        piece.write_bytes(content[number * step : (number + 1) * step])
 
 
 def parts(staged: Path) -> Iterator[list[Path]]:
     """Files in parts: what the kernels need comes first."""
-    order = ("lib", "wheels", "rtx", "bundles")
+    order = ("lib", "wheels", "bundles", "rtx", "onnxruntime")
     files = [p for name in order for p in sorted((staged / name).rglob("*")) if p.is_file()]
     part: list[Path] = []
     size = 0
