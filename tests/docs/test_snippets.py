@@ -26,7 +26,7 @@ RUNNING = [
 RUNNER = Path(__file__).with_name("run_blocks.py")
 SKIPPED = {
     "to set up": 5,  # installs, or builds the native part: what made this very environment
-    "needs a GPU": 2,
+    "needs a GPU": 4,
     "needs the plugins": 1,  # tests/engine prints the command where they are built
     "needs a release of ONNX Runtime": 1,  # tests/recipes/test_cpp.py compiles and runs it
     "with files of yours": 3,
