@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from xlstm_export.inspection import Facts, inspect
     from xlstm_export.interrupts import on_stop
     from xlstm_export.native import ort_library_path
-    from xlstm_export.network import export_module, validate_module
+    from xlstm_export.network import export_module, load_module, validate_module
     from xlstm_export.pipeline import build, export, trtexec_command, validate
     from xlstm_export.progress import Progress
     from xlstm_export.recipe.read import find_recipe, recipes
@@ -95,6 +95,7 @@ _PLACES = {
     "forecast_file": "inference",
     "generate": "inference",
     "inspect": "inspection",
+    "load_module": "network",
     "on_stop": "interrupts",
     "open": "inference",
     "ort_library_path": "native",
@@ -143,6 +144,7 @@ __all__ = [
     "forecast_file",
     "generate",
     "inspect",
+    "load_module",
     "on_stop",
     "open",
     "ort_library_path",

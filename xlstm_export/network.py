@@ -22,6 +22,24 @@ if TYPE_CHECKING:
 PathLike = str | Path
 
 
+def load_module(module: str, *, weights: PathLike | None = None) -> tuple[Any, Any]:
+    """The network that a function of yours makes, in eval mode, and its example inputs.
+
+    - ``module``: "package.module:function". The function takes nothing and returns both.
+    - ``weights``: its parameters and buffers, .safetensors or a state dict that torch saved, which
+      is read as data; None: those that the function gave it.
+
+    Raises OptionError where there is no such function or it returns something else, CheckpointError
+    where the weights are not those of the network, and BackendUnavailableError where torch is
+    missing.
+    """
+    try:
+        from xlstm_export.modules.load import load_network
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return load_network(module, None if weights is None else Path(weights))
+
+
 def export_module(
     module: Any,
     example_inputs: Any,

@@ -59,6 +59,18 @@ EngineOption = Annotated[
         help="Run this engine of OUT/engines on the GPU instead of ONNX Runtime.",
     ),
 ]
+ModuleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="A network of your own instead of SOURCE: the function returns it and its example "
+        "inputs. Looked for in this folder, too.",
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Weights of --module: .safetensors, or a state dict."),
+]
 BackendOption = Annotated[
     str,
     typer.Option(

@@ -6,18 +6,21 @@ import dataclasses
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
 
 import xlstm_export as xe
+from xlstm_export_cli import own_module
 from xlstm_export_cli.arguments import (
     ConfigOption,
     FamilyOption,
     JsonOption,
+    ModuleOption,
     NumericsOption,
     PrefixOption,
+    WeightsOption,
 )
 from xlstm_export_cli.console import console, error_console, print_json, progress_bar
 
@@ -51,6 +54,25 @@ ResolutionOption = Annotated[
     ),
 ]
 
+StatesOption = Annotated[
+    bool, typer.Option("--states", help="States of --module are inputs and outputs.")
+]
+DtypeOption = Annotated[
+    str | None, typer.Option(metavar="TYPE", help="fp32 (default), fp16, or bf16.")
+]
+OpsetOption = Annotated[
+    int | None, typer.Option(metavar="N", help="ONNX opset, 18 (default) to 21.")
+]
+LogitsOption = Annotated[
+    str | None, typer.Option(metavar="STEPS", help="all steps (default), or the last one only.")
+]
+RaggedOption = Annotated[
+    bool | None, typer.Option("--ragged", help="Add the input sequence_lengths [batch].")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
+]
+
 _SHOWN = 4
 """Names of tensors that were left out."""
 
@@ -59,59 +81,63 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Bundle to make.")],
     source: OptionalSourceArgument = None,
     recipe: RecipeOption = None,
+    module: ModuleOption = None,
+    weights: WeightsOption = None,
+    states: StatesOption = False,
     family: FamilyOption = "auto",
     config: ConfigOption = None,
     prefix: PrefixOption = "",
-    dtype: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="fp32 (default), fp16, or bf16.")
-    ] = None,
-    opset: Annotated[
-        int | None, typer.Option(metavar="N", help="ONNX opset, 18 (default) to 21.")
-    ] = None,
-    logits: Annotated[
-        str | None, typer.Option(metavar="STEPS", help="all steps (default), or the last one only.")
-    ] = None,
-    ragged: Annotated[
-        bool | None, typer.Option("--ragged", help="Add the input sequence_lengths [batch].")
-    ] = None,
+    dtype: DtypeOption = None,
+    opset: OpsetOption = None,
+    logits: LogitsOption = None,
+    ragged: RaggedOption = None,
     state_names: StateNamesOption = None,
     resolution: ResolutionOption = None,
     numerics: NumericsOption = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Lower SOURCE, or the model of --recipe, to the ONNX bundle OUT."""
+    """Lower SOURCE (or --recipe, or --module) to the ONNX bundle OUT."""
+    of_checkpoints: dict[str, Any] = {
+        "config": config, "prefix": prefix, "logits": logits, "ragged": ragged,
+        "state_names": state_names, "resolution": resolution, "numerics": numerics,
+    }  # fmt: skip
+    own_module.refuse(module, {"source": source, "recipe": recipe, **of_checkpoints})
+    of_all: dict[str, Any] = {"dtype": dtype, "opset": opset, "overwrite": overwrite}
     start = time.perf_counter()
     with progress_bar("export") as progress:
-        made = xe.export(
-            source, out, recipe=recipe, family=family, config=config, prefix=prefix,
-            overwrite=overwrite, progress=progress, dtype=dtype, opset=opset, logits=logits,
-            ragged=ragged, state_names=state_names, resolution=resolution, numerics=numerics,
-        )  # fmt: skip
+        if module is not None:
+            made = own_module.export(module, weights, out, states, progress, **of_all)
+        else:
+            made = xe.export(
+                source, out, recipe=recipe, family=family, progress=progress, **of_all,
+                **of_checkpoints,
+            )  # fmt: skip
     seconds = time.perf_counter() - start
-    files = made.files()
     if json:
-        print_json(
-            {
-                "bundle": str(made.path),
-                "seconds": seconds,
-                "nodes": made.nodes,
-                "left_out": list(made.left_out),
-                "notes": list(made.notes),
-                "files": files,
-                "manifest": dataclasses.asdict(made.manifest),
-            }
-        )
+        print_json(_about(made, seconds))
         return
-    _print(made, files, seconds)
-    reference = source or xe.find_recipe(recipe or "").locate()
-    words = ["xlstm-export", "validate", str(made.path), "--reference", reference]
-    words += ["--config", str(config)] if config else []
-    words += ["--prefix", prefix] if prefix else []
+    _print(made, made.files(), seconds)
+    words = ["xlstm-export", "validate", str(made.path)]
+    if module is None:
+        words += ["--reference", source or xe.find_recipe(recipe or "").locate()]
+    chosen = {"module": module, "weights": weights, "config": config, "prefix": prefix}
+    for name, value in chosen.items():
+        words += [f"--{name}", str(value)] if value else []
     words += ["--family", family] if family != "auto" else []
     console().print(f"next: {shlex.join(words)}")
+
+
+def _about(made: xe.Bundle, seconds: float) -> dict[str, Any]:
+    return {
+        "bundle": str(made.path),
+        "seconds": seconds,
+        "nodes": made.nodes,
+        "left_out": list(made.left_out),
+        "notes": list(made.notes),
+        "files": made.files(),
+        "manifest": dataclasses.asdict(made.manifest),
+    }
 
 
 def _print(made: xe.Bundle, files: dict[str, int], seconds: float) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import xlstm_export as xe
+from xlstm_export_cli import own_module
 from xlstm_export_cli.arguments import (
     BackendOption,
     BundleArgument,
@@ -15,51 +16,71 @@ from xlstm_export_cli.arguments import (
     EngineOption,
     FamilyOption,
     JsonOption,
+    ModuleOption,
     NativeOption,
     PrefixOption,
     ThreadsOption,
+    WeightsOption,
 )
 from xlstm_export_cli.console import console, error_console, progress_bar
+
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option("--reference", help="SOURCE the bundle was made from.", metavar="SOURCE"),
+]
+UpstreamOption = Annotated[
+    bool, typer.Option(help="Compare with the upstream package where it is installed.")
+]
+BatchOption = Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="DIR", help="Folder of the report.", show_default="OUT/reports"
+    ),
+]
 
 _SHOWN = 5
 
 
 def validate(
     bundle: BundleArgument,
-    reference: Annotated[
-        str, typer.Option("--reference", help="SOURCE the bundle was made from.", metavar="SOURCE")
-    ],
+    reference: ReferenceOption = None,
+    module: ModuleOption = None,
+    weights: WeightsOption = None,
     family: FamilyOption = "auto",
     config: ConfigOption = None,
     prefix: PrefixOption = "",
-    upstream: Annotated[
-        bool, typer.Option(help="Compare with the upstream package where it is installed.")
-    ] = True,
+    upstream: UpstreamOption = True,
     native: NativeOption = True,
     engine: EngineOption = None,
     backend: BackendOption = "auto",
-    batch: Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)] = 2,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)] = 0,
+    batch: BatchOption = 2,
+    seed: SeedOption = 0,
     threads: ThreadsOption = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report", metavar="DIR", help="Folder of the report.", show_default="OUT/reports"
-        ),
-    ] = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare OUT with SOURCE; exit code 0 says they agree.
+    """Compare OUT with SOURCE (or --module); exit code 0 says they agree.
 
     Every output and every state is compared, over a rollout with carried states. Where the report
     cannot be written, the exit code is still that of the verdict.
     """
+    own_module.refuse(module, {"reference": reference, "config": config, "prefix": prefix})
+    how: dict[str, Any] = {
+        "native": native, "engine": engine, "backend": backend, "threads": threads,
+        "batch": batch, "seed": seed,
+    }  # fmt: skip
     with progress_bar("validate") as progress:
-        found = xe.validate(
-            bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
-            native=native, engine=engine, backend=backend, threads=threads, batch=batch,
-            seed=seed, progress=progress,
-        )  # fmt: skip
+        if module is not None:
+            found = own_module.validate(bundle, module, weights, progress, **how)
+        elif reference is not None:
+            found = xe.validate(
+                bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
+                progress=progress, **how,
+            )  # fmt: skip
+        else:
+            raise typer.BadParameter("give --reference SOURCE, or --module")
     if not json:
         _print(found)
     path, failure = _write(found, report or bundle / "reports", engine)

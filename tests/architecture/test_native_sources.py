@@ -17,7 +17,10 @@ BUILD_FILES = sorted([ROOT / "CMakeLists.txt", *PLUGINS.rglob("CMakeLists.txt")]
 MOST_LINES = {".cu": 500}
 FRAMEWORKS = re.compile(r"torch|aten|onnx|nvinfer|tensorrt|ort/|triton", re.IGNORECASE)
 WRONG_FLAGS = ("fast-math", "-Ofast", "-funsafe-math", "-fassociative-math", "use_fast_math")
-VARIABLES = {FOLDER_VARIABLE, ISA_VARIABLE}
+CHOICES = sorted((ROOT / "plugins" / "kernels" / "cuda").glob("*/choose.cpp"))
+VARIABLES = {FOLDER_VARIABLE, ISA_VARIABLE} | {
+    word for path in CHOICES for word in re.findall(r"XLSTM_CUDA_[A-Z0-9]+", path.read_text())
+}
 
 
 def names(paths: list[Path]) -> list[str]:
