@@ -61,7 +61,7 @@ def validate(
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare OUT with SOURCE (or --module); exit code 0 says they agree.
+    """Compare OUT with SOURCE or --module; exit code 0: they agree.
 
     Every output and every state is compared, over a rollout with carried states. Where the report
     cannot be written, the exit code is still that of the verdict.
