@@ -18,6 +18,7 @@ pytestmark = needs_compiler
 L = 64
 TX = "bfloat16"
 SHUFFLED = 5
+every_half = pytest.mark.parametrize("tx", [TX, "float16"])
 
 
 def case_of(sizes: str, **given: Any) -> OpCase:
@@ -58,23 +59,36 @@ def assert_same_bits(got: Inputs, wanted: Inputs) -> None:
         assert got[name].tobytes() == value.tobytes(), name
 
 
+@every_half
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_rule_in_any_order_and_in_place_and_wherever_operands_lie(case: OpCase) -> None:
-    inputs = make_inputs(case, TX)
-    got = run_cuda(case, poisoned(case, inputs), TX, shift=0)
-    assert_within_rule(case, inputs, TX, got)
-    assert_same_bits(run_cuda(case, inputs, TX, alias=True, order=DESCENDING), got)
-    few = run_cuda(case, inputs, TX, alias=True, order=SHUFFLED, most_blocks=2, shift=0)
+def test_rule_in_any_order_and_in_place_and_wherever_operands_lie(case: OpCase, tx: str) -> None:
+    inputs = make_inputs(case, tx)
+    got = run_cuda(case, poisoned(case, inputs), tx, shift=0)
+    assert_within_rule(case, inputs, tx, got)
+    assert_same_bits(run_cuda(case, inputs, tx, alias=True, order=DESCENDING), got)
+    few = run_cuda(case, inputs, tx, alias=True, order=SHUFFLED, most_blocks=2, shift=0)
     assert_same_bits(few, got)
 
 
+@every_half
+@pytest.mark.parametrize("scale", [1e-7, 1e-4, 1e6, 1e12])
+def test_states_far_from_one(scale: float, tx: str) -> None:
+    """float16 alone would overflow, or lose what is small."""
+    case = case_of("B1 T100 N2 K48 V160", input_bias=-20.0, forget_bias=8.0)
+    inputs = make_inputs(case, tx)
+    for name in ("C", "n"):
+        inputs[name] = (inputs[name] * scale).astype(np.float32).astype(np.float64)
+    assert_within_rule(case, inputs, tx, run_cuda(case, inputs, tx))
+
+
+@every_half
 @pytest.mark.parametrize("case", [c for c in CASES if c.size["T"] > L], ids=str)
-def test_cuts_between_chunks_change_no_bit(case: OpCase) -> None:
+def test_cuts_between_chunks_change_no_bit(case: OpCase, tx: str) -> None:
     """Their lengths are at least what the variant takes."""
-    inputs = make_inputs(case, TX)
+    inputs = make_inputs(case, tx)
     cuts = [t for t in range(L, case.size["T"], L) if case.size["T"] - t >= 17]
-    pieces = run_in_pieces(lambda c, x: run_cuda(c, x, TX), case, inputs, cuts)
-    assert_same_bits(pieces, run_cuda(case, inputs, TX))
+    pieces = run_in_pieces(lambda c, x: run_cuda(c, x, tx), case, inputs, cuts)
+    assert_same_bits(pieces, run_cuda(case, inputs, tx))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.size["T"] > L], ids=str)
@@ -122,9 +136,10 @@ def test_a_nan_gate_is_nan_from_its_step_on() -> None:
         ("B1 T64 N1 K1024 V1024", True),
     ],
 )
-def test_which_calls_it_takes(sizes: str, taken: bool) -> None:
+@every_half
+def test_which_calls_it_takes(sizes: str, taken: bool, tx: str) -> None:
     case = case_of(sizes)
-    run = CudaRun(case, make_inputs(case, TX), TX)
+    run = CudaRun(case, make_inputs(case, tx), tx)
     assert run.variant() == ("chunk" if taken else Status.UNAVAILABLE)
     assert CudaRun(case, make_inputs(case), "float32").variant() == Status.UNAVAILABLE
 

@@ -10,19 +10,17 @@ namespace xlstm::cuda {
 
 namespace {
 
-using TX = __nv_bfloat16;
-
 constexpr int64_t kLeastSteps = 17;  // below, one step after the other is less work
 constexpr int64_t kLeastChunks = 16;  // of a slice, however large the heads are
 #ifdef XLSTM_SMALL_SLICES  // tests: small problems are cut as large ones are
 constexpr int64_t kFullStates = 8, kFullOutputs = 6, kSliceBytes = 1 << 14;
 #else
 constexpr int64_t kFullStates = 512, kFullOutputs = 256;  // blocks that fill a device
-constexpr int64_t kSliceBytes = 96 << 20;  // of C before its chunks, where that is more
+constexpr int64_t kSliceBytes = 192 << 20;  // of C before its chunks, where that is more
 #endif
 
 struct Sizes {
-  int64_t heads, chunks, parts, qk_dim;
+  int64_t heads, chunks, parts, units, qk_dim;
 
   explicit Sizes(const Problem& problem) {
     const int64_t* size = problem.sizes;
@@ -30,6 +28,7 @@ struct Sizes {
     chunks = parts_of(size[mlstm::size_T], kChunk);
     qk_dim = size[mlstm::size_K];
     parts = qk_dim / 16 * (size[mlstm::size_V] / 16);
+    units = qk_dim / 16 * parts_of(size[mlstm::size_V], kTile);
   }
   // Heads and chunks together whose C a slice leaves in the workspace: no more are ever there.
   int64_t snapshots() const {
@@ -38,28 +37,41 @@ struct Sizes {
   }
 };
 
+template <class TX>
 void take_workspace(const Sizes& size, Arena& arena, ChunkProblem<TX>& x) {
   x.chunks = size.chunks;
   x.input = arena.take<float>(size.heads * size.chunks * kChunk);
   x.log_forget = arena.take<float>(size.heads * size.chunks * kChunk);
-  x.to_end = arena.take<float>(size.heads * size.chunks * kChunk);
-  x.forget = arena.take<float>(size.heads * size.chunks);
-  x.top = arena.take<float>(size.heads * size.chunks);
+  x.to_end = arena.take<float>(size.heads * size.chunks * kToEnd);
   x.stabiliser = arena.take<float>(size.heads * (size.chunks + 1));
   x.C_before = arena.take<Fragment>(size.snapshots() * size.parts * kWarp);
   x.n_before = arena.take<float>(size.snapshots() * size.qk_dim);
+  x.units = arena.take<float>(kHasUnits<TX> ? size.snapshots() * size.units : 0);
+}
+
+// `body` with a value of each type, or of `dtype`'s.
+template <class Body>
+Status for_each_half(Body body) {
+  const Status status = body(__nv_bfloat16{});
+  return status == Status::kOk ? body(__half{}) : status;
+}
+template <class Body>
+auto with_half(DType dtype, Body body) {
+  return dtype == DType::kFloat16 ? body(__half{}) : body(__nv_bfloat16{});
 }
 
 bool fits(const Problem& problem, const void*, const Device& device) {
   const int64_t* size = problem.sizes;
   const int64_t K = size[mlstm::size_K], V = size[mlstm::size_V];
-  return device.sm >= 80 && problem.dtype == DType::kBfloat16 && K % 16 == 0 && V % 16 == 0 &&
-         size[mlstm::size_T] >= kLeastSteps &&
-         static_cast<int64_t>(OutputsShared<TX>::bytes(K)) <= device.shared_bytes;
+  const auto bytes = static_cast<int64_t>(OutputsShared<__half>::bytes(K));
+  return device.sm >= 80 &&
+         (problem.dtype == DType::kBfloat16 || problem.dtype == DType::kFloat16) &&
+         K % 16 == 0 && V % 16 == 0 && size[mlstm::size_T] >= kLeastSteps &&
+         bytes <= device.shared_bytes;
 }
 
-Status prepare(const Device& device) {
-  if (device.sm < 80) return Status::kOk;
+template <class TX>
+Status chunk_prepare(const Device& device) {
   Status status = load_kernels(chunk_gates<TX>);
   if (status == Status::kOk) status = allow_shared(chunk_states<TX>, sizeof(StatesShared<TX>));
   if (status == Status::kOk) {
@@ -68,21 +80,28 @@ Status prepare(const Device& device) {
   return status;
 }
 
+Status prepare(const Device& device) {
+  if (device.sm < 80) return Status::kOk;
+  return for_each_half([&](auto half) { return chunk_prepare<decltype(half)>(device); });
+}
+
 // Slices of some heads and some chunks. Heads fill the device first, since a block of states takes
 // its chunks one by one; what the workspace holds beyond are chunks, then more heads.
+template <class TX>
 Status launch_slices(ChunkProblem<TX> x, const Sizes& size, void* stream) {
-  const int64_t states = parts_of(x.qk_dim, kTile) * parts_of(x.v_dim, kTile);
+  const int64_t tiles = parts_of(x.qk_dim, kTile) * parts_of(x.v_dim, kTile);
   const int64_t columns = parts_of(x.v_dim, kOutputColumns);
   const int64_t least_heads =
-      min_of(min_of(parts_of(kFullStates, states), size.heads), size.snapshots());
+      min_of(min_of(parts_of(kFullStates, tiles), size.heads), size.snapshots());
   const int64_t slices = parts_of(x.chunks, min_of(x.chunks, size.snapshots() / least_heads));
   const int64_t most_chunks = parts_of(x.chunks, slices);
-  const int64_t most_heads = size.snapshots() / most_chunks;
+  const int64_t groups = parts_of(size.heads, size.snapshots() / most_chunks);
+  const int64_t most_heads = parts_of(size.heads, groups);
   for (x.first_head = 0; x.first_head < size.heads; x.first_head += most_heads) {
     x.heads_here = min_of(most_heads, size.heads - x.first_head);
     for (x.first_chunk = 0; x.first_chunk < x.chunks; x.first_chunk += most_chunks) {
       x.chunks_here = min_of(most_chunks, x.chunks - x.first_chunk);
-      Status status = launch_kernel(chunk_states<TX>, x, x.heads_here * states, kStatesThreads,
+      Status status = launch_kernel(chunk_states<TX>, x, x.heads_here * tiles, kStatesThreads,
                                     sizeof(StatesShared<TX>), stream);
       if (status != Status::kOk) return status;
       const int64_t chunks = x.heads_here * x.chunks_here;
@@ -99,7 +118,8 @@ Status launch_slices(ChunkProblem<TX> x, const Sizes& size, void* stream) {
 
 bool is_aligned(const void* place) { return reinterpret_cast<uintptr_t>(place) % 16 == 0; }
 
-Status launch(const Call& call, const Device&, void* stream) {
+template <class TX>
+Status chunk_launch(const Call& call, void* stream) {
   ChunkProblem<TX> x{};
   static_cast<MlstmOperands<TX>&>(x) = mlstm_operands<TX>(call);
   x.is_aligned = is_aligned(x.q) && is_aligned(x.k) && is_aligned(x.v) && is_aligned(x.h);
@@ -111,13 +131,21 @@ Status launch(const Call& call, const Device&, void* stream) {
   return status == Status::kOk ? launch_slices(x, size, stream) : status;
 }
 
+Status launch(const Call& call, const Device&, void* stream) {
+  return with_half(call.problem.dtype, [&](auto half) {
+    return chunk_launch<decltype(half)>(call, stream);
+  });
+}
+
 // Enough for every call: where it does not fit, too much.
 size_t workspace_size(const Problem& problem) {
-  if (problem.dtype != DType::kBfloat16) return 0;
-  Arena counter(nullptr);
-  ChunkProblem<TX> ignored;
-  take_workspace(Sizes(problem), counter, ignored);
-  return counter.used();
+  if (problem.dtype != DType::kBfloat16 && problem.dtype != DType::kFloat16) return 0;
+  return with_half(problem.dtype, [&](auto half) {
+    Arena counter(nullptr);
+    ChunkProblem<decltype(half)> ignored;
+    take_workspace(Sizes(problem), counter, ignored);
+    return counter.used();
+  });
 }
 
 }  // namespace

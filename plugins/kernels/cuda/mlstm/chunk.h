@@ -20,6 +20,7 @@
 #include <ptx.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "device.h"
 #include "element.h"
@@ -28,7 +29,13 @@
 namespace xlstm::cuda {
 
 inline constexpr int kChunk = 64;  // steps
+inline constexpr int kToEnd = kChunk + 2;
 inline constexpr int kTile = 64;   // rows or columns of C that lie together in shared memory
+
+// float16 has bits enough and no range: what becomes it is divided by a power of two first, its
+// unit. C has one for 16 rows and 64 columns, n one, and P one for each step.
+template <class TX>
+inline constexpr bool kHasUnits = std::is_same<TX, __half>::value;
 
 // A [16,16] part of C^T as the B operands of two products, a lane's share.
 struct alignas(16) Fragment {
@@ -40,11 +47,11 @@ template <class TX>
 struct ChunkProblem : MlstmOperands<TX> {
   int64_t chunks;              // of the call's time
   float *input, *log_forget;   // [B,N,chunks,L] -inf and 0 past the length
-  float* to_end;               // [B,N,chunks,L] a(s..L] + i_s
-  float *forget, *top;         // [B,N,chunks] a(0..L], and the largest to_end
+  float* to_end;               // [B,N,chunks,L+2] a(s..L] + i_s, the largest of them, and a(0..L]
   float* stabiliser;           // [B,N,chunks+1] m before each chunk and after the last
   Fragment* C_before;          // [slice's heads, slice's chunks, K/16, V/16, lanes]
   float* n_before;             // [slice's heads, slice's chunks, K]
+  float* units;                // [slice's heads, slice's chunks, V/64, K/16] of C
   int64_t first_head, heads_here, first_chunk, chunks_here;  // the slice
   int tiles_here;              // of columns that a block of outputs makes
   bool is_aligned;             // q, k, v and h to 16 bytes
@@ -63,22 +70,32 @@ struct ChunkProblem : MlstmOperands<TX> {
     return C_before +
            ((head - first_head) * chunks_here + chunk - first_chunk) * parts * kWarp;
   }
+  __device__ float* snapshot_units(int64_t head, int64_t chunk) const {
+    return units + ((head - first_head) * chunks_here + chunk - first_chunk) *
+                       parts_of(this->v_dim, kTile) * (this->qk_dim / 16);
+  }
   __device__ float* n_snapshot(int64_t head, int64_t chunk) const {
     return n_before + ((head - first_head) * chunks_here + chunk - first_chunk) * this->qk_dim;
   }
 };
 
-// Where a tile [rows, 64] in shared memory has the 8 elements `eighth` of a row: shuffled so that 8
-// rows of one column lie in different banks.
-__device__ inline int tile_place(int row, int eighth) {
-  return row * kTile + (eighth ^ row % 8) * 8;
+// Where a tile [rows, kWidth] in shared memory has the 8 elements `eighth` of a row: shuffled so
+// that 8 rows of one column lie in different banks. 128 bytes are all banks once.
+template <int kWidth = kTile>
+__device__ int tile_place(int row, int eighth) {
+  static_assert(kWidth == 64 || kWidth == 32);
+  return row * kWidth + (eighth ^ (kWidth == 64 ? row % 8 : row / 2 % 4)) * 8;
 }
 
 // A thread's place in a tile that a block copies: the 8 elements `eighth` of every kRowsAtOnce-th
 // row from `row` on.
-template <int kRowsAtOnce>
+template <int kThreads, int kWidth = kTile>
 struct CopyPlace {
+  static constexpr int kRowsAtOnce = kThreads / (kWidth / 8);
   int row, eighth;
+  __device__ CopyPlace()
+      : row(static_cast<int>(threadIdx.x) / (kWidth / 8)),
+        eighth(static_cast<int>(threadIdx.x) % (kWidth / 8)) {}
   static_assert(kRowsAtOnce % 8 == 0);
 
   // Rows from `from` on, `stride` elements apart, of which `count` are there (none where not
@@ -86,22 +103,31 @@ struct CopyPlace {
   template <class TX>
   __device__ void copy(TX* to, const TX* from, int64_t stride, int count, bool is_inside,
                        bool is_aligned) const {
-    to += tile_place(row, eighth);  // kRowsAtOnce rows on it lies in the same banks
+    to += tile_place<kWidth>(row, eighth);  // kRowsAtOnce rows on it lies in the same banks
     if (is_aligned) {
 #pragma unroll
       for (int i = 0; i < kChunk / kRowsAtOnce; ++i, from += kRowsAtOnce * stride) {
-        copy_async_16(to + i * kRowsAtOnce * kTile, from,
+        copy_async_16(to + i * kRowsAtOnce * kWidth, from,
                       is_inside && row + i * kRowsAtOnce < count);
       }
     } else {
 #pragma unroll 1
       for (int step = 0; step < kChunk - row; step += kRowsAtOnce, from += kRowsAtOnce * stride) {
         const bool there = is_inside && row + step < count;
-        for (int e = 0; e < 8; ++e) to[step * kTile + e] = there ? from[e] : narrow<TX>(0.f);
+        for (int e = 0; e < 8; ++e) to[step * kWidth + e] = there ? from[e] : narrow<TX>(0.f);
       }
     }
   }
 };
+
+// The largest power of two that is at most x, which is a normal number above 0.
+__device__ inline float power_of_two(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits &= 0x7f800000u;
+  std::memcpy(&x, &bits, sizeof bits);
+  return x;
+}
 
 // The two elements of a register.
 __device__ inline void unpack(uint32_t pair, __nv_bfloat16, float& low, float& high) {

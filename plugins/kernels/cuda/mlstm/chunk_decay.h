@@ -18,7 +18,8 @@ struct ChunkDecay {
   float until[kChunk];             // a(s..] + i_s to the end of the group of s
   float within[kChunk];            // a from the start of its group to step t
   float stabiliser[kChunk];        // m_t
-  float carry[kChunk];             // weight of what was before the chunk, q's scale with it
+  float unit[kChunk];              // of P
+  float carry[kChunk];             // weight of what was before the chunk and q's scale, over unit
 
   // Of key s for query t, s <= t.
   __device__ float weight(int t, int s) const {
@@ -27,14 +28,22 @@ struct ChunkDecay {
     return std::exp(sum - stabiliser[t]);
   }
 
-  // By a block of at least 2 L threads; a barrier must follow.
+  // What each of the first 2 L threads needs of memory, to be read early.
+  struct Gates {
+    float input, log_forget, stabiliser;
+  };
   template <class TX>
-  __device__ void prepare(const ChunkProblem<TX>& x, int64_t head, int64_t chunk) {
+  static __device__ Gates read(const ChunkProblem<TX>& x, int64_t head, int64_t chunk) {
+    const int64_t place = (head * x.chunks + chunk) * kChunk + threadIdx.x % kChunk;
+    return {x.input[place], x.log_forget[place], x.stabiliser[head * (x.chunks + 1) + chunk]};
+  }
+
+  // By a block of at least 2 L threads; a barrier must follow.
+  __device__ void prepare(const Gates& gates, float q_scale, bool has_units) {
     const int t = threadIdx.x % kChunk;
-    const int64_t place = (head * x.chunks + chunk) * kChunk;
     if (threadIdx.x < kChunk) {
-      input[t] = x.input[place + t];
-      log_forget[t] = x.log_forget[place + t];
+      input[t] = gates.input;
+      log_forget[t] = gates.log_forget;
     }
     __syncthreads();
     float top = -INFINITY;
@@ -45,11 +54,12 @@ struct ChunkDecay {
     }
     __syncthreads();
     if (threadIdx.x >= kChunk) return;
-    const float all = sum_groups(t, top);
-    const float carried = all + x.stabiliser[head * (x.chunks + 1) + chunk];
+    const float carried = sum_groups(t, top) + gates.stabiliser;
     const float m = at_least(carried, top);
     stabiliser[t] = m;
-    carry[t] = std::exp(carried - m) * x.q_scale;
+    // no weight is more than e^{top - m}; where that is next to nothing, so is P
+    unit[t] = has_units ? power_of_two(std::fmax(std::exp(top - m), 1e-12f)) : 1.f;
+    carry[t] = std::exp(carried - m) * q_scale / unit[t];
   }
 
  private:
@@ -58,11 +68,12 @@ struct ChunkDecay {
     float sum = 0.f, top = -INFINITY;
 #pragma unroll
     for (int back = 0; back < kGroup; ++back) {
-      if (back > t % kGroup) break;
-      const float pair = sum + input[t - back];
-      pairs[t * kStride + (t - back) % kGroup] = pair;
+      const int s = back <= t % kGroup ? t - back : t;  // reads what is there, all at once
+      const float pair = sum + input[s], after = sum + log_forget[s];
+      if (back > t % kGroup) continue;
+      pairs[t * kStride + s % kGroup] = pair;
       top = at_least(top, pair);
-      sum += log_forget[t - back];
+      sum = after;
     }
     within[t] = sum;
     return top;

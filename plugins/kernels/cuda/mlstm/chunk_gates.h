@@ -34,16 +34,17 @@ __device__ void chunk_gates_of(const ChunkProblem<TX>& x, int64_t head, int64_t 
     sum += other;
   }
   const float first = after + log_forget[1] + input[0], second = after + input[1];
-  x.to_end[place + 2 * lane] = first;
-  x.to_end[place + 2 * lane + 1] = second;
+  float* to_end = x.to_end + (head * x.chunks + chunk) * kToEnd;
+  to_end[2 * lane] = first;
+  to_end[2 * lane + 1] = second;
   float top = at_least(first, second);
 #pragma unroll
   for (int distance = 1; distance < kWarp; distance *= 2) {
     top = at_least(top, __shfl_xor_sync(kAllLanes, top, distance));
   }
   if (lane > 0) return;
-  x.forget[head * x.chunks + chunk] = sum;
-  x.top[head * x.chunks + chunk] = top;
+  to_end[kChunk] = top;
+  to_end[kChunk + 1] = sum;
   if (chunk == 0) x.stabiliser[head * (x.chunks + 1)] = x.m[head];
 }
 

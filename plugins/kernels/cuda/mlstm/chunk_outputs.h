@@ -4,151 +4,78 @@
 //
 // with w the weight of what was before the chunk, and P = q^T k times each step's.
 //
-// q, k and C pass through shared memory in panels of 64 rows of K; S = q^T k and q^T C take their
-// operands from the same panel. n is three columns of another operand, its bfloat16 terms. A warp
-// has 32 steps, half the columns of S and half those of h.
+// q, k and C pass through shared memory in panels of 32 rows of K, three ahead of the products:
+// C comes from far. S = q^T k and q^T C take their operands from the same panel. n is three columns
+// of another operand, its bfloat16 terms. A warp has 32 steps, half the columns of S and half
+// those of h.
 #pragma once
 
 #include "chunk.h"
 #include "chunk_decay.h"
+#include "chunk_panels.h"
 
 namespace xlstm::cuda {
 
-inline constexpr int kOutputsThreads = 128;
-inline constexpr int kOutputColumns = 128;
-inline constexpr int kOutputsStages = 2;
-inline constexpr int kPanelParts = kTile / 16;             // of K
-inline constexpr int kColumnParts = kOutputColumns / 16;   // of V
-
+// What the unit of n is made of; a barrier must follow.
 template <class TX>
-struct OutputsPanel {
-  TX q[kChunk * kTile];
-  TX k[kChunk * kTile];
-  Fragment C[kPanelParts * kColumnParts * kWarp];
-};
-
-template <class TX>
-struct OutputsShared {
-  OutputsPanel<TX> stages[kOutputsStages];  // v takes the place of a panel
-  TX weights[kChunk * kTile];               // P, a tile
-  ChunkDecay decay;
-  float q_n[kChunk];      // of n before the chunk
-  float sums[2][kChunk];  // of P, by half
-
-  // Behind it: operands of n, [whole panels of K/16][lanes][2].
-  __device__ uint32_t* n() { return reinterpret_cast<uint32_t*>(this + 1); }
-  static size_t bytes(int64_t qk_dim) {
-    const int64_t n = round_up(qk_dim, kTile) / 16 * kWarp * 2 * int64_t{sizeof(uint32_t)};
-    return sizeof(OutputsShared) + static_cast<size_t>(n);
+__device__ void outputs_largest_n(const float* n, int rows, OutputsShared<TX>& s) {
+  float largest = 1e-30f;
+  for (int row = threadIdx.x; row < rows; row += kOutputsThreads) {
+    largest = std::fmax(largest, std::fabs(n[row]));
   }
-};
-
-// What a block makes: columns [begin, end) of a chunk's h.
-struct OutputsPart {
-  int64_t head, chunk;
-  int64_t first;                 // of its steps among [B,T,N]
-  int begin, end;
-  int count;                     // steps of the chunk
-  int lane;
-  int steps_half, columns_half;  // of this warp
-};
-
-// For each tile of columns the panels of C and then v; with the first tile's, q and k.
-template <class TX>
-struct OutputsCopies {
-  CopyPlace<kOutputsThreads / 8> place;
-  int64_t q, v;                  // this thread's first elements of q and k, and of the tile's v
-  const Fragment* C;             // this thread's of the tile's first panel
-  int row, rows;                 // of the next panel, and K; past the last panel comes v
-  int parts;                     // of V from this tile on
-  int stage;
-
-  __device__ OutputsCopies(const ChunkProblem<TX>& x, const OutputsPart& part)
-      : place{static_cast<int>(threadIdx.x / 8), static_cast<int>(threadIdx.x % 8)}, row(0),
-        rows(static_cast<int>(x.qk_dim)), parts((part.end - part.begin) / 16), stage(0) {
-    const int64_t step = part.first + place.row * x.heads;
-    q = step * x.qk_dim + place.eighth * 8;
-    v = step * x.v_dim + part.begin + place.eighth * 8;
-    C = x.snapshot(part.head, part.chunk) + part.begin / 16 * kWarp + threadIdx.x;
-  }
-
-  // Start what comes next, if anything, into the stage whose turn it is.
-  __device__ void next(const ChunkProblem<TX>& x, const OutputsPart& part, OutputsShared<TX>& s,
-                       bool has_k) {
-    OutputsPanel<TX>& to = s.stages[stage];
-    if (parts > 0 && row < rows) {
-      const bool is_inside = row + place.eighth * 8 < rows;
-      const int64_t from = q + row, stride = x.heads * x.qk_dim;
-      place.copy(to.q, x.q + from, stride, part.count, is_inside, x.is_aligned);
-      if (has_k) place.copy(to.k, x.k + from, stride, part.count, is_inside, x.is_aligned);
-      next_C(to.C, x.v_dim / 16 * kWarp);
-      row += kTile;
-    } else if (parts > 0) {
-      const int64_t stride = x.heads * x.v_dim;
-      const int half = place.eighth / 2;
-      place.copy(to.q, x.v + v, stride, part.count, half < parts, x.is_aligned);
-      place.copy(to.k, x.v + v + kTile, stride, part.count, half + 4 < parts, x.is_aligned);
-      v += kOutputColumns;
-      C += kColumnParts * kWarp;
-      parts -= kColumnParts;
-      row = 0;
-    }
-    copy_async_commit();
-    stage ^= 1;
-  }
-
- private:
-  __device__ void next_C(Fragment* to, int64_t stride) const {
-    constexpr int kWarps = kOutputsThreads / kWarp;
-    const int warp = threadIdx.x / kWarp;
-    const Fragment* from = C + row / 16 * stride;
-    to += threadIdx.x;
 #pragma unroll
-    for (int down = 0; down < kPanelParts; ++down, from += stride) {
-#pragma unroll
-      for (int across = 0; across < kColumnParts; across += kWarps) {
-        copy_async_16(to + (down * kColumnParts + across) * kWarp, from + across * kWarp,
-                      row + down * 16 < rows && across + warp < parts);
-      }
-    }
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    largest = std::fmax(largest, __shfl_xor_sync(kAllLanes, largest, distance));
   }
-};
+  if (threadIdx.x % kWarp == 0) s.largest_n[threadIdx.x / kWarp] = largest;
+}
 
-// n before the chunk as an operand whose first three columns are its terms.
+// n before the chunk over `unit` as an operand whose first three columns are its terms.
 template <class TX>
-__device__ void outputs_split_n(const float* n, int rows, uint32_t* to, TX tag) {
-  const int size = static_cast<int>(round_up(rows, kTile)) / 16 * kWarp * 2;
-  for (int u = threadIdx.x; u < size; u += kOutputsThreads) {
-    const int column = u / 2 % kWarp / 4;
-    const int row = u / 2 / kWarp * 16 + u % 2 * 8 + u / 2 % 4 * 2;
-    uint32_t pair = 0;
-    if (column < 3 && row < rows) {
-      float low = n[row], high = n[row + 1];
-      for (int term = 0; term <= column; ++term) pair = take_term(low, high, tag);
+__device__ void outputs_split_n(const float* n, int rows, float unit, uint32_t* to, TX tag) {
+  const int pairs = static_cast<int>(round_up(rows, kPanel)) / 2;
+  const float scale = 1.f / unit;
+  for (int pair = threadIdx.x; pair < pairs; pair += kOutputsThreads) {
+    const bool there = 2 * pair < rows;
+    float low = there ? n[2 * pair] * scale : 0.f, high = there ? n[2 * pair + 1] * scale : 0.f;
+    uint32_t* at = to + (pair / 8 * kWarp + pair % 4) * 2 + pair % 8 / 4;
+#pragma unroll
+    for (int column = 0; column < 8; ++column) {
+      at[column * 8] = column < 3 ? take_term(low, high, tag) : 0;
     }
-    to[u] = pair;
   }
 }
 
 // Accumulators of a warp, by 16 steps: S of 32 steps, h of 64 columns, and q^T n.
 struct OutputsSums {
   float S[2][4][4], h[2][8][4], q_n[2][4];
+  float unit;  // of h before P's part
+
+  __device__ void scale_h(float scale) {
+#pragma unroll
+    for (int e = 0; e < 64; ++e) h[e / 32][e / 4 % 8][e % 4] *= scale;
+  }
 };
 
 template <class TX>
 __device__ void outputs_add_panel(const OutputsPart& part, const OutputsPanel<TX>& panel,
-                                  const uint32_t* n, bool is_first, OutputsSums& sums) {
+                                  const uint32_t* n, const float* units, bool is_first,
+                                  OutputsSums& sums) {
   const int lane = part.lane, matrix = lane / 8;
   // a tile's later columns are done with S; its keys are not all later than its steps
   const bool has_S = is_first && part.columns_half <= part.steps_half;
   const bool has_n = is_first && part.columns_half == 1;
-#pragma unroll 2
+#pragma unroll 1
   for (int p = 0; p < kPanelParts; ++p) {
     uint32_t queries[2][4];
 #pragma unroll
     for (int down = 0; down < 2; ++down) {
       const int row = 32 * part.steps_half + 16 * down + matrix % 2 * 8 + lane % 8;
-      load_matrix_x4(queries[down], panel.q + tile_place(row, 2 * p + matrix / 2));
+      load_matrix_x4(queries[down], panel.q + tile_place<kPanel>(row, 2 * p + matrix / 2));
+    }
+    if (kHasUnits<TX> && units[p] != sums.unit) {
+      sums.scale_h(sums.unit / units[p]);
+      sums.unit = units[p];
     }
     const Fragment* C =
         panel.C + (p * kColumnParts + part.columns_half * kColumnParts / 2) * kWarp + lane;
@@ -167,7 +94,7 @@ __device__ void outputs_add_panel(const OutputsPart& part, const OutputsPanel<TX
       for (int across = 0; across < 2; ++across) {
         const int row = 32 * part.columns_half + 16 * across + matrix / 2 * 8 + lane % 8;
         uint32_t keys[4];
-        load_matrix_x4(keys, panel.k + tile_place(row, 2 * p + matrix % 2));
+        load_matrix_x4(keys, panel.k + tile_place<kPanel>(row, 2 * p + matrix % 2));
 #pragma unroll
         for (int down = 0; down < 2; ++down) {
           mma_m16n8k16(sums.S[down][2 * across], queries[down], {keys[0], keys[1]}, TX{});
@@ -195,6 +122,7 @@ __device__ void outputs_weigh(const OutputsPart& part, float scale, OutputsShare
 #pragma unroll
     for (int e = 0; e < 4; e += 2) {
       const int row = 32 * part.steps_half + 16 * down + e / 2 * 8 + lane / 4;
+      const float scale_P = 1.f / s.decay.unit[row];
       float sum = 0.f;
 #pragma unroll
       for (int across = 0; across < 4; ++across) {
@@ -206,7 +134,7 @@ __device__ void outputs_weigh(const OutputsPart& part, float scale, OutputsShare
           weight[c] = sums.S[down][across][e + c] * scale * s.decay.weight(row, column + c);
         }
         sum += weight[0] + weight[1];
-        const uint32_t pair = pack(weight[0], weight[1], TX{});
+        const uint32_t pair = pack(weight[0] * scale_P, weight[1] * scale_P, TX{});
         TX* to = s.weights + tile_place(row, column / 8) + column % 8;
         *reinterpret_cast<uint32_t*>(to) = pair;
       }
@@ -214,7 +142,7 @@ __device__ void outputs_weigh(const OutputsPart& part, float scale, OutputsShare
       const float q_n = sum_quad(sums.q_n[down][e] + sums.q_n[down][e + 1]);
       if (lane % 4 == 0) {
         s.sums[part.columns_half][row] = sum;
-        if (part.columns_half == 1) s.q_n[row] = q_n;
+        if (part.columns_half == 1) s.q_n[row] = q_n * s.n_unit();
       }
     }
   }
@@ -259,9 +187,10 @@ __device__ void outputs_store(const ChunkProblem<TX>& x, const OutputsPart& part
     for (int e = 0; e < 4; e += 2) {
       const int t = 32 * part.steps_half + 16 * down + e / 2 * 8 + part.lane / 4;
       if (t >= part.count) continue;
-      const float q_n = s.q_n[t] * s.decay.carry[t] + s.sums[0][t] + s.sums[1][t];
+      const float q_n =
+          s.q_n[t] * (s.decay.carry[t] * s.decay.unit[t]) + s.sums[0][t] + s.sums[1][t];
       const float size = at_least(std::fabs(q_n), std::exp(-s.decay.stabiliser[t]));
-      const float scale = 1.f / (size + x.eps);
+      const float scale = s.decay.unit[t] / (size + x.eps);
       TX* h = x.h + (part.first + t * x.heads) * x.v_dim + column;
 #pragma unroll
       for (int across = 0; across < kColumnParts; ++across) {
@@ -292,39 +221,68 @@ __device__ void outputs_clear(const ChunkProblem<TX>& x, const OutputsPart& part
   }
 }
 
+// Units of C's parts in both halves of a tile of columns.
+template <class TX>
+__device__ void outputs_read_units(const ChunkProblem<TX>& x, const OutputsPart& part, int column,
+                                   int parts, OutputsShared<TX>& s) {
+  const int rows = static_cast<int>(x.qk_dim) / 16;
+  for (int half = 0; half < 2; ++half) {
+    const int first = column + half * kTile;
+    const float* from = x.snapshot_units(part.head, part.chunk) + first / kTile * rows;
+    for (int p = threadIdx.x; p < parts; p += kOutputsThreads) {
+      s.units(parts, half)[p] = p < rows && first < part.end ? from[p] : 1.f;
+    }
+  }
+}
+
 template <class TX>
 __device__ void chunk_outputs_of(const ChunkProblem<TX>& x, const OutputsPart& part,
                                  OutputsShared<TX>& s) {
   outputs_clear(x, part);
   if (part.count == 0) return;
+  const ChunkDecay::Gates gates = ChunkDecay::read(x, part.head, part.chunk);
   const int rows = static_cast<int>(x.qk_dim);
+  const int parts = static_cast<int>(round_up(rows, kPanel)) / 16;
   OutputsCopies<TX> copies(x, part);
-  copies.next(x, part, s, true);
-  outputs_split_n(x.n_snapshot(part.head, part.chunk), rows, s.n(), TX{});
-  s.decay.prepare(x, part.head, part.chunk);
+#pragma unroll 1
+  for (int ahead = 0; ahead < kOutputsStages - 1; ++ahead) copies.next(x, part, s);
+  const float* n = x.n_snapshot(part.head, part.chunk);
+  if (kHasUnits<TX>) {
+    outputs_largest_n(n, rows, s);
+    __syncthreads();
+  }
+  outputs_split_n(n, rows, s.n_unit(), s.n(), TX{});
+  s.decay.prepare(gates, x.q_scale, kHasUnits<TX>);
   int stage = 0;
+  // the next panel, or v, once all warps are done with the one before
+  const auto advance = [&]() -> OutputsPanel<TX>& {
+    copy_async_wait<kOutputsStages - 2>();
+    __syncthreads();
+    copies.next(x, part, s);
+    OutputsPanel<TX>& panel = s.stages[stage];
+    stage = (stage + 1) % kOutputsStages;
+    return panel;
+  };
   OutputsSums sums{};
   for (int column = part.begin; column < part.end; column += kOutputColumns) {
     const bool is_first = column == part.begin;
-    for (int row = 0; row < rows; row += kTile) {
-      copy_async_wait<0>();
-      __syncthreads();  // the panel is there, and the one before is free
-      copies.next(x, part, s, is_first);
-      outputs_add_panel(part, s.stages[stage], s.n() + row / 16 * kWarp * 2, is_first, sums);
-      stage ^= 1;
+    if (kHasUnits<TX>) outputs_read_units(x, part, column, parts, s);
+    sums.unit = 1.f;
+    for (int row = 0; row < rows; row += kPanel) {
+      const OutputsPanel<TX>& panel = advance();
+      const int p = row / 16;
+      outputs_add_panel(part, panel, s.n() + p * kWarp * 2,
+                        s.units(parts, part.columns_half) + p, is_first, sums);
     }
+    if (kHasUnits<TX>) sums.scale_h(sums.unit);
     if (is_first) outputs_weigh(part, x.q_scale * x.k_scale, s, sums);
 #pragma unroll
     for (int e = 0; e < 64; ++e) {
       const int t = 32 * part.steps_half + e / 32 * 16 + e / 2 % 2 * 8 + part.lane / 4;
       sums.h[e / 32][e / 4 % 8][e % 4] *= s.decay.carry[t];
     }
-    copy_async_wait<0>();
-    __syncthreads();  // P, its sums and v are there
-    copies.next(x, part, s, false);
-    const OutputsPanel<TX>& v = s.stages[stage];
-    outputs_add_chunk(part, s.weights, part.columns_half == 0 ? v.q : v.k, sums);
-    stage ^= 1;
+    OutputsPanel<TX>& panel = advance();  // P and its sums are there, too
+    outputs_add_chunk(part, s.weights, panel.v(part.columns_half), sums);
     outputs_store(x, part, column, s, sums);
 #pragma unroll
     for (int e = 0; e < 64; ++e) sums.h[e / 32][e / 4 % 8][e % 4] = 0.f;
