@@ -19,6 +19,7 @@ from xlstm_export.ops.schema import TX_DTYPES
 
 LARGE = (
     OpCase("XlstmMLSTM", (("B", 1), ("T", 18), ("N", 1), ("K", 600), ("V", 40))),
+    OpCase("XlstmMLSTM", (("B", 1), ("T", 130), ("N", 3), ("K", 48), ("V", 272))),
     OpCase("XlstmSLSTM", (("B", 171), ("T", 2), ("N", 3), ("H", 20))),
     OpCase("XlstmSLSTM", (("B", 1), ("T", 2), ("N", 1), ("H", 1700))),
     OpCase("XlstmCausalConv1d", (("B", 1), ("T", 70), ("D", 130), ("W", 9))),

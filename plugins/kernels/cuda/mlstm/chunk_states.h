@@ -164,7 +164,7 @@ struct StatesGates {
   const float* to_end;  // of the next chunk
   float* stabiliser;    // m before it, if this thread leaves m
   int left;             // chunks from the next on
-  float next_forget, next_top, next_to_end, m;
+  float next_forget = 0.f, next_top = 0.f, next_to_end = 0.f, m;
 
   __device__ StatesGates(const ChunkProblem<TX>& x, const StatesTile& tile, int begin, int end)
       : left(end - begin) {
