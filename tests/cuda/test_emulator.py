@@ -100,6 +100,10 @@ def test_a_matrix_product_is_rounded_or_cut() -> None:
 def test_a_copy_that_is_not_waited_for_has_not_arrived() -> None:
     ones = np.ones((16, 16), ml_dtypes.bfloat16)
     assert np.isnan(product(ones, ones[:, :8].copy(), waits=False, truncates=False)).all()
+    faults().xlstm_emulator_order(DESCENDING)  # there a copy into what others still read shows
+    at_once = product(ones, ones[:, :8].copy(), waits=False, truncates=False)
+    faults().xlstm_emulator_order(ASCENDING)
+    assert (at_once == 16).all()
 
 
 def test_half_types_convert_as_numpy_does() -> None:

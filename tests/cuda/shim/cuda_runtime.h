@@ -58,7 +58,7 @@ void synchronize_block(int line);
 void fail_here(const char* what, int line);
 // Wait for all lanes of the warp, and copy what each has at `mine` to `all`; at most 64 bytes each.
 void gather(const void* mine, size_t bytes, void* all, int line);
-// A thread's copies of 16 bytes to shared memory, made when their group is waited for; null: zeros.
+// A thread's copies of 16 bytes to shared memory, made at once or when they are waited for; null: 0.
 void copy_later(void* to, const void* from);
 void close_group();
 void finish_groups(int pending);

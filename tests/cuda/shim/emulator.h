@@ -3,8 +3,8 @@
  * Checked while a kernel runs: every thread of a block reaches the same barrier (by source line),
  * every lane of a mask the same shuffle; shared memory stays within the launch's size and starts
  * as NaN in each block; no more shared memory than a kernel was allowed; copies to shared memory
- * arrive no sooner than they are waited for; the limits of a launch that all GPUs have. A failed check ends the launch
- * with cudaErrorLaunchFailure. Missing barriers and blocks that disturb each other show as
+ * arrive when they are waited for, or at once in descending order; the limits of a launch that all
+ * GPUs have. A failed check ends the launch with cudaErrorLaunchFailure. Missing barriers and blocks that disturb each other show as
  * different results under different orders. */
 #pragma once
 
@@ -16,8 +16,8 @@ extern "C" {
 
 #define XLSTM_EMULATOR_API __attribute__((visibility("default")))
 
-/* Order of the blocks, and of the threads between barriers: 0 ascending, 1 descending, else
- * shuffled by that seed. */
+/* Order of the blocks, and of the threads between barriers: 0 ascending, 1 descending (where copies
+ * arrive at once), else shuffled by that seed. */
 XLSTM_EMULATOR_API void xlstm_emulator_order(uint32_t order);
 /* Give kernels at most so many blocks, whatever they ask for: those here loop over their units by
  * gridDim, as they do on a GPU where there are more units than a grid has blocks. 0 is no limit. */
