@@ -152,10 +152,11 @@ def test_workspace_never_shrinks() -> None:
             run.call.sizes[index] = size
         return run.workspace_size()
 
-    for T in (1, 100, 2048, 4095):
+    for T in (1, 16, 17, 100, 2048, 4095):
         sizes = [bytes_of(B, T) for B in (1, 2, 5, 8, 32, 33)]
         assert sizes == sorted(sizes)
     for B in (1, 3, 32):
-        sizes = [bytes_of(B, T) for T in (17, 64, 1000, 2048, 5000, 16384, 65536)]
+        sizes = [bytes_of(B, T) for T in (1, 16, 17, 64, 1000, 2048, 65536)]
         assert sizes == sorted(sizes)
     assert bytes_of(32, 2048) < 400 << 20
+    assert bytes_of(64, 1) < 1 << 20  # a step has no chunks to keep

@@ -60,14 +60,17 @@ auto with_half(DType dtype, Body body) {
   return dtype == DType::kFloat16 ? body(__half{}) : body(__nv_bfloat16{});
 }
 
-bool fits(const Problem& problem, const void*, const Device& device) {
+// Whether some device takes it.
+bool takes(const Problem& problem) {
   const int64_t* size = problem.sizes;
-  const int64_t K = size[mlstm::size_K], V = size[mlstm::size_V];
-  const auto bytes = static_cast<int64_t>(OutputsShared<__half>::bytes(K));
-  return device.sm >= 80 &&
-         (problem.dtype == DType::kBfloat16 || problem.dtype == DType::kFloat16) &&
-         K % 16 == 0 && V % 16 == 0 && size[mlstm::size_T] >= kLeastSteps &&
-         bytes <= device.shared_bytes;
+  return (problem.dtype == DType::kBfloat16 || problem.dtype == DType::kFloat16) &&
+         size[mlstm::size_K] % 16 == 0 && size[mlstm::size_V] % 16 == 0 &&
+         size[mlstm::size_T] >= kLeastSteps;
+}
+
+bool fits(const Problem& problem, const void*, const Device& device) {
+  const size_t bytes = OutputsShared<__half>::bytes(problem.sizes[mlstm::size_K]);
+  return takes(problem) && device.sm >= 80 && static_cast<int64_t>(bytes) <= device.shared_bytes;
 }
 
 template <class TX>
@@ -137,9 +140,8 @@ Status launch(const Call& call, const Device&, void* stream) {
   });
 }
 
-// Enough for every call: where it does not fit, too much.
 size_t workspace_size(const Problem& problem) {
-  if (problem.dtype != DType::kBfloat16 && problem.dtype != DType::kFloat16) return 0;
+  if (!takes(problem)) return 0;
   return with_half(problem.dtype, [&](auto half) {
     Arena counter(nullptr);
     ChunkProblem<decltype(half)> ignored;
