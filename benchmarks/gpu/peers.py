@@ -19,6 +19,8 @@ from benchmarks.gpu.workloads import Workload
 
 Tensors = dict[str, Tensor]
 TRITON_CHUNK, NATIVE_CHUNK = 128, 64
+MOST_TRITON_UNITS = 128
+"""H up to which flashrnn's Triton backend is published."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,11 @@ def _xl_chunk_padded(dtype: str, x: Tensors) -> Function:
 def _slstm_peers(workload: Workload, dtype: str) -> list[Peer]:
     waits = "waits for a value at each step"
     found = [Peer(f"xlstm, vanilla{_wide(dtype)}", _xlstm_vanilla, no_graph=waits)]
-    cuda = Peer("xlstm, CUDA", partial(_xlstm_cuda, dtype), compiles=True)
-    backends = ["cuda_fused", "cuda"] if workload.case.size["H"] > 64 else ["triton_fused"]
-    found += [cuda] if workload.case.size["H"] > 64 else []
+    size = workload.case.size["H"]
+    if size > 64:
+        found.append(Peer("xlstm, CUDA", partial(_xlstm_cuda, dtype), compiles=True))
+    backends = ["triton_fused"] if size <= MOST_TRITON_UNITS else []
+    backends += ["cuda_fused", "cuda"] if size > 64 else []
     for backend in backends:
         build = partial(_flashrnn, backend, dtype)
         found.append(Peer(f"flashrnn, {backend}", build, compiles=True))
@@ -201,6 +205,8 @@ def _flashrnn(backend: str, dtype: str, x: Tensors) -> Function:
     """As its users call it: permuted inside; states and gates in the activations' type."""
     from flashrnn import flashrnn
 
+    if backend != "triton_fused" and int((torch.version.cuda or "0").split(".")[0]) >= 13:
+        raise RuntimeError("flashrnn's CUDA reads fields of cudaDeviceProp that CUDA 13 lacks")
     kind = getattr(torch, dtype)
     gates, bias = x["gates"].to(kind), x["b"].to(kind)
     R = x["R"].permute(2, 0, 3, 1).to(kind).contiguous()  # [4,N,out,in]

@@ -56,6 +56,12 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "slstm_sequence<4>": (96, 128),
         "slstm_large": (128, 128),
     },
+    "slstm/registers": {
+        f"slstm_registers<{units}, {rows}, {rounds}>": (128 if rows == 4 else 255, None)
+        for units in (32, 64, 128)
+        for rows in (2, 4)
+        for rounds in ("false", "true")
+    },
     "conv1d/plain": {
         "conv1d_outputs<0>": (80, 80),
         "conv1d_outputs<4>": (64, 88),
@@ -67,10 +73,15 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
     },
     "launch": {},
 }
-ELEMENTS = {"mlstm/chunk": ("bfloat16", "float16")}
+HALVES = ("bfloat16", "float16")
+ELEMENTS = {"mlstm/chunk": HALVES, "slstm/registers": HALVES}
 """Types of a file's kernels, where they are not made for all."""
-SPILLED = {("chunk_outputs", "float16"): 200}
-"""Most bytes stored and loaded, where it is not 0: units of C beside what bfloat16 has too."""
+SPILLED = {
+    ("chunk_outputs", "float16"): 200,  # units of C beside what bfloat16 has too
+    # before the steps, while R is on its way to registers
+    **{(f"slstm_registers<128, 4, {r}>", tx): 160 for r in ("false", "true") for tx in HALVES},
+}
+"""Most bytes stored and loaded, where it is not 0."""
 
 
 @pytest.mark.parametrize("name", list(REGISTERS))

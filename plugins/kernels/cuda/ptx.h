@@ -86,6 +86,12 @@ __device__ inline void copy_async_16(void* shared, const void* global, bool ther
             :: "r"(shared_address(shared)), "l"(global), "r"(there ? 16 : 0)
             : "memory");
 }
+// The same of 4 bytes, aligned to 4.
+__device__ inline void copy_async_4(void* shared, const void* global) {
+  XLSTM_PTX("cp.async.ca.shared.global [%0], [%1], 4;"
+            :: "r"(shared_address(shared)), "l"(global)
+            : "memory");
+}
 __device__ inline void copy_async_commit() { XLSTM_PTX("cp.async.commit_group;" ::: "memory"); }
 // Until no more than the last kPending groups are under way.
 template <int kPending>
@@ -94,6 +100,39 @@ __device__ inline void copy_async_wait() {
 }
 
 #undef XLSTM_PTX
+
+// 2^x within 2^-22 of it and 1 / x within a unit of the last place; what is below the smallest
+// normal number is taken for 0.
+__device__ inline float exp2_approximate(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float reciprocal_approximate(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// NaN where either is; one instruction where at_least and at_most are three.
+__device__ inline float maximum(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+  return y;
+#else
+  return a < b || b != b ? b : a;
+#endif
+}
+__device__ inline float minimum(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+  float y;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+  return y;
+#else
+  return b < a || b != b ? b : a;
+#endif
+}
 
 // Two elements to nearest, `low` in the lower half.
 __device__ inline uint32_t pack(float low, float high, __nv_bfloat16) {

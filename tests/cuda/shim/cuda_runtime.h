@@ -23,6 +23,9 @@
 struct uint3 {
   unsigned x, y, z;
 };
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
   dim3(unsigned x_size = 1, unsigned y_size = 1, unsigned z_size = 1)
@@ -58,8 +61,8 @@ void synchronize_block(int line);
 void fail_here(const char* what, int line);
 // Wait for all lanes of the warp, and copy what each has at `mine` to `all`; at most 64 bytes each.
 void gather(const void* mine, size_t bytes, void* all, int line);
-// A thread's copies of 16 bytes to shared memory, made at once or when they are waited for; null: 0.
-void copy_later(void* to, const void* from);
+// A thread's copies to shared memory, made at once or when they are waited for; null: zeros.
+void copy_later(void* to, const void* from, size_t bytes);
 void close_group();
 void finish_groups(int pending);
 // A matrix product's sum as float32.

@@ -51,6 +51,7 @@ struct Thread {
   struct Copy {
     void* to;
     const void* from;
+    size_t bytes;
   };
   std::vector<std::vector<Copy>> groups;  // of copies under way; the last is still open
 };
@@ -223,10 +224,10 @@ void gather(const void* mine, size_t bytes, void* all, int line) {
 }
 
 // The soonest a copy may arrive under one order, the latest under the others.
-void copy_later(void* to, const void* from) {
-  if (order_seed != 1) return current().groups.back().push_back({to, from});
-  if (from == nullptr) std::memset(to, 0, 16);
-  if (from != nullptr) std::memcpy(to, from, 16);
+void copy_later(void* to, const void* from, size_t bytes) {
+  if (order_seed != 1) return current().groups.back().push_back({to, from, bytes});
+  if (from == nullptr) std::memset(to, 0, bytes);
+  if (from != nullptr) std::memcpy(to, from, bytes);
 }
 
 void close_group() { current().groups.emplace_back(); }
@@ -235,8 +236,8 @@ void finish_groups(int pending) {
   auto& groups = current().groups;
   while (groups.size() > static_cast<size_t>(pending) + 1) {  // with the open one
     for (const auto& copy : groups.front()) {
-      if (copy.from == nullptr) std::memset(copy.to, 0, 16);
-      if (copy.from != nullptr) std::memcpy(copy.to, copy.from, 16);
+      if (copy.from == nullptr) std::memset(copy.to, 0, copy.bytes);
+      if (copy.from != nullptr) std::memcpy(copy.to, copy.from, copy.bytes);
     }
     groups.erase(groups.begin());
   }

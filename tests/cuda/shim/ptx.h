@@ -105,13 +105,37 @@ inline void copy_async_16(void* shared, const void* global, bool there = true,
                           int line = __builtin_LINE()) {
   const auto aligned = [](const void* place) { return reinterpret_cast<uintptr_t>(place) % 16 == 0; };
   if (!aligned(shared) || (there && !aligned(global))) emulator::fail_here("cp.async", line);
-  emulator::copy_later(shared, there ? global : nullptr);
+  emulator::copy_later(shared, there ? global : nullptr, 16);
+}
+inline void copy_async_4(void* shared, const void* global, int line = __builtin_LINE()) {
+  const auto places = reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global);
+  if (places % 4 != 0) emulator::fail_here("cp.async", line);
+  emulator::copy_later(shared, global, 4);
 }
 inline void copy_async_commit() { emulator::close_group(); }
 template <int kPending>
 void copy_async_wait() {
   emulator::finish_groups(kPending);
 }
+
+// As far from `exact` as the hardware may be, to a side that depends on the bits of x.
+inline float approximate(double exact, float x, double most) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits = (bits ^ bits >> 15) * 0x9e3779b1u;
+  const auto y = static_cast<float>(exact * (1 + (bits >> 31 ? most : -most)));
+  return std::fabs(y) < 0x1p-126f ? std::copysign(0.f, y) : y;
+}
+inline float exp2_approximate(float x) {
+  return x == 0 ? 1 : approximate(std::exp2(static_cast<double>(x)), x, 0x1p-22);
+}
+inline float reciprocal_approximate(float x) {
+  const double normal = std::fabs(x) < 0x1p-126f ? std::copysign(0., x) : x;
+  return x == 1 ? 1 : approximate(1 / normal, x, 0x1p-24);
+}
+
+inline float maximum(float a, float b) { return a < b || b != b ? b : a; }
+inline float minimum(float a, float b) { return b < a || b != b ? b : a; }
 
 inline uint32_t pack(float low, float high, __nv_bfloat16) {
   return __float2bfloat16_rn(low).bits | static_cast<uint32_t>(__float2bfloat16_rn(high).bits) << 16;

@@ -2,12 +2,12 @@
 
 namespace xlstm::cuda {
 
-extern const Variant kSlstmPlain;
+extern const Variant kSlstmRegisters, kSlstmPlain;
 
 namespace {
-constexpr const Variant* kVariants[] = {&kSlstmPlain};
+constexpr const Variant* kVariants[] = {&kSlstmRegisters, &kSlstmPlain};
 }  // namespace
 
-extern const Kernel kSlstmKernel = {"XLSTM_CUDA_SLSTM", kVariants, 1};
+extern const Kernel kSlstmKernel = {"XLSTM_CUDA_SLSTM", kVariants, 2};
 
 }  // namespace xlstm::cuda
