@@ -138,6 +138,7 @@ def workloads() -> Iterator[Workload]:
     yield _conv(256, 1, 4096, dtypes=BF16)
     yield _conv(1, 8192, 4096, quick=True)
     yield _conv(8, 8192, 4096, dtypes=BF16)
+    yield _mlstm(1, 16, "8x256/512")  # a few steps in one call
     yield _mlstm(1, 512, "8x256/512")
     yield _mlstm(1, 2048, "8x256/512", quick=True)
     yield _mlstm(1, 8192, "8x256/512", dtypes=BF16)

@@ -42,14 +42,12 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
     },
     "mlstm/step": {
         "mlstm_step<8, true, true>": (128, None),  # four blocks on a processor
-        "mlstm_step<4, true, true>": (128, None),
-        "mlstm_step<2, true, true>": (168, None),  # three
-        "mlstm_step<8, true, false>": (255, None),  # two
-        "mlstm_step<4, true, false>": (255, None),
-        "mlstm_step<2, true, false>": (255, None),
+        "mlstm_step<4, true, true>": (128, None),  # two, of twice as many threads
+        "mlstm_step<8, true, false>": (255, None),
         "mlstm_step<8, false, false>": (255, None),
+        "mlstm_step<4, true, false>": (255, None),
         "mlstm_step<4, false, false>": (255, None),
-        "mlstm_step<2, false, false>": (255, None),
+        "mlstm_copy_n_and_m": (32, None),
     },
     "slstm/plain": {
         "slstm_sequence<1>": (96, 128),
@@ -68,8 +66,8 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "conv1d_state": (96, 80),
     },
     "conv1d/vector": {
-        "conv1d_vector<true>": (96, None),
-        "conv1d_vector<false>": (96, None),
+        "conv1d_vector<true>": (64, None),  # eight blocks on a processor
+        "conv1d_vector<false>": (80, None),
     },
     "launch": {},
 }

@@ -41,6 +41,7 @@ MODEL_SIZES = (
     case_of("XlstmMLSTM", "B1 T300 N8 K256 V512", gate_soft_cap=15.0),
     case_of("XlstmMLSTM", "B32 T1 N8 K256 V512", gate_soft_cap=15.0),
     case_of("XlstmMLSTM", "B1 T40 N4 K1024 V1024", scale_side=1),  # xLSTM[7:1]-1.3B
+    case_of("XlstmMLSTM", "B3 T7 N2 K512 V96", gate_soft_cap=15.0),
     case_of("XlstmMLSTM", "B3 T65 N4 K192 V384"),
     case_of("XlstmSLSTM", "B4 T64 N4 H128", state_rounding=1, f_clamp=15.0),  # TiRex
     case_of("XlstmSLSTM", "B160 T12 N4 H128", state_rounding=1, f_clamp=15.0),

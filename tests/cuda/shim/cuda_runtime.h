@@ -11,7 +11,6 @@
 #include <cstring>
 #include <functional>
 #include <tuple>
-#include <utility>
 
 #define __global__
 #define __device__
@@ -112,27 +111,16 @@ T __shfl_sync(unsigned mask, T value, int from, int line = __builtin_LINE()) {
   return value;
 }
 
-inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
-  emulator::exchange(mask, 0, emulator::lane(), line);
-}
-
-// Blocks run one after another: what one has written, the next sees.
-inline void __threadfence() {}
-template <class T>
-T atomicExch(T* place, T value) {
-  return std::exchange(*place, value);
-}
-
 struct alignas(16) float4 {
   float x, y, z, w;
 };
 // Loads and stores with a hint for the caches.
 template <class T>
-T __ldcs(const T* from) {
+T __ldcg(const T* from) {
   return *from;
 }
 template <class T>
-void __stcs(T* to, T value) {
+void __stcg(T* to, T value) {
   *to = value;
 }
 

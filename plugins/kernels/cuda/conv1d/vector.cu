@@ -13,10 +13,10 @@ namespace xlstm::cuda {
 namespace {
 
 constexpr int kWidth = 4, kKept = kWidth - 1;
-constexpr int kCount = 4;          // channels of a thread
-constexpr unsigned kStretch = 32;  // its steps
-constexpr int kBatch = 8;          // whose x is asked for at once
-constexpr int kThreads = 128;
+constexpr int kCount = 4;  // channels of a thread
+constexpr int kBatch = 4;  // steps whose x it asks for at once
+constexpr int kThreads = 128, kBlocks = 8;           // of a block; of a processor
+constexpr int64_t kLeastStretch = 8, kMostStretch = 64;  // steps of a thread
 constexpr int64_t kMostUnits = int64_t{1} << 30;
 
 template <class T>
@@ -55,6 +55,7 @@ __device__ inline float silu_of(float x) {
 
 template <class TX>
 struct VectorProblem : ConvOperands<TX> {
+  unsigned stretch;                   // steps of a thread
   unsigned stretches, blocks, units;  // of a row; of a step's channels; in all
 };
 
@@ -160,14 +161,15 @@ __device__ void convolve_stretch(const VectorProblem<TX>& o, int64_t row, int64_
 }
 
 template <class TX, bool kAligned>
-__global__ void __launch_bounds__(kThreads, 5) conv1d_vector(VectorProblem<TX> o) {
+__global__ void __launch_bounds__(kThreads, kAligned ? kBlocks : 6)
+    conv1d_vector(VectorProblem<TX> o) {
   for (unsigned unit = blockIdx.x; unit < o.units; unit += gridDim.x) {
     const unsigned part = unit / o.blocks, row = part / o.stretches;
     const int64_t d = int64_t{(unit - part * o.blocks) * blockDim.x + threadIdx.x} * kCount;
     if (d >= o.size) continue;
-    const int64_t begin = int64_t{part - row * o.stretches} * kStretch;
+    const int64_t begin = int64_t{part - row * o.stretches} * o.stretch;
     const int64_t steps = valid_steps(o.lengths, o.lengths_size, row, o.time);
-    convolve_stretch<kAligned>(o, row, begin, min_of(begin + kStretch, o.time), steps, d);
+    convolve_stretch<kAligned>(o, row, begin, min_of(begin + o.stretch, o.time), steps, d);
     if (begin == 0) carry_state<kAligned>(o, row, steps, d);
   }
 }
@@ -179,11 +181,20 @@ bool are_aligned(std::initializer_list<const void*> operands) {
   return true;
 }
 
+// Steps of a thread: so many that all threads are on the processors at once.
+int64_t stretch_of(int64_t threads, const Device& device) {
+  const int64_t at_once = int64_t{kThreads} * kBlocks * device.processors;
+  const int64_t stretch = round_up(parts_of(threads, at_once), kBatch);
+  return max_of(kLeastStretch, min_of(stretch, kMostStretch));
+}
+
 template <class TX>
-Status launch_vector(const Call& call, void* stream) {
-  VectorProblem<TX> o = {conv1d_operands<TX>(call), 0, 0, 0};
+Status launch_vector(const Call& call, const Device& device, void* stream) {
+  VectorProblem<TX> o = {conv1d_operands<TX>(call), 0, 0, 0, 0};
   const int64_t packs = o.size / kCount, threads = min_of(round_up(packs, kWarp), kThreads);
-  o.stretches = static_cast<unsigned>(parts_of(o.time, kStretch));
+  const int64_t stretch = stretch_of(o.batch * o.time * packs, device);
+  o.stretch = static_cast<unsigned>(stretch);
+  o.stretches = static_cast<unsigned>(parts_of(o.time, stretch));
   o.blocks = static_cast<unsigned>(parts_of(packs, threads));
   o.units = static_cast<unsigned>(o.batch) * o.stretches * o.blocks;
   const bool aligned = are_aligned({o.x, o.w, o.b, o.state, o.y, o.state_out});
@@ -194,9 +205,9 @@ Status launch_vector(const Call& call, void* stream) {
 bool fits(const Problem& problem, const void*, const Device&) {
   using namespace causalconv1d;
   const int64_t* size = problem.sizes;
-  const int64_t threads = size[size_B] * parts_of(size[size_T], kStretch) * size[size_D] / kCount;
+  const int64_t stretches = size[size_B] * parts_of(size[size_T], kLeastStretch);
   return problem.dtype != DType::kFloat64 && size[size_W] == kWidth && size[size_D] % kCount == 0 &&
-         threads <= kMostUnits;
+         stretches * size[size_D] / kCount <= kMostUnits;
 }
 
 size_t workspace_size(const Problem&) { return 0; }
@@ -208,11 +219,11 @@ Status prepare(const Device&) {
   });
 }
 
-Status launch(const Call& call, const Device&, void* stream) {
+Status launch(const Call& call, const Device& device, void* stream) {
   switch (call.problem.dtype) {
-    case DType::kFloat16: return launch_vector<__half>(call, stream);
-    case DType::kBfloat16: return launch_vector<__nv_bfloat16>(call, stream);
-    default: return launch_vector<float>(call, stream);
+    case DType::kFloat16: return launch_vector<__half>(call, device, stream);
+    case DType::kBfloat16: return launch_vector<__nv_bfloat16>(call, device, stream);
+    default: return launch_vector<float>(call, device, stream);
   }
 }
 

@@ -17,33 +17,29 @@ namespace xlstm::cuda {
 namespace {
 
 constexpr int kRows = 16, kQuad = 4;  // of a thread: 16 rows of C, 16 bytes of each
-constexpr int kThreads = 128;         // at most
 constexpr unsigned kMostSums = 16;    // steps whose sums lie in shared memory at once
 
-// Threads across a tile, `lanes`: as many as leave all K rows to the block, up to a whole line of
-// the caches.
-constexpr int most_rows(int lanes) { return kThreads / lanes * kRows; }
-constexpr int kLeastLanes = 2;
+// Threads across a tile, so that all K rows are in one block: eight, which read a whole line of the
+// caches, or four.
+constexpr int kWide = 8, kNarrow = 4;
+constexpr int most_threads(int lanes) { return lanes == kWide ? 128 : 256; }
+constexpr int most_rows(int lanes) { return most_threads(lanes) / lanes * kRows; }
 
-// One step is bound by memory: four blocks' tiles of 32 KB are under way on a processor, or as many
-// as registers allow. Several are bound by arithmetic and by waiting for q and k: those of the next
-// kGroup steps are asked for while the steps before are computed.
+// One step is bound by memory: at 128 registers a thread 128 KB of C are under way on a processor.
+// Several steps are bound by arithmetic and by waiting for q and k: those of the next kGroup steps
+// are asked for while the steps before are computed, at up to 255 registers.
+constexpr int least_blocks(int lanes, bool one) { return (one ? 512 : 256) / most_threads(lanes); }
 template <int kLanes, bool kOne>
 constexpr int kGroup = kOne ? 1 : kLanes / 2;
-constexpr int least_blocks(int lanes, bool one) { return !one ? 2 : lanes > 2 ? 4 : 3; }
 
 constexpr int64_t kMostUnits = int64_t{1} << 30, kMostColumns = int64_t{1} << 20;
 constexpr int64_t kMostPlaces = int64_t{1} << 31;
-
-using Mark = unsigned long long;
 
 template <class TX>
 struct StepProblem {
   MlstmOperands<TX> given;
   unsigned T, N, K, V;
   unsigned tiles, units;  // of a head; of all
-  bool in_place;  // n or m is written where it is read
-  Mark* marks;    // [B,N,tiles] see last_to_read
 };
 
 // --- C -----------------------------------------------------------------------------------------
@@ -53,7 +49,7 @@ struct Share {
   int rows, columns;
 };
 
-// C is touched once a call: it is not to push other data out of the caches. kVector: all rows and
+// C is touched once a call, and so passes by the caches of the processors. kVector: all rows and
 // columns are there or none.
 template <bool kVector>
 __device__ void load_C(const float* from, unsigned V, const Share& share,
@@ -62,12 +58,12 @@ __device__ void load_C(const float* from, unsigned V, const Share& share,
   for (int r = 0; r < kRows; ++r, from += V) {
     float4 row = {0.f, 0.f, 0.f, 0.f};
     if (kVector) {
-      if (share.rows > 0) row = __ldcs(reinterpret_cast<const float4*>(from));
+      if (share.rows > 0) row = __ldcg(reinterpret_cast<const float4*>(from));
     } else if (r < share.rows) {
-      if (share.columns > 0) row.x = __ldcs(from);
-      if (share.columns > 1) row.y = __ldcs(from + 1);
-      if (share.columns > 2) row.z = __ldcs(from + 2);
-      if (share.columns > 3) row.w = __ldcs(from + 3);
+      if (share.columns > 0) row.x = __ldcg(from);
+      if (share.columns > 1) row.y = __ldcg(from + 1);
+      if (share.columns > 2) row.z = __ldcg(from + 2);
+      if (share.columns > 3) row.w = __ldcg(from + 3);
     }
     C[r][0] = row.x, C[r][1] = row.y, C[r][2] = row.z, C[r][3] = row.w;
   }
@@ -80,11 +76,11 @@ __device__ void store_C(float* to, unsigned V, const Share& share,
   for (int r = 0; r < kRows; ++r, to += V) {
     if (kVector) {
       const float4 row = {C[r][0], C[r][1], C[r][2], C[r][3]};
-      if (share.rows > 0) __stcs(reinterpret_cast<float4*>(to), row);
+      if (share.rows > 0) __stcg(reinterpret_cast<float4*>(to), row);
     } else {
 #pragma unroll
       for (int c = 0; c < kQuad; ++c) {
-        if (r < share.rows && c < share.columns) __stcs(to + c, C[r][c]);
+        if (r < share.rows && c < share.columns) __stcg(to + c, C[r][c]);
       }
     }
   }
@@ -132,7 +128,6 @@ struct Scratch {
   float* v;    // [group][tile]
   float* q_C;  // [kMostSums][warps][tile] sums over each warp's rows
   float* q_n;  // [kMostSums][warps]
-  int* flag;   // [1] whether this block writes n and m
 
   __host__ __device__ Scratch(Arena& arena, unsigned T, unsigned group, unsigned warps,
                               unsigned panel, unsigned tile) {
@@ -144,7 +139,6 @@ struct Scratch {
     v = arena.take<float>(steps * tile);
     q_C = arena.take<float>(sums * warps * tile);
     q_n = arena.take<float>(sums * warps);
-    flag = arena.take<int>(1);
   }
 };
 
@@ -156,52 +150,67 @@ struct GroupInputs {
   TX q[kSteps][kKeys], k[kSteps][kKeys], v[kSteps];
 };
 
-// `place` is the first of `count` steps, or of more.
+// `place` is the first of `count` steps, one or more.
 template <unsigned kTile, class TX, int kSteps, int kKeys>
 __device__ void load_group(const StepProblem<TX>& x, unsigned place, unsigned tile, unsigned count,
                            GroupInputs<TX, kSteps, kKeys>& inputs) {
-  const unsigned thread = threadIdx.x, column = tile * kTile + thread;
+  const unsigned thread = threadIdx.x, column = min(tile * kTile + thread, x.V - 1);
   const TX *q = x.given.q + uint64_t{place} * x.K + thread;
   const TX *k = x.given.k + uint64_t{place} * x.K + thread;
   const TX* v = x.given.v + uint64_t{place} * x.V + column;
-  const bool has_column = thread < kTile && column < x.V;
+  const uint64_t next_q = uint64_t{x.N} * x.K, next_v = uint64_t{x.N} * x.V;
 #pragma unroll
-  for (int g = 0; g < kSteps; ++g, q += x.N * x.K, k += x.N * x.K, v += x.N * x.V) {
-    if (static_cast<unsigned>(g) >= count) break;
+  for (int g = 0; g < kSteps; ++g, q += next_q, k += next_q, v += next_v) {
+    if (g > 0 && static_cast<unsigned>(g) >= count) break;
 #pragma unroll
     for (int e = 0; e < kKeys; ++e) {
       const unsigned j = e * blockDim.x;
       if (thread + j < x.K) inputs.q[g][e] = q[j], inputs.k[g][e] = k[j];
     }
-    if (has_column) inputs.v[g] = *v;
+    inputs.v[g] = *v;
   }
 }
 
-// One step of a group goes to shared memory and into n; the sum of the warp's q n to `q_n`.
-template <unsigned kTile, class TX, int kKeys>
-__device__ void take_step(const StepProblem<TX>& x, const TX (&q)[kKeys], const TX (&k)[kKeys],
-                          TX v, unsigned tile, unsigned g, float forget, float write,
-                          const Scratch& s, float* q_n) {
+// The `count` steps from `t` on go to shared memory and into n, with each warp's sums of q n.
+template <unsigned kTile, class TX, int kSteps, int kKeys>
+__device__ void take_group(const StepProblem<TX>& x, const GroupInputs<TX, kSteps, kKeys>& inputs,
+                           unsigned tile, unsigned t, unsigned count, const Gates& gates,
+                           const Scratch& s) {
   const unsigned thread = threadIdx.x, panel = blockDim.x * kKeys;
-  float sum = 0.f;
+  float n[kKeys], sums[kSteps] = {};
 #pragma unroll
-  for (int e = 0; e < kKeys; ++e) {
-    const unsigned j = thread + e * blockDim.x;
-    const bool inside = j < x.K;
-    const float query = inside ? widen(q[e]) * x.given.q_scale : 0.f;
-    const float key = inside ? widen(k[e]) * x.given.k_scale * write : 0.f;
-    s.q[g * panel + j] = query;
-    s.k[g * panel + j] = key;
-    const float n = std::fma(forget, s.n[j], key);
-    s.n[j] = n;
-    sum = std::fma(query, n, sum);
+  for (int e = 0; e < kKeys; ++e) n[e] = s.n[thread + e * blockDim.x];
+#pragma unroll
+  for (int g = 0; g < kSteps; ++g) {
+    const float forget = __shfl_sync(kAllLanes, gates.forget, t + g);
+    const float write = __shfl_sync(kAllLanes, gates.write, t + g);
+    if (static_cast<unsigned>(g) >= count) continue;
+#pragma unroll
+    for (int e = 0; e < kKeys; ++e) {
+      const unsigned j = thread + e * blockDim.x;
+      const bool inside = j < x.K;
+      const float query = inside ? widen(inputs.q[g][e]) * x.given.q_scale : 0.f;
+      const float key = inside ? widen(inputs.k[g][e]) * x.given.k_scale * write : 0.f;
+      s.q[g * panel + j] = query;
+      s.k[g * panel + j] = key;
+      n[e] = std::fma(forget, n[e], key);
+      sums[g] = std::fma(query, n[e], sums[g]);
+    }
+    const bool has_column = tile * kTile + thread < x.V;
+    if (thread < kTile) s.v[g * kTile + thread] = has_column ? widen(inputs.v[g]) : 0.f;
   }
-  if (thread < kTile) s.v[g * kTile + thread] = tile * kTile + thread < x.V ? widen(v) : 0.f;
+#pragma unroll
+  for (int e = 0; e < kKeys; ++e) s.n[thread + e * blockDim.x] = n[e];
 #pragma unroll
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    sum += __shfl_xor_sync(kAllLanes, sum, distance);
+#pragma unroll
+    for (int g = 0; g < kSteps; ++g) sums[g] += __shfl_xor_sync(kAllLanes, sums[g], distance);
   }
-  if (thread % kWarp == 0) *q_n = sum;
+  const unsigned warp = thread / kWarp, warps = blockDim.x / kWarp;
+#pragma unroll
+  for (int g = 0; g < kSteps; ++g) {
+    if (thread % kWarp == 0 && g < static_cast<int>(count)) s.q_n[(t + g) * warps + warp] = sums[g];
+  }
 }
 
 // This thread's part of C over one step whose q, k and v begin at the addresses given; the sums of
@@ -245,7 +254,7 @@ __device__ void write_h(const StepProblem<TX>& x, unsigned place, unsigned tile,
 #pragma unroll 1
   for (unsigned t = threadIdx.x / kWarp; t < count; t += warps) {
     float q_n = 0.f;
-#pragma unroll 2
+#pragma unroll 1
     for (unsigned w = 0; w < warps; ++w) q_n += s.q_n[t * warps + w];
     const float floor = __shfl_sync(kAllLanes, gates.floor, t);
     const float denominator = at_least(std::fabs(q_n), floor) + x.given.eps;
@@ -260,45 +269,6 @@ __device__ void write_h(const StepProblem<TX>& x, unsigned place, unsigned tile,
       }
     }
   }
-}
-
-// --- n and m, which all blocks of a head read and one writes ------------------------------------
-
-// Whether all blocks of the head have read n and m, as far as this one, which has, can tell: the
-// last of them can, so one or several (with the same bits) write, and none waits for another. A
-// block marks itself, then looks at all marks. They are cleared once all are set, so that of what
-// the memory held before only these 64 bits, at random, could be taken for a mark. By one warp.
-__device__ inline bool all_have_read(Mark* marks, unsigned tiles, unsigned tile) {
-  constexpr Mark kHasRead = 0x9d3c6b1fe85a2470;
-  const unsigned lane = threadIdx.x % kWarp;
-  if (lane == 0) {
-    __threadfence();  // this block's reads, before a barrier, come before its mark
-    atomicExch(marks + tile, kHasRead);
-    __threadfence();  // and its mark before what it sees of the others'
-  }
-  __syncwarp();
-  int all = 1;
-#pragma unroll 1
-  for (unsigned other = lane; other < tiles; other += kWarp) {
-    all &= *static_cast<const volatile Mark*>(marks + other) == kHasRead;
-  }
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    all &= __shfl_xor_sync(kAllLanes, all, distance);
-  }
-  return all != 0;
-}
-
-template <class TX>
-__device__ void write_n_and_m(const StepProblem<TX>& x, unsigned head, float m, const float* n) {
-#pragma unroll 1
-  for (unsigned j = threadIdx.x; j < x.K; j += blockDim.x) {
-    x.given.n_out[uint64_t{head} * x.K + j] = n[j];
-  }
-  if (threadIdx.x == 0) x.given.m_out[head] = m;
-  if (!x.in_place) return;
-  Mark* marks = x.marks + uint64_t{head} * x.tiles;
-#pragma unroll 1
-  for (unsigned tile = threadIdx.x; tile < x.tiles; tile += blockDim.x) marks[tile] = 0;
 }
 
 // --- a block's work ----------------------------------------------------------------------------
@@ -340,12 +310,6 @@ __device__ void step_tile(const StepProblem<TX>& x, unsigned unit) {
   do {  // once even where no step counts: the states are carried on
     const unsigned count = min(kSums, steps - start);
     const Gates gates = stabilised(given, x.given.soft_cap, count, m);
-    if (start == 0 && x.in_place) {
-      __syncthreads();  // n and m are read; while C is under way there is time for the marks
-      if (warp == 0) {
-        *s.flag = all_have_read(x.marks + uint64_t{head} * x.tiles, x.tiles, tile);
-      }
-    }
     if (!kOne && start + count < steps) {
       given = load_gates(x, place + count * x.N, min(kSums, steps - start - count));
     }
@@ -353,14 +317,7 @@ __device__ void step_tile(const StepProblem<TX>& x, unsigned unit) {
     for (unsigned t = 0; t < count; t += kSteps) {
       const unsigned members = min(static_cast<unsigned>(kSteps), count - t);
       if (!kOne && start + t > 0) __syncthreads();  // the group before is over for all
-#pragma unroll
-      for (int g = 0; g < kSteps; ++g) {
-        if (static_cast<unsigned>(g) >= members) break;
-        const float forget = __shfl_sync(kAllLanes, gates.forget, t + g);
-        const float write = __shfl_sync(kAllLanes, gates.write, t + g);
-        take_step<kTile>(x, inputs.q[g], inputs.k[g], inputs.v[g], tile, g, forget, write, s,
-                         s.q_n + (t + g) * warps + warp);
-      }
+      take_group<kTile>(x, inputs, tile, t, members, gates, s);
       const unsigned done = start + t + members;
       if (!kOne && done < steps) {
         load_group<kTile>(x, place + (t + members) * x.N, tile, steps - done, inputs);
@@ -386,16 +343,54 @@ __device__ void step_tile(const StepProblem<TX>& x, unsigned unit) {
     const unsigned past = tile * kTile + thread;
     if (thread < kTile && past < x.V) x.given.h[uint64_t{place} * x.V + past] = narrow<TX>(0.f);
   }
-  if (x.in_place ? *s.flag != 0 : tile == 0) write_n_and_m(x, head, m, s.n);
+  if (tile > 0) return;
+#pragma unroll
+  for (int e = 0; e < kKeys; ++e) {
+    const unsigned j = thread + e * blockDim.x;
+    if (j < x.K) x.given.n_out[uint64_t{head} * x.K + j] = s.n[j];
+  }
+  if (thread == 0) x.given.m_out[head] = m;
 }
 
 template <class TX, int kLanes, bool kVector, bool kOne>
-__global__ void __launch_bounds__(kThreads, least_blocks(kLanes, kOne))
+__global__ void __launch_bounds__(most_threads(kLanes), least_blocks(kLanes, kOne))
     mlstm_step(StepProblem<TX> x) {
   for (unsigned unit = blockIdx.x; unit < x.units; unit += gridDim.x) {
     if (unit != blockIdx.x) __syncthreads();  // the sums of the unit before are read
     step_tile<TX, kLanes, kVector, kOne>(x, unit);
   }
+}
+
+// --- n and m where they are carried on in place -------------------------------------------------
+
+// All blocks of a head read n and m and one writes: they read a copy where that is the same memory.
+template <class TX>
+struct CopyProblem {
+  StepProblem<TX> x;
+  float *n, *m;
+};
+
+constexpr int kCopyThreads = 256;
+
+template <class TX>
+__global__ void __launch_bounds__(kCopyThreads) mlstm_copy_n_and_m(CopyProblem<TX> to) {
+  const MlstmOperands<TX>& given = to.x.given;
+  const int64_t heads = given.batch * given.heads, stride = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t j = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; j < heads * given.qk_dim;
+       j += stride) {
+    to.n[j] = given.n[j];
+    if (j < heads) to.m[j] = given.m[j];
+  }
+}
+
+template <class TX>
+Status copy_n_and_m(StepProblem<TX>& x, void* workspace, void* stream) {
+  const int64_t heads = x.given.batch * x.given.heads;
+  Arena arena(workspace);
+  CopyProblem<TX> to = {x, arena.take<float>(heads * x.K), arena.take<float>(heads)};
+  x.given.n = to.n, x.given.m = to.m;
+  return launch_kernel(mlstm_copy_n_and_m<TX>, to, parts_of(heads * x.K, kCopyThreads),
+                       kCopyThreads, 0, stream);
 }
 
 // --- launching ---------------------------------------------------------------------------------
@@ -429,33 +424,35 @@ template <class TX>
 StepProblem<TX> step_problem(const Call& call) {
   const MlstmOperands<TX> given = mlstm_operands<TX>(call);
   const auto size = [](int64_t count) { return static_cast<unsigned>(count); };
-  return {given, size(given.time), size(given.heads), size(given.qk_dim), size(given.v_dim), 0, 0,
-          given.n == given.n_out || given.m == given.m_out, static_cast<Mark*>(call.workspace)};
+  return {given, size(given.time), size(given.heads), size(given.qk_dim), size(given.v_dim), 0, 0};
 }
 
 template <class TX>
 Status launch_step(const Call& call, void* stream) {
-  const StepProblem<TX> x = step_problem<TX>(call);
-  if (x.K <= most_rows(8)) return launch_lanes<8>(x, stream);
-  return x.K <= most_rows(4) ? launch_lanes<4>(x, stream) : launch_lanes<2>(x, stream);
-}
-
-int64_t units_of(const Problem& problem) {
-  const int64_t* size = problem.sizes;
-  const int64_t most_tiles = parts_of(size[mlstm::size_V], kLeastLanes * kQuad);
-  return size[mlstm::size_B] * size[mlstm::size_N] * most_tiles;
+  StepProblem<TX> x = step_problem<TX>(call);
+  if (x.given.n == x.given.n_out || x.given.m == x.given.m_out) {
+    const Status status = copy_n_and_m(x, call.workspace, stream);
+    if (status != Status::kOk) return status;
+  }
+  return x.K <= most_rows(kWide) ? launch_lanes<kWide>(x, stream)
+                                 : launch_lanes<kNarrow>(x, stream);
 }
 
 bool fits(const Problem& problem, const void*, const Device&) {
   const int64_t* size = problem.sizes;
-  const int64_t places = size[mlstm::size_B] * size[mlstm::size_T] * size[mlstm::size_N];
-  return problem.dtype != DType::kFloat64 && size[mlstm::size_K] <= most_rows(kLeastLanes) &&
-         size[mlstm::size_V] <= kMostColumns && units_of(problem) <= kMostUnits &&
-         places <= kMostPlaces;
+  const int64_t heads = size[mlstm::size_B] * size[mlstm::size_N];
+  return problem.dtype != DType::kFloat64 && size[mlstm::size_K] <= most_rows(kNarrow) &&
+         size[mlstm::size_V] <= kMostColumns && heads * size[mlstm::size_T] <= kMostPlaces &&
+         heads * parts_of(size[mlstm::size_V], kNarrow * kQuad) <= kMostUnits;
 }
 
 size_t workspace_size(const Problem& problem) {
-  return static_cast<size_t>(units_of(problem)) * sizeof(Mark);
+  const int64_t* size = problem.sizes;
+  const int64_t heads = size[mlstm::size_B] * size[mlstm::size_N];
+  Arena counter(nullptr);
+  counter.take<float>(heads * size[mlstm::size_K]);
+  counter.take<float>(heads);
+  return counter.used();
 }
 
 Status launch(const Call& call, const Device&, void* stream) {
@@ -475,9 +472,9 @@ Status prepare_lanes() {
 Status prepare(const Device&) {
   return for_each_single([](auto element) {
     using TX = decltype(element);
-    Status status = prepare_lanes<TX, 8>();
-    if (status == Status::kOk) status = prepare_lanes<TX, 4>();
-    return status == Status::kOk ? prepare_lanes<TX, 2>() : status;
+    Status status = load_kernels(mlstm_copy_n_and_m<TX>);
+    if (status == Status::kOk) status = prepare_lanes<TX, kWide>();
+    return status == Status::kOk ? prepare_lanes<TX, kNarrow>() : status;
   });
 }
 
