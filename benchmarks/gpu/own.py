@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from benchmarks.gpu.device import Copy, Replay
 from benchmarks.gpu.measure import OWN
 from benchmarks.gpu.workloads import Arrays, Workload
 from tests.gpu.driver import Stream
-from tests.gpu.kernels import PLAIN, VARIABLES, DeviceRun, variant_of
+from tests.gpu.kernels import PLAIN, DeviceRun, forced, variant_of
 
 STREAM, GRAPH = "stream", "graph"
 
@@ -67,11 +66,9 @@ class _Runs:
         return DeviceRun(self.workload.case, self.arrays, self.tx, stream=self.stream)
 
     def _forced(self, launch: Callable[[], None]) -> Callable[[], None]:
-        variable = VARIABLES[self.workload.case.op]
-
         def call() -> None:
-            os.environ[variable] = self.variant
-            launch()
+            with forced(self.workload.case.op, self.variant):
+                launch()
 
         return call
 

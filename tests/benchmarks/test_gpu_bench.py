@@ -157,6 +157,8 @@ def test_every_contender_is_compared_and_timed(
         modes = {"stream", "graph"} if step else {"stream"}
         copy = "limit: copy of the same bytes"
         assert {(n, m) for n in ("ours, plain", copy) for m in modes} <= timed
+        if name == "step":  # in the second type and the third too: the plain one stays its turn's
+            assert {("ours, step", mode) for mode in modes} <= timed
         named = {(n.removesuffix(" (in float32)"), m) for n, m in timed}
         assert {(n, "stream") for n in PEERS[name]} <= named, found
         for row in found:

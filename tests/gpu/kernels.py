@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -65,6 +66,20 @@ VARIABLES = {
     "XlstmCausalConv1d": "XLSTM_CUDA_CONV1D",
 }
 """Of the environment: the variant of each operator to take, where not the first that fits."""
+
+
+@contextmanager
+def forced(op: str, variant: str) -> Iterator[None]:
+    """Launches of ``op`` in the body take ``variant``; after it those that were taken before."""
+    before = os.environ.get(VARIABLES[op])
+    os.environ[VARIABLES[op]] = variant
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLES[op]]
+        else:
+            os.environ[VARIABLES[op]] = before
 
 
 def _bare_call(case: OpCase, tx: str, sizes: Mapping[str, int]) -> Call:
