@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -131,7 +132,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", type=Path, help="folders of tests/gpu/prepare.py")
-    parser.add_argument("--place", type=Path, default=Path("/tmp/xlstm-gpu-check"))
+    place = Path(tempfile.gettempdir()) / "xlstm-gpu-check"
+    parser.add_argument("--place", type=Path, default=place, help="folder to work in")
     parser.add_argument("--only", nargs="+", metavar="STEP",
                         choices=STEPS)  # fmt: skip
     parser.add_argument("--bench", default="--quick", help="words for benchmarks.gpu.bench_ops")
