@@ -9,6 +9,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from xlstm_export import __version__
@@ -26,6 +27,8 @@ _REQUIRED = {
 
 _INSTALL = "pip install --force-reinstall --no-deps dist/*.whl"
 """Replaces what is installed, also by a wheel of the same version."""
+
+_BODIES_INSTEAD = "not built: function bodies run instead, slower"
 
 _REPORTED = (
     "numpy", "onnx", "onnx-ir", "onnxruntime", "torch", "xlstm", "mlstm_kernels", "transformers",
@@ -103,15 +106,26 @@ def _onnxruntime() -> Finding:
 
 def _native_kernels() -> Finding:
     """Loads the library (some 100 kB), as a session would."""
-    what = "run: native CPU kernels"
-    try:
+
+    def look() -> str | None:
         library = load_ort_library()
+        return None if library is None else f"{library}, {library.path}"
+
+    return _library("run: native CPU kernels", look, _BODIES_INSTEAD, _how_to_build)
+
+
+def _library(
+    what: str, look: Callable[[], object | None], missing: str, how_to_build: Callable[[], str]
+) -> Finding:
+    """What ``look`` finds of a native library, None where it is not built."""
+    try:
+        library = look()
     except BackendUnavailableError as error:
         found, _, cure = str(error).rpartition("; ")
         return Finding(what, False, found, cure)
-    if library is not None:
-        return Finding(what, True, f"{library}, {library.path}")
-    return Finding(what, False, "not built: function bodies run instead, slower", _how_to_build())
+    if library is None:
+        return Finding(what, False, missing, how_to_build())
+    return Finding(what, True, str(library))
 
 
 def _gpu_kernels() -> Finding:
@@ -120,26 +134,11 @@ def _gpu_kernels() -> Finding:
     if not _version("onnxruntime-gpu"):
         cure = f"{install('onnxruntime-gpu')}, in onnxruntime's place"
         return Finding(what, False, "onnxruntime-gpu missing", cure)
-    try:
-        path = ort_cuda_library_path()
-    except BackendUnavailableError as error:
-        found, _, cure = str(error).rpartition("; ")
-        return Finding(what, False, found, cure)
-    if path is not None:
-        return Finding(what, True, str(path))
-    return Finding(what, False, "not built: function bodies run instead, slower", _with_nvcc())
+    return _library(what, ort_cuda_library_path, _BODIES_INSTEAD, _with_nvcc)
 
 
 def _plugins() -> Finding:
-    what = "build: TensorRT plugins"
-    try:
-        path = trt_library_path()
-    except BackendUnavailableError as error:
-        found, _, cure = str(error).rpartition("; ")
-        return Finding(what, False, found, cure)
-    if path is not None:
-        return Finding(what, True, str(path))
-    return Finding(what, False, "not built", _with_nvcc())
+    return _library("build: TensorRT plugins", trt_library_path, "not built", _with_nvcc)
 
 
 def _with_nvcc() -> str:
