@@ -172,6 +172,8 @@ class _Graph:
                 or f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
             ) from error
         self._outputs = [o.name for o in self._session.get_outputs()]
+        self._kept = {s.output: s.dtype for s in manifest.states}
+        self._fetched = [name for name in self._outputs if name not in self._kept]
         if not self._is_described():
             raise BundleError(f"{path}: does not belong to the manifest beside it; export again")
 
@@ -213,9 +215,7 @@ class _Graph:
         if not self._is_cuda:
             values = self._session.run(self._outputs, {**feeds, **past})
             return dict(zip(self._outputs, values, strict=True))
-        kept = {s.output: s.dtype for s in self.manifest.states}
-        outputs = [name for name in self._outputs if name not in kept]
-        on_host, on_device = run_bound(self._session, feeds, past, outputs, kept)
+        on_host, on_device = run_bound(self._session, feeds, past, self._fetched, self._kept)
         return {**on_host, **on_device}
 
 
