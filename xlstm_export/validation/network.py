@@ -180,15 +180,15 @@ def _compare(
     done, total = 0, sum(map(len, rollouts))
     for rollout in rollouts:
         states: list[Any] = [None] * len(everyone)
-        for call in rollout:
+        for number, call in enumerate(rollout, 1):
             given = states if carried else [None] * len(everyone)
             found = [who.run(call, old) for who, old in zip(everyone, given, strict=True)]
             states = [state for _, state in found]
             for name, tally in outputs.items():
-                tally.add([output[name] for output, _ in found])
+                tally.add([output[name] for output, _ in found], number)
             for key, tally in carried.items():  # the network keeps its own to itself
                 subject, _, float64, *forms = states
-                tally.add([s[key] for s in (subject, float64, float64, *forms)])
+                tally.add([s[key] for s in (subject, float64, float64, *forms)], number)
             done += 1
             if progress is not None:
                 progress("comparing", done, total, "calls")

@@ -8,6 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xlstm_export.runtime.session import Array
+from xlstm_export.validation.measures.forecast import ForecastMeasures, ForecastTally
+from xlstm_export.validation.measures.language import LanguageMeasures, LanguageTally
+from xlstm_export.validation.measures.tensor import (
+    Histogram,
+    Measures,
+    StepErrors,
+    TensorTally,
+    Unbounded,
+)
 from xlstm_export.validation.tolerance import (
     Errors,
     Judgement,
@@ -44,7 +53,9 @@ class TensorResult:
     """The judgement of one output or state over a rollout.
 
     ``errors_by_call`` is the largest error of each call: where a drift would show. ``finite`` is
-    False where the subject computed NaN or infinity. ``best_token`` is of logits alone.
+    False where the subject computed NaN or infinity, first at ``unbounded``. ``best_token`` and
+    ``language`` are of logits alone, ``forecast`` of quantiles, ``by_step`` of a model's outputs
+    and states.
     """
 
     name: str
@@ -54,13 +65,20 @@ class TensorResult:
     errors_by_call: tuple[float, ...]
     finite: bool = True
     best_token: BestToken | None = None
+    measures: Measures | None = None
+    by_step: StepErrors | None = None
+    histogram: Histogram | None = None
+    unbounded: Unbounded | None = None
+    language: LanguageMeasures | None = None
+    forecast: ForecastMeasures | None = None
 
 
 @dataclass
 class Tally:
     """Errors of the subject and the baselines in one tensor, added up call by call.
 
-    ``rounded`` while every exact number was one of bfloat16: the model rounds them.
+    ``rounded`` while every exact number was one of bfloat16: the model rounds them. ``is_logits``
+    counts what the errors mean to a language model, ``forecast`` what they mean to a forecaster.
     """
 
     totals: list[Errors] = field(default_factory=list)
@@ -69,16 +87,22 @@ class Tally:
     finite: bool = True
     rounded: bool = True
     is_logits: bool = False
+    forecast: ForecastTally | None = None
+    tensor: TensorTally = field(default_factory=TensorTally)
+    language: LanguageTally = field(default_factory=LanguageTally)
     best: list[tuple[Array, Array]] = field(default_factory=list)
 
-    def add(self, tensors: Sequence[Array]) -> None:
+    def add(self, tensors: Sequence[Array], end: int = 0) -> None:
         """Subject, reference, float64, baselines: the subject is held to the reference, each
-        baseline to our float64 model.
+        baseline to our float64 model. ``end`` is the number of the call's last step; 0 where
+        steps are not counted.
         """
         got, exact, float64, *baselines = tensors
         self.finite &= bool(np.isfinite(got).all())
+        self.tensor.add(got, exact, end)
         self.rounded &= is_bfloat16(exact)
         if self.is_logits:
+            self.language.add(got, exact)
             self.best.append((_same_best(got, exact), _same_best(baselines[0], float64)))
         new = [errors(got, exact), *(errors(tensor, float64) for tensor in baselines)]
         old = self.totals or [Errors()] * len(new)
@@ -89,9 +113,17 @@ class Tally:
     def result(self, name: str, kind: str, dtype: str) -> TensorResult:
         """The judgement; ``dtype`` is the precision the tensor carries."""
         judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype, self.rounded)
-        by_call = tuple(self.by_call)
-        best = self._best_token() if self.best else None
-        return TensorResult(name, kind, judgement, self.largest, by_call, self.finite, best)
+        steps = self.tensor.steps()
+        return TensorResult(
+            name, kind, judgement, self.largest, tuple(self.by_call), self.finite,
+            best_token=self._best_token() if self.best else None,
+            measures=self.tensor.measures(),
+            by_step=steps if any(steps.steps) else None,
+            histogram=self.tensor.histogram(judgement.max_allowed),
+            unbounded=self.tensor.unbounded,
+            language=self.language.measures() if self.best else None,
+            forecast=self.forecast.measures() if self.forecast else None,
+        )  # fmt: skip
 
     def _best_token(self) -> BestToken:
         subject, torch = (np.concatenate(part) for part in zip(*self.best, strict=True))

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from xlstm_export.bundle.manifest import LENGTHS, Manifest
+from xlstm_export.model.spec import SEQUENCE
 from xlstm_export.progress import Progress
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.inputs import Feeds, Rollout
+from xlstm_export.validation.measures.forecast import ForecastTally
+from xlstm_export.validation.measures.tensor import TensorTally
 from xlstm_export.validation.tally import Tally, TensorResult
 from xlstm_export.validation.tolerance import errors, magnitude
 
@@ -21,6 +24,10 @@ BASELINE_ROWS = 6
 few rows would make the allowance a matter of luck."""
 
 _RAGGED_STEPS = 80
+
+
+Seen = tuple[Array, Array | None]
+"""The series up to a forecast, and what came after it; None where nothing did."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,32 @@ class _Tallies:
     states: dict[str, Tally] = field(default_factory=dict)
 
     def add(
-        self, outputs: Sequence[Mapping[str, Array]], states: Sequence[Mapping[str, Array]]
-    ) -> None:
-        """Tensors of subject, reference, float64, and the baselines."""
+        self, outputs: Sequence[Mapping[str, Array]], states: Sequence[Mapping[str, Array]],
+        end: int,
+    ) -> None:  # fmt: skip
+        """Tensors of subject, reference, float64, and the baselines after step ``end``."""
         for name in outputs[0]:
-            tally = self.outputs.setdefault(name, Tally(is_logits=name == "logits"))
-            tally.add([output[name] for output in outputs])
+            if name not in self.outputs:
+                self.outputs[name] = self._tally_of(name)
+            self.outputs[name].add([output[name] for output in outputs], end)
         for key in states[0]:
-            self.states.setdefault(key, Tally()).add([state[key] for state in states])
+            self.states.setdefault(key, Tally()).add([state[key] for state in states], end)
+
+    def add_forecast(self, outputs: Sequence[Mapping[str, Array]], seen: Seen) -> None:
+        """What ``outputs`` of subject and reference foretell, against what came."""
+        for name, tally in self.outputs.items():
+            if tally.forecast is not None:
+                got, exact = (output[name] for output in outputs)
+                tally.forecast.add(got, exact, *seen)
+
+    def _tally_of(self, name: str) -> Tally:
+        is_sequence = self.manifest.inputs[0].shape[1:2] == (SEQUENCE,)
+        forecast = self.manifest.forecast
+        return Tally(
+            is_logits=name == "logits" and is_sequence,
+            forecast=ForecastTally(forecast.levels) if forecast else None,
+            tensor=TensorTally(is_sequence),
+        )
 
     def results(self, prefix: str = "") -> list[TensorResult]:
         # states are float32 in every bundle; the output carries the rounding of its dtype
@@ -87,13 +112,18 @@ def compare_rollout(
     with ThreadPoolExecutor(workers) as pool:
         for rollout in rollouts:
             states: Sequence[Any] = [None] * len(everyone)
-            for call in rollout:
+            end = 0
+            for number, call in enumerate(rollout):
                 few = {name: x[:batch] for name, x in call.items()}
                 feeds = [few, few, call, call, call]
                 found = list(pool.map(lambda who, x, old: who.run(x, old), everyone, feeds, states))
                 states = [state for _, state in found]
                 first, *others = (output for output, _ in found)
-                tallies.add([first, *(_as_subject(manifest, o) for o in others)], states)
+                outputs = [first, *(_as_subject(manifest, o) for o in others)]
+                end += _steps(call) if manifest.states else 1
+                tallies.add(outputs, states, end)
+                if manifest.forecast:
+                    tallies.add_forecast(outputs[:2], _seen(rollout, number, batch))
                 done += _steps(call)
                 if progress is not None:
                     progress("comparing", done, total, "steps")
@@ -103,6 +133,15 @@ def compare_rollout(
 def _steps(call: Feeds) -> int:
     """Length of the first input."""
     return int(next(iter(call.values())).shape[1])
+
+
+def _seen(rollout: Rollout, number: int, batch: int) -> Seen:
+    """What call ``number`` of the rollout has seen of the series, and what later calls bring."""
+    name = next(iter(rollout[0]))
+    parts = [call[name][:batch] for call in rollout]
+    later = parts[number + 1 :]
+    seen = np.concatenate(parts[: number + 1], axis=-1)
+    return seen, np.concatenate(later, axis=-1) if later else None
 
 
 def compare_ragged(runners: Runners, inputs: Array, manifest: Manifest) -> list[TensorResult]:
@@ -129,7 +168,7 @@ def compare_ragged(runners: Runners, inputs: Array, manifest: Manifest) -> list[
         mine = {key: value[own_row, steps] for key, value in together.items()}
         outputs = [mine, *(_as_subject(manifest, output) for output, _ in alone)]
         my_states = {key: value[own_row] for key, value in states.items()}
-        tallies.add(outputs, [my_states, *(state for _, state in alone)])
+        tallies.add(outputs, [my_states, *(state for _, state in alone)], int(length))
     return tallies.results("ragged ")
 
 
