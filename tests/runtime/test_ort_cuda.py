@@ -13,13 +13,8 @@ import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
 from xlstm_export.errors import BackendUnavailableError, OptionError
 from xlstm_export.runtime.open import Execution
-from xlstm_export.runtime.ort_cuda import (
-    PROVIDER,
-    OrtArray,
-    check_provider,
-    cuda_providers,
-    run_bound,
-)
+from xlstm_export.runtime.ort_array import OrtArray, gather_on_device, pick_on_device
+from xlstm_export.runtime.ort_cuda import PROVIDER, check_provider, cuda_providers, run_bound
 
 CASE = BY_ID["stack-mixed"]
 
@@ -66,8 +61,36 @@ def test_an_array_on_the_device_is_read_by_numpy() -> None:
     assert (array.shape, array.nbytes) == ((2, 3), 24)
     assert np.array_equal(np.asarray(array), numbers)
     assert np.asarray(array, dtype=np.float64).dtype == np.float64
+    assert repr(array) == "OrtArray(float32[2, 3] on the host)"
+
+
+def test_an_array_on_a_gpu_has_no_view() -> None:
+    value = SimpleNamespace(shape=lambda: [2], device_name=lambda: "Cuda")
+    array = OrtArray(value, "float32")
+    assert repr(array) == "OrtArray(float32[2] on the GPU)"
     with pytest.raises(ValueError, match="no view on the host"):
         np.array(array, copy=False)
+
+
+def test_rows_are_gathered_where_they_lie() -> None:
+    """By ONNX Runtime's operators, whatever the rank: here on the CPU, there on the GPU."""
+    random = np.random.default_rng(0)
+    for shape in ((2,), (3, 4), (2, 3, 4, 5)):
+        arrays = [random.standard_normal(shape).astype(np.float32) for _ in range(3)]
+        lent = [OrtArray(value_of(array), "float32") for array in arrays]
+        indices = np.array([0, -1, 2 * shape[0], 1, 1])
+        expected = np.concatenate([*arrays, np.zeros((1, *shape[1:]), np.float32)])[indices]
+        assert np.array_equal(np.asarray(gather_on_device(lent, indices)), expected)
+        assert np.array_equal(np.asarray(OrtArray.gather(lent, indices)), expected)
+
+
+def test_the_last_steps_alone_come_to_the_host() -> None:
+    numbers = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
+    lent = OrtArray(value_of(numbers), "float32")
+    assert np.array_equal(pick_on_device(lent, np.array([3, 0, 1])), numbers[range(3), [3, 0, 1]])
+    lengths = np.array([-1, 0, 2], np.int32)
+    assert np.array_equal(lent.last_steps(lengths)[:, 0], numbers[range(3), [3, 0, 1]])
+    assert np.array_equal(lent.last_steps(None), numbers[:, -1:])
 
 
 class Binding:
@@ -97,8 +120,9 @@ def test_outputs_come_and_states_stay(on_device: bool) -> None:
     past: Any = np.full(2, 3, np.float32)
     past = OrtArray(value_of(past), "float32") if on_device else past
     feeds = {"x": np.ones(2, np.float32)}
-    outputs, states = run_bound(session, feeds, {"past": past}, ["y"], {"present": "float32"})
+    types = {"y": "float32"}, {"present": "float32"}
+    results = run_bound(session, feeds, {"past": past}, *types)
     assert ran == [binding]
     assert binding.outputs == [("y", "cpu"), ("present", "cuda")]
-    assert outputs["y"].tolist() == [4, 4]
-    assert isinstance(states["present"], OrtArray)
+    assert results["y"].numpy().tolist() == [4, 4]
+    assert isinstance(results["present"], OrtArray)

@@ -64,6 +64,11 @@ def check_patches(manifest: Manifest, feeds: Mapping[str, Array]) -> None:
         )
 
 
+def has_time(tensor: TensorInfo) -> bool:
+    """Whether an output has a step for each that was fed: [batch, sequence, ...]."""
+    return tensor.shape[1:2] == ("sequence",)
+
+
 def check_names(manifest: Manifest, feeds: Mapping[str, Any]) -> None:
     """Raise InputError unless ``feeds`` has the inputs of ``manifest`` and no others."""
     if not isinstance(feeds, Mapping):

@@ -15,6 +15,7 @@ from xlstm_export.bundle.checksum import data_bytes
 from xlstm_export.bundle.manifest import (
     CONTINUE_FILE,
     DATA_FILE,
+    LENGTHS,
     MODEL_FILE,
     Manifest,
     StateInfo,
@@ -24,8 +25,9 @@ from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
 from xlstm_export.native import CURE, load_ort_cuda_library, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.feeds import as_numbers, check_patches, prepare_feeds
-from xlstm_export.runtime.ort_cuda import OrtArray, check_provider, cuda_providers, run_bound
+from xlstm_export.runtime.feeds import as_numbers, check_patches, has_time, prepare_feeds
+from xlstm_export.runtime.ort_array import OrtArray
+from xlstm_export.runtime.ort_cuda import check_provider, cuda_providers, run_bound
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
 
@@ -75,6 +77,11 @@ class Setting:
     def is_cuda(self) -> bool:
         """Whether they compute on a GPU."""
         return len(self.providers) > 1
+
+    @property
+    def device(self) -> str:
+        """Where the states stay, by ONNX Runtime's name."""
+        return "cuda" if self.is_cuda else "cpu"
 
     def open(self, ort: Any, model: bytes | str) -> Any:
         """A session of ``model``. Raises what ONNX Runtime does, and BackendUnavailableError."""
@@ -148,6 +155,8 @@ class _Graph:
     ) -> None:  # fmt: skip
         self.manifest = manifest
         self._is_cuda = setting.is_cuda
+        self._device = setting.device
+        self._value_of = ort.OrtValue.ortvalue_from_numpy
         path = bundle / file
         try:
             model: bytes | str = path.read_bytes() if replaced is None else replaced
@@ -171,9 +180,8 @@ class _Graph:
                 _wrong_data(bundle, manifest)
                 or f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
             ) from error
-        self._outputs = [o.name for o in self._session.get_outputs()]
         self._kept = {s.output: s.dtype for s in manifest.states}
-        self._fetched = [name for name in self._outputs if name not in self._kept]
+        self._fetched = {t.name: t.dtype for t in manifest.outputs}
         if not self._is_described():
             raise BundleError(f"{path}: does not belong to the manifest beside it; export again")
 
@@ -192,7 +200,7 @@ class _Graph:
         )
 
     def run(
-        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None
+        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None, last: bool
     ) -> tuple[dict[str, Array], States]:
         """As ``Session.run``."""
         manifest = self.manifest
@@ -200,23 +208,43 @@ class _Graph:
         past: dict[str, Any] = {}
         if manifest.takes_states:
             past = _past(manifest, states, prepared[manifest.inputs[0].name].shape[0])
+        cut = [t.name for t in manifest.outputs if last and has_time(t)]
         try:
-            results = self._call(prepared, past)
+            results = self._call(prepared, past, cut)
         except Exception as error:  # an id beyond a vocabulary that the manifest does not tell
             if "indices element out of data bounds" in str(error):
                 name = manifest.inputs[0].name
                 raise InputError(f"{name}: a token id is outside the vocabulary") from error
             raise
-        outputs = {t.name: results[t.name] for t in manifest.outputs}
+        lengths = prepared.get(LENGTHS)
+        outputs = {
+            t.name: results[t.name].last_steps(lengths) if t.name in cut
+            else results[t.name].numpy()
+            for t in manifest.outputs
+        }  # fmt: skip
         return outputs, States({s.key: results[s.output] for s in manifest.states})
 
-    def _call(self, feeds: Mapping[str, Array], past: Mapping[str, Any]) -> dict[str, Any]:
-        """Every result by name; on a GPU the states stay there."""
-        if not self._is_cuda:
-            values = self._session.run(self._outputs, {**feeds, **past})
-            return dict(zip(self._outputs, values, strict=True))
-        on_host, on_device = run_bound(self._session, feeds, past, self._fetched, self._kept)
-        return {**on_host, **on_device}
+    def _call(
+        self, feeds: Mapping[str, Array], past: Mapping[str, Any], cut: Sequence[str]
+    ) -> dict[str, OrtArray]:
+        """Every result by name; on a GPU the states stay there, and the outputs ``cut``."""
+        if self._is_cuda:
+            kept = self._kept | {name: self._fetched[name] for name in cut}
+            fetched = {n: dtype for n, dtype in self._fetched.items() if n not in cut}
+            return run_bound(self._session, feeds, past, fetched, kept, self._device)
+        dtypes = self._fetched | self._kept
+        given = {name: self._value(array) for name, array in {**feeds, **past}.items()}
+        values = self._session.run_with_ort_values(list(dtypes), given)
+        return {
+            name: OrtArray(value, dtype)
+            for (name, dtype), value in zip(dtypes.items(), values, strict=True)
+        }
+
+    def _value(self, array: Any) -> Any:
+        """As ONNX Runtime takes it: memory of the host is read in place."""
+        if isinstance(array, OrtArray) and array.device == "cpu":
+            return array.value
+        return self._value_of(np.asarray(array))
 
 
 def _past(manifest: Manifest, states: Mapping[str, Any] | None, batch: int) -> dict[str, Any]:
@@ -285,18 +313,22 @@ class OrtSession:
         return {DOMAIN: self._operators}
 
     def run(
-        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
+        self,
+        feeds: Mapping[str, Any],
+        states: Mapping[str, Any] | None = None,
+        *,
+        last: bool = False,
     ) -> tuple[dict[str, Array], States]:
         """As ``Session.run``. Raises InputError for what does not fit the bundle."""
         if self._begin is None:
             raise InputError("this session is closed: open the bundle again")
         if states is None:
-            return self._begin.run(feeds, None)
+            return self._begin.run(feeds, None, last)
         if self._continue is None:
             self._continue = self._load(CONTINUE_FILE, self.manifest.continued())
         if self._continue is not self._begin:
             check_patches(self.manifest, feeds)
-        return self._continue.run(feeds, states)
+        return self._continue.run(feeds, states, last)
 
     def close(self) -> None:
         """As ``Session.close``."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlstm_export.bundle.manifest import Manifest
+from xlstm_export.runtime.states import States
 
 Array = npt.NDArray[Any]
 MOST_STEPS = 512
@@ -47,6 +48,19 @@ class Session(Runner, Protocol):
     manifest: Manifest
     most_steps: int
     """Steps a call at most, where a caller cuts a long input."""
+
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        states: Mapping[str, Array] | None = None,
+        *,
+        last: bool = False,
+    ) -> tuple[Mapping[str, Array], States]:
+        """As above; with ``last``, of outputs over time each row's last step, [batch, 1, ...].
+
+        Only what is asked for is copied from a device.
+        """
+        ...
 
     def describe(self) -> dict[str, str]:
         """Operator domain -> implementation that computes its operators in this session.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from xlstm_export.bundle.manifest import Manifest
 from xlstm_export.errors import InputError
 from xlstm_export.runtime.feeds import as_numbers
+from xlstm_export.runtime.rows import gather
 
 Array = np.ndarray[Any, Any]
 
@@ -17,8 +20,9 @@ Array = np.ndarray[Any, Any]
 class States(Mapping[str, Array]):
     """Every carried tensor of a batch, by key ``{layer}.{kind}.{letter}``; the batch comes first.
 
-    ``States(arrays)`` is made of such a mapping. A session never changes the states it is given:
-    keeping one is keeping that moment.
+    ``States(arrays)`` is made of such a mapping. A session never changes the states it is given,
+    nor does anything here: keeping one is keeping that moment. Rows are gathered where the arrays
+    lie, on a GPU too.
     """
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
@@ -38,6 +42,65 @@ class States(Mapping[str, Array]):
     def nbytes(self) -> int:
         """Size of all of them in bytes."""
         return sum(int(array.nbytes) for array in self.arrays.values())
+
+    def rows(self, indices: Iterable[int]) -> States:
+        """Those rows, in that order; one may come twice. Raises InputError for a row not there."""
+        return self._gathered([self], self._checked(indices))
+
+    def join(self, *others: States) -> States:
+        """The rows of all, one below the other. Raises InputError where they do not fit."""
+        several = [self, *others]
+        for other in others:
+            if set(other) != set(self):
+                raise InputError("states of different models cannot be joined")
+            for key, array in self.arrays.items():
+                if tuple(other.arrays[key].shape[1:]) != tuple(array.shape[1:]):
+                    raise InputError(f"state {key}: of different models, which cannot be joined")
+        return self._gathered(several, np.arange(sum(states.batch for states in several)))
+
+    def reset(self, rows: Iterable[int]) -> States:
+        """The same, those rows before their first step. Raises InputError for one not there."""
+        indices = np.arange(self.batch)
+        indices[self._checked(rows)] = -1
+        return self._gathered([self], indices)
+
+    def copy(self) -> States:
+        """The same in memory of its own: a fork that lives on whatever becomes of this one."""
+        return self._gathered([self], np.arange(self.batch))
+
+    def save(self, path: str | Path, manifest: Manifest) -> None:
+        """Write them to ``path`` as safetensors, with the digest of their bundle's ``manifest``.
+
+        Raises InputError where they are not those of ``manifest``, TargetError.
+        """
+        from xlstm_export.runtime.states_file import save_states
+
+        save_states(self, Path(path), manifest)
+
+    @classmethod
+    def load(cls, path: str | Path, manifest: Manifest) -> States:
+        """What ``save`` wrote to ``path``, for the bundle of ``manifest``.
+
+        Raises InputError where the file is damaged, or of another bundle.
+        """
+        from xlstm_export.runtime.states_file import load_states
+
+        return load_states(Path(path), manifest)
+
+    def _gathered(self, several: Sequence[States], indices: Array) -> States:
+        return type(self)(
+            {key: gather([s.arrays[key] for s in several], indices) for key in self.arrays}
+        )
+
+    def _checked(self, indices: Iterable[int]) -> Array:
+        try:
+            found = np.array([operator.index(index) for index in indices], np.int64)
+        except TypeError as error:
+            raise InputError(f"rows are given as whole numbers ({error})") from error
+        wrong = found[(found < 0) | (found >= self.batch)]
+        if wrong.size:
+            raise InputError(f"row {wrong[0]}: there are {self.batch}, counted from 0")
+        return found
 
     def __getitem__(self, key: str) -> Array:
         return np.asarray(self.arrays[key])

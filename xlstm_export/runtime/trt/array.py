@@ -13,6 +13,7 @@ import numpy as np
 from cuda.core.utils import StridedMemoryView
 
 from xlstm_export.errors import EngineError
+from xlstm_export.runtime.rows import last_indices
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.trt import dlpack
 from xlstm_export.runtime.trt.device import CPU, CUDA_HOST, CUDA_MANAGED, Device, DeviceMemoryError
@@ -24,7 +25,8 @@ ALIGNMENT = 256
 class Buffer:
     """Bytes on the device; they go back to their pool when nobody holds this object."""
 
-    def __init__(self, address: int, size: int) -> None:
+    def __init__(self, pool: Pool, address: int, size: int) -> None:
+        self.pool = pool
         self.address = address
         self.size = size
 
@@ -50,7 +52,7 @@ class Pool:
             size, address = self._idle.pop(min(fitting)[1])
         else:
             address = self._allocate(size)
-        buffer = Buffer(address, size)
+        buffer = Buffer(self, address, size)
         weakref.finalize(buffer, self._put_back, size, address).atexit = False
         return buffer
 
@@ -106,6 +108,37 @@ class DeviceArray:
     def nbytes(self) -> int:
         """Size in bytes."""
         return int(math.prod(self.shape) * self.dtype.itemsize)
+
+    @classmethod
+    def gather(cls, arrays: Sequence[DeviceArray], indices: Array) -> DeviceArray:
+        """Rows ``indices`` of ``arrays`` one below the other, on the device; -1 is a row of zeros.
+
+        The memory is of the first one's pool.
+        """
+        first = arrays[0]
+        if not isinstance(first._owner, Buffer):
+            raise EngineError("rows are gathered of what a session made, not of arrays it was lent")
+        rows = [(array, row) for array in arrays for row in range(array.shape[0])]
+        made = new_array(first._owner.pool, (len(indices), *first.shape[1:]), first.dtype)
+        size = math.prod(first.shape[1:]) * first.dtype.itemsize
+        for place_in, index in enumerate(indices):
+            to = made.address + place_in * size
+            if index < 0:
+                first.device.zero(to, size)
+                continue
+            array, row = rows[index]
+            first.device.copy(to, array.address + row * size, size)
+        return made
+
+    def last_steps(self, lengths: Array | None) -> Array:
+        """[B,1,...] on the host: of [B,T,...] each row's last step, that of ``lengths`` [B]."""
+        batch, steps = self.shape[:2]
+        last = np.full(batch, steps - 1) if lengths is None else last_indices(lengths, steps)
+        found = np.empty((batch, 1, *self.shape[2:]), self.dtype)
+        size = found[:1].nbytes
+        for row, step in enumerate(last):
+            self.device.download(found[row], self.address + (row * steps + int(step)) * size)
+        return found
 
     def numpy(self) -> Array:
         """A copy on the host, when the stream has come this far."""

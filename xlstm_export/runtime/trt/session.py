@@ -25,7 +25,7 @@ from xlstm_export.engine.profiles import Shape
 from xlstm_export.engine.record import EngineRecord
 from xlstm_export.errors import EngineError, InputError
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.feeds import check_ids, check_names
+from xlstm_export.runtime.feeds import check_ids, check_names, has_time
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
 from xlstm_export.runtime.trt.array import ALIGNMENT, DeviceArray, Pool, new_array, place
@@ -109,11 +109,20 @@ class TrtSession:
         return {DOMAIN: f"CUDA plugins: {plugins}"}
 
     def run(
-        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
+        self,
+        feeds: Mapping[str, Any],
+        states: Mapping[str, Any] | None = None,
+        *,
+        last: bool = False,
     ) -> tuple[dict[str, Array], DeviceStates]:
         """As ``Session.run``: outputs come to the host, the states stay on the device."""
         outputs, new = self.run_on_device(feeds, states)
-        host = {name: array.numpy() for name, array in outputs.items()}
+        cut = {t.name for t in self.manifest.outputs if last and has_time(t)}
+        lengths = None if feeds.get(LENGTHS) is None else np.asarray(feeds[LENGTHS])
+        host = {
+            name: array.last_steps(lengths) if name in cut else array.numpy()
+            for name, array in outputs.items()
+        }
         self._borrowed.clear()  # the device is done
         return host, new
 
