@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         forecast,
         forecast_file,
         generate,
+        generate_many,
         open,
         run_embeddings,
     )
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from xlstm_export.report.write import write_report
     from xlstm_export.runtime.session import Session
     from xlstm_export.runtime.states import States
+    from xlstm_export.runtime.step_batch import StepBatch
     from xlstm_export.validation.result import Report
 
 __version__ = "0.1.0"
@@ -83,6 +85,7 @@ _PLACES = {
     "Report": "validation.result",
     "Session": "runtime.session",
     "States": "runtime.states",
+    "StepBatch": "runtime.step_batch",
     "TargetError": "errors",
     "UnsupportedModelError": "errors",
     "XlstmExportError": "errors",
@@ -94,6 +97,7 @@ _PLACES = {
     "forecast": "inference",
     "forecast_file": "inference",
     "generate": "inference",
+    "generate_many": "inference",
     "inspect": "inspection",
     "load_module": "network",
     "on_stop": "interrupts",
@@ -131,6 +135,7 @@ __all__ = [
     "Report",
     "Session",
     "States",
+    "StepBatch",
     "TargetError",
     "UnsupportedModelError",
     "XlstmExportError",
@@ -143,6 +148,7 @@ __all__ = [
     "forecast",
     "forecast_file",
     "generate",
+    "generate_many",
     "inspect",
     "load_module",
     "on_stop",

@@ -53,7 +53,9 @@ def generate(
     temperature: float = 0.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
     seed: int = 0,
+    stop: str | Sequence[str] = (),
     bos: bool | None = None,
     engine: str | None = None,
     backend: str = "auto",
@@ -68,16 +70,58 @@ def generate(
     - ``max_new_tokens``: the most to make; a stop id of the bundle's configuration ends earlier.
     - ``temperature`` 0 takes the likeliest token; above it draws: of the ``top_k`` best (0: all),
       of the likeliest that reach ``top_p``, by ``seed``.
+    - ``repetition_penalty`` above 1 makes ids likelier that have not come yet.
+    - ``stop``: a string, or several, before which the text ends; for prompts of text.
     - ``bos`` puts the beginning-of-sequence id in front; None: where the configuration says so.
 
     Raises BundleError where the bundle generates nothing or lacks a tokenizer, InputError for a
     prompt that is empty or outside the vocabulary, OptionError, and what ``open`` raises.
     """
-    from xlstm_export.generation.generate import Sampling, start_generation
+    from xlstm_export.generation.generate import start_generation
+    from xlstm_export.generation.sampling import Sampling
 
     session = _session(bundle, engine, backend, threads, native)
-    sampling = Sampling(temperature, top_k, top_p, seed)
-    return start_generation(session, prompt, max_new_tokens, sampling, bos)
+    sampling = Sampling(temperature, top_k, top_p, seed, repetition_penalty)
+    return start_generation(session, prompt, max_new_tokens, sampling, bos, _several(stop))
+
+
+def generate_many(
+    bundle: PathLike | Bundle | Session,
+    prompts: Sequence[str | Sequence[int]],
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
+    seed: int = 0,
+    stop: str | Sequence[str] = (),
+    bos: bool | None = None,
+    batch_size: int = 16,
+    engine: str | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    native: bool = True,
+) -> list[Generation]:
+    """Continue every one of ``prompts`` to its end, ``batch_size`` of them stepping together.
+
+    One result for each, in their order. On the CPU each is bit for bit what it is whatever stands
+    beside it; ``generate`` computes a row by itself, and rounds otherwise (see StepBatch). Prompt
+    number n, from 0, draws by ``seed`` + n. ``bundle``, ``max_new_tokens``, ``temperature``,
+    ``top_k``, ``top_p``, ``repetition_penalty``, ``stop``, ``bos``, ``engine``, ``backend``,
+    ``threads`` and ``native`` as in ``generate``. Raises what ``generate`` does.
+    """
+    from xlstm_export.generation.generate import generate_together
+    from xlstm_export.generation.sampling import Sampling
+
+    session = _session(bundle, engine, backend, threads, native)
+    samplings = [
+        Sampling(temperature, top_k, top_p, seed + number, repetition_penalty)
+        for number in range(len(prompts))
+    ]
+    return generate_together(
+        session, prompts, max_new_tokens, samplings, batch_size, bos, _several(stop)
+    )
 
 
 def run_embeddings(
@@ -198,6 +242,10 @@ def _session(
     if isinstance(bundle, (str, Path, Bundle)):
         return open(bundle, engine, backend=backend, threads=threads, native=native)
     return bundle
+
+
+def _several(strings: str | Sequence[str]) -> Sequence[str]:
+    return [strings] if isinstance(strings, str) else strings
 
 
 def _path(path: PathLike | None) -> Path | None:

@@ -71,6 +71,20 @@ TopPOption = Annotated[
         callback=_a_number,
     ),
 ]
+PenaltyOption = Annotated[
+    float,
+    typer.Option(
+        metavar="X",
+        help="Above 1: ids that have come already become less likely.",
+        callback=_a_number,
+    ),
+]
+StopOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop", metavar="TEXT", help="End before this text; may be given several times."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.", min=0)]
 EmbedsOption = Annotated[
     Path | None,
@@ -101,6 +115,8 @@ def run(
     temperature: TemperatureOption = 0.0,
     top_k: TopKOption = 0,
     top_p: TopPOption = 1.0,
+    repetition_penalty: PenaltyOption = 1.0,
+    stop: StopOption = None,
     seed: SeedOption = 0,
     bos: BosOption = None,
     inputs_embeds: EmbedsOption = None,
@@ -148,7 +164,7 @@ def run(
     generation = xe.generate(
         bundle, _text(prompt, prompt_file) if ids is None else _parse_ids(ids),
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        seed=seed, bos=bos, **where,
+        repetition_penalty=repetition_penalty, stop=stop or (), seed=seed, bos=bos, **where,
     )  # fmt: skip
     _generate(generation, json)
 
@@ -188,6 +204,7 @@ def _generate(generation: xe.Generation, json: bool) -> None:
                 "prompt_ids": list(generation.prompt),
                 "bos": generation.begin,
                 "ids": generation.ids,
+                "end": generation.end,
                 "text": generation.text if generation.has_text else None,
                 "seconds": seconds,
                 "session": generation.session.name,

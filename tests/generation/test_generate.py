@@ -15,7 +15,8 @@ from tests.cli.terminal import run_cli, run_process, succeed_json
 from tests.families.block_stack_checkpoints import make_block_stack
 from tests.families.large_checkpoints import make_xlstm_large
 from xlstm_export.errors import BundleError, InputError, OptionError
-from xlstm_export.generation.generate import Sampling, choose, generate_ids
+from xlstm_export.generation.generate import generate_ids
+from xlstm_export.generation.sampling import Sampling, choose
 from xlstm_export.inference import generate
 from xlstm_export.pipeline import export
 from xlstm_export.runtime.ort import OrtSession
@@ -48,8 +49,13 @@ class Counter:
         self.calls: list[list[int]] = []
 
     def run(
-        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+        self,
+        feeds: Mapping[str, Array],
+        states: Mapping[str, Array] | None = None,
+        *,
+        last: bool = False,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
+        assert last, "the logits of a whole piece are not asked for"
         inputs = feeds["input_ids"]
         self.calls.append(inputs[0].tolist())
         sums = np.cumsum(inputs, axis=1) + (0 if states is None else states["sum"][:, None])
@@ -215,7 +221,8 @@ def test_ids_with_commas_or_spaces(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [("temperature", -1.0), ("temperature", np.nan), ("top_p", 1.5), ("top_p", np.nan),
-     ("top_k", -1), ("seed", -1)],
+     ("top_k", -1), ("seed", -1), ("repetition_penalty", 0.0), ("repetition_penalty", np.nan),
+     ("repetition_penalty", np.inf), ("stop", ["x", ""]), ("stop", "a")],
 )  # fmt: skip
 def test_sampling_that_cannot_be(bundle: Path, option: str, value: float) -> None:
     with pytest.raises(OptionError) as caught:

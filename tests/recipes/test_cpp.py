@@ -16,7 +16,8 @@ import pytest
 
 from tests.model_cases import BY_ID, Library
 from tests.plugins.ort_sanitized import ort_headers
-from xlstm_export.generation.generate import Sampling, generate_ids
+from xlstm_export.generation.generate import generate_ids
+from xlstm_export.generation.sampling import Sampling
 from xlstm_export.native import ort_library_path
 from xlstm_export.runtime.ort import OrtSession
 

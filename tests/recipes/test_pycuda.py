@@ -17,7 +17,8 @@ import pytest
 
 from tests.model_cases import BY_ID, Library
 from tests.runtime.trt.host_device import HostDevice, reference_session, stand_in
-from xlstm_export.generation.generate import Sampling, generate_ids
+from xlstm_export.generation.generate import generate_ids
+from xlstm_export.generation.sampling import Sampling
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.trt import session as trt_session
 

@@ -222,7 +222,10 @@ class _Graph:
             else results[t.name].numpy()
             for t in manifest.outputs
         }  # fmt: skip
-        return outputs, States({s.key: results[s.output] for s in manifest.states})
+        new = States({s.key: results[s.output] for s in manifest.states})
+        # left among the large blocks of a long call, they would keep one of those from coming back
+        is_long = prepared[manifest.inputs[0].name].shape[1] > 1 and not self._is_cuda
+        return outputs, new.copy() if is_long else new
 
     def _call(
         self, feeds: Mapping[str, Array], past: Mapping[str, Any], cut: Sequence[str]

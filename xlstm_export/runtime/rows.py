@@ -36,7 +36,7 @@ def gather_on_host(arrays: Sequence[Any], indices: Array) -> Array:
     """As ``gather``, of what numpy reads."""
     hosts = [np.asarray(array) for array in arrays]
     sizes = [len(array) for array in hosts]
-    if len(hosts) > 1 and np.array_equal(indices, np.arange(sum(sizes))):
+    if np.array_equal(indices, np.arange(sum(sizes))):
         return np.concatenate(hosts)
     one = hosts[0] if len(hosts) == 1 else np.concatenate(hosts)
     rows = np.take(one, indices, axis=0)

@@ -45,28 +45,28 @@ class States(Mapping[str, Array]):
 
     def rows(self, indices: Iterable[int]) -> States:
         """Those rows, in that order; one may come twice. Raises InputError for a row not there."""
-        return self._gathered([self], self._checked(indices))
+        return self.gathered([], self._checked(indices))
 
     def join(self, *others: States) -> States:
         """The rows of all, one below the other. Raises InputError where they do not fit."""
-        several = [self, *others]
         for other in others:
             if set(other) != set(self):
                 raise InputError("states of different models cannot be joined")
             for key, array in self.arrays.items():
                 if tuple(other.arrays[key].shape[1:]) != tuple(array.shape[1:]):
                     raise InputError(f"state {key}: of different models, which cannot be joined")
-        return self._gathered(several, np.arange(sum(states.batch for states in several)))
+        count = self.batch + sum(states.batch for states in others)
+        return self.gathered(others, np.arange(count))
 
     def reset(self, rows: Iterable[int]) -> States:
         """The same, those rows before their first step. Raises InputError for one not there."""
         indices = np.arange(self.batch)
         indices[self._checked(rows)] = -1
-        return self._gathered([self], indices)
+        return self.gathered([], indices)
 
     def copy(self) -> States:
         """The same in memory of its own: a fork that lives on whatever becomes of this one."""
-        return self._gathered([self], np.arange(self.batch))
+        return self.gathered([], np.arange(self.batch))
 
     def save(self, path: str | Path, manifest: Manifest) -> None:
         """Write them to ``path`` as safetensors, with the digest of their bundle's ``manifest``.
@@ -87,7 +87,9 @@ class States(Mapping[str, Array]):
 
         return load_states(Path(path), manifest)
 
-    def _gathered(self, several: Sequence[States], indices: Array) -> States:
+    def gathered(self, others: Sequence[States], indices: Array) -> States:
+        """Rows ``indices`` of these and ``others``, counted through; -1 is one before its start."""
+        several = [self, *others]
         return type(self)(
             {key: gather([s.arrays[key] for s in several], indices) for key in self.arrays}
         )
