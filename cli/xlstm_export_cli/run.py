@@ -97,9 +97,7 @@ def run(
     A forecaster takes --csv and --horizon. A bare block stack takes --inputs-embeds and writes its
     hidden states to --output.
     """
-    given = [text for text in (prompt, prompt_file, ids, inputs_embeds, csv) if text is not None]
-    if len(given) > 1:
-        raise typer.BadParameter(_ONE_INPUT)
+    _check_one(prompt, prompt_file, ids, inputs_embeds, csv)
     where: dict[str, Any] = {
         "engine": engine, "backend": backend, "threads": threads, "native": native,
     }  # fmt: skip
@@ -113,9 +111,7 @@ def run(
     if (inputs_embeds is None) != (output is None):
         raise typer.BadParameter("--inputs-embeds and --output go together")
     if inputs_embeds is not None and output is not None:
-        start = time.perf_counter()
-        made = xe.run_embeddings(bundle, inputs_embeds, output, **where)
-        _print_stack(made, time.perf_counter() - start, json)
+        _run_stack(bundle, inputs_embeds, output, where, json)
         return
     generation = xe.generate(
         bundle, _text(prompt, prompt_file) if ids is None else _parse_ids(ids),
@@ -123,6 +119,11 @@ def run(
         repetition_penalty=repetition_penalty, stop=stop or (), seed=seed, bos=bos, **where,
     )  # fmt: skip
     _generate(generation, json)
+
+
+def _check_one(*given: object) -> None:
+    if sum(value is not None for value in given) > 1:
+        raise typer.BadParameter(_ONE_INPUT)
 
 
 def _text(prompt: str | None, prompt_file: Path | None) -> str:
@@ -177,7 +178,12 @@ def _generate(generation: xe.Generation, json: bool) -> None:
     )
 
 
-def _print_stack(made: xe.HiddenStates, seconds: float, json: bool) -> None:
+def _run_stack(
+    bundle: Path, inputs_embeds: Path, output: Path, where: dict[str, Any], json: bool
+) -> None:
+    start = time.perf_counter()
+    made = xe.run_embeddings(bundle, inputs_embeds, output, **where)
+    seconds = time.perf_counter() - start
     if json:
         print_json(
             {
