@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xlstm_export.errors import InputError, UnsupportedModelError
+from xlstm_export.modules.functions import recognised_functions
 from xlstm_export.modules.ledger import Ledger
 
 EXAMPLE_TYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32)
@@ -115,7 +116,8 @@ class Whole(nn.Module):
         given = dict(zip((*names, *keys), tensors, strict=True))
         self.ledger.begin({key: given[key] for key in keys} if keys else None)
         inputs = {name: self._inner(given[name]) for name in names}
-        outputs = named_results(self.network(**inputs), self.signature.outputs)
+        result = call_network(self.network, self.ledger, inputs)
+        outputs = named_results(result, self.signature.outputs)
         present = [self.ledger.present[key] for key in keys]
         self.ledger.begin(None)
         return (*map(self._outer, outputs.values()), *present)
@@ -128,6 +130,12 @@ class Whole(nn.Module):
         return x.float() if is_low else x
 
 
+def call_network(network: nn.Module, ledger: Ledger, inputs: Mapping[str, Tensor]) -> Any:
+    """What ``network`` returns, its functions that are recognised computed by our operators."""
+    with recognised_functions(network, ledger):
+        return network(**inputs)
+
+
 def find_signature(
     network: nn.Module, ledger: Ledger, inputs: Mapping[str, Tensor],
     output_names: Sequence[str] = (),
@@ -136,7 +144,7 @@ def find_signature(
     ledger.begin(None)
     try:
         with torch.no_grad():
-            result = network(**inputs)
+            result = call_network(network, ledger, inputs)
     except UnsupportedModelError:
         raise
     except Exception as error:  # whatever a user's network raises

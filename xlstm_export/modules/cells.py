@@ -6,7 +6,7 @@ names, and is told its path in the network, under which its states are known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -33,28 +33,41 @@ class Recurrence(nn.Module):
         self.path, self.ledger = path, ledger
         self.register_buffer("lengths", all_steps(), persistent=False)
 
+    def begin(
+        self, letters: str, sizes: Sequence[Sequence[int]], rows: int, dtype: torch.dtype,
+        given: Sequence[Tensor] | None,
+    ) -> tuple[Sequence[Tensor], Callable[[Sequence[Tensor]], None]]:  # fmt: skip
+        """The states that a call goes on from, and who takes those after it.
+
+        States that the network hands over itself, ``given``, are none of the ledger's.
+        """
+        if given is not None:
+            return given, lambda after: None
+        call = self.ledger.enter(self.path)
+        past = self.ledger.take(call, letters, sizes, rows, dtype)
+        return past, lambda after: self.ledger.give(call, letters, after)
+
     def run_mlstm(
         self, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor,
         given: Sequence[Tensor] | None, **attributes: Any,
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
         """h [B,S,N,V] and C, n, m from q, k, v [B,S,N,*] and gates [B,S,N]."""
-        call, kind = self.ledger.enter(self.path), state_type(v.dtype)
-        heads, K, V = q.shape[2], q.shape[3], v.shape[3]
-        if given is None:
-            sizes = ((heads, K, V), (heads, K), (heads,))
-            given = self.ledger.take(call, "Cnm", sizes, q.shape[0], kind)
+        kind, heads, K, V = state_type(v.dtype), q.shape[2], q.shape[3], v.shape[3]
+        sizes = ((heads, K, V), (heads, K), (heads,))
+        past, keep = self.begin("Cnm", sizes, q.shape[0], kind, given)
         gates = (i.to(kind), f.to(kind))
-        h, *after = _MLSTM(q, k, v, *gates, *given, self.lengths, **attributes)
-        self.ledger.give(call, "Cnm", after)
+        h, *after = _MLSTM(q, k, v, *gates, *past, self.lengths, **attributes)
+        keep(after)
         return h, after
 
 
 class MLSTMCell(Recurrence):
-    """xlstm's mLSTMCell: gates from q, k, v [B,S,D], and a norm over each head."""
+    """The mLSTM cells of xlstm and vision_lstm: gates from q, k, v [B,S,D], a norm over each head.
+    """
 
-    def __init__(self, cell: Any, path: str, ledger: Ledger) -> None:
+    def __init__(self, cell: Any, heads: int, path: str, ledger: Ledger) -> None:
         super().__init__(path, ledger)
-        self.heads = cell.config.num_heads
+        self.heads = heads
         self.igate, self.fgate, self.outnorm = cell.igate, cell.fgate, cell.outnorm
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:
@@ -95,36 +108,36 @@ class MLSTMBackend(Recurrence):
 
 
 class SLSTMCell(Recurrence):
-    """xlstm's sLSTM cells of both backends: input [B,S,4D] in slots i, f, z, o."""
+    """The sLSTM cells of xlstm and tirex: input [B,S,4D] in slots i, f, z, o.
+
+    ``R`` [N,H,4,H] and ``bias`` [N,4,H], in any shape of that order; ``attributes`` of XlstmSLSTM.
+    """
 
     R: Tensor
     bias: Tensor
 
-    def __init__(self, cell: Any, path: str, ledger: Ledger) -> None:
+    def __init__(
+        self, cell: Any, R: Tensor, bias: Tensor, path: str, ledger: Ledger, **attributes: Any
+    ) -> None:
         super().__init__(path, ledger)
         self.heads, self.size = cell.config.num_heads, cell.config.head_dim
-        kernel, bias = cell._recurrent_kernel_.detach(), cell._bias_.detach()
-        shape = (self.heads, self.size, 4, self.size)
+        self.attributes = attributes
         # float32: these cells compute in the type of what comes in, not in that of their weights
-        self.register_buffer("R", _own(cell._recurrent_kernel_int2ext(kernel).reshape(shape)))
-        by_gate = cell._bias_int2ext(bias).reshape(self.heads, 4, self.size).transpose(0, 1)
-        self.register_buffer("bias", _own(by_gate))
+        self.register_buffer("R", _own(R.detach().reshape(self.heads, self.size, 4, self.size)))
+        by_head = bias.detach().reshape(self.heads, 4, self.size)
+        self.register_buffer("bias", _own(by_head.transpose(0, 1)))
 
     def forward(
         self, input: Tensor, state: Tensor | None = None, lengths: Any = None
     ) -> tuple[Tensor, Tensor]:
         """y [B,N,S,H] and the last state [4,B,D]; ``lengths`` is of no effect, as upstream."""
         del lengths
-        call, kind = self.ledger.enter(self.path), state_type(input.dtype)
-        rows, gates = input.shape[0], _split(input, 4, self.heads, self.size).to(kind)
-        if state is None:
-            sizes = ((self.heads, self.size),) * 4
-            given = self.ledger.take(call, "ycnm", sizes, rows, kind)
-        else:
-            given = list(_split(state, self.heads, self.size).to(kind).unbind(0))
-        R = self.R.to(input.dtype)
-        y, *after = _SLSTM(gates, R, self.bias.to(kind), *given, self.lengths)
-        self.ledger.give(call, "ycnm", after)
+        kind, sizes = state_type(input.dtype), ((self.heads, self.size),) * 4
+        given = None if state is None else _split(state, *sizes[0]).to(kind).unbind(0)
+        past, keep = self.begin("ycnm", sizes, input.shape[0], kind, given)
+        gates, R = _split(input, 4, *sizes[0]).to(kind), self.R.to(input.dtype)
+        y, *after = _SLSTM(gates, R, self.bias.to(kind), *past, self.lengths, **self.attributes)
+        keep(after)
         return y.transpose(1, 2), torch.stack([x.flatten(1) for x in after]).to(input.dtype)
 
 
@@ -140,23 +153,21 @@ class CausalConv1d(Recurrence):
         self, x: Tensor, conv_state: Tensor | None = None, return_last_state: bool = False
     ) -> Any:
         """y, with the last W-1 inputs where they are asked for."""
-        call, kind = self.ledger.enter(self.path), state_type(x.dtype)
-        taps, size = self.conv.kernel_size[0], self.conv.in_channels
-        if conv_state is None:
-            (given,) = self.ledger.take(call, "x", ((taps - 1, size),), x.shape[0], kind)
-        else:
-            given = conv_state.to(kind)
+        kind, size = state_type(x.dtype), self.conv.in_channels
+        given = None if conv_state is None else (conv_state.to(kind),)
+        sizes = ((self.conv.kernel_size[0] - 1, size),)
+        past, keep = self.begin("x", sizes, x.shape[0], kind, given)
         bias = self.conv.bias
         bias = torch.zeros(size, dtype=kind) if bias is None else bias.to(kind)
         y, after = _CONV(
-            x, self.conv.weight[:, 0], bias, given, self.lengths, activation=int(self.silu)
+            x, self.conv.weight[:, 0], bias, *past, self.lengths, activation=int(self.silu)
         )
-        self.ledger.give(call, "x", [after])
+        keep([after])
         return (y, after.to(x.dtype)) if return_last_state else y
 
 
 class HeadNorm(nn.Module):
-    """xlstm's MultiHeadLayerNorm, [B,N,S,H] to [B,N,S,H], as one norm over the last axis.
+    """The MultiHeadLayerNorm of xlstm and vision_lstm, [B,N,S,H] to [B,N,S,H], as one norm over the last axis.
 
     It computes in float32 at least, as norms do in every bundle.
     """

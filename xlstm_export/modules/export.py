@@ -15,6 +15,7 @@ from xlstm_export.bundle.manifest import BundleDtype, Manifest
 from xlstm_export.errors import InputError, OptionError, UnsupportedModelError
 from xlstm_export.modules.call import Signature, Whole, find_signature, named_inputs
 from xlstm_export.modules.describe import describe_network
+from xlstm_export.modules.functions import PACKAGES
 from xlstm_export.modules.graph import finish_graph
 from xlstm_export.modules.loops import check_loops
 from xlstm_export.modules.replace import Replaced, replace_recurrences
@@ -71,8 +72,8 @@ def export_network(
     if not steps:
         raise UnsupportedModelError(
             f"{type(module).__name__}: no recurrence in it is recognised; known are "
-            f"{', '.join(sorted({name.rpartition('.')[2] for name in RULES if _recurs(name)}))} "
-            "and torch.ops.xlstm"
+            f"{', '.join(sorted({name.rpartition('.')[2] for name in RULES if _recurs(name)}))}, "
+            f"the functions of {' and '.join(PACKAGES)}, and torch.ops.xlstm"
         )
     names = name_sizes(asked, shapes, steps)
     rows = {name: renamed(shape[0], names) for name, shape in shapes.items()}
@@ -122,6 +123,8 @@ def _check_time(
     shapes: Mapping[str, list[Size]], steps: Sequence[Size], traced: Any,
 ) -> list[str]:  # fmt: skip
     """What to tell of steps that the graph fixes. Raises where it is a loop, or one step."""
+    # beside a recurrence over time, one that takes a single step is a step function
+    steps = [time for time in steps if time != 1] or steps
     if any(time == 1 for time in steps):
         raise InputError(
             "example_inputs: a recurrence gets one step, which would fix the bundle to one; give "

@@ -35,7 +35,11 @@ def _mlstm_cell(cell: Any, path: str, ledger: Ledger) -> nn.Module:
     module = str(getattr(cell.backend_fn, "__module__", ""))
     ok = function == _PARALLEL and module.startswith("xlstm.")
     _demand(path, cell, "backend_fn", function, _PARALLEL, ok)
-    return MLSTMCell(cell, path, ledger)
+    return MLSTMCell(cell, cell.config.num_heads, path, ledger)
+
+
+def _vision_mlstm_cell(cell: Any, path: str, ledger: Ledger) -> nn.Module:
+    return MLSTMCell(cell, cell.num_heads, path, ledger)
 
 
 def _mlstm_backend(backend: Any, path: str, ledger: Ledger) -> nn.Module:
@@ -59,7 +63,16 @@ def _slstm_cell(cell: Any, path: str, ledger: Ledger) -> nn.Module:
         if clip is not None and clip < 1:
             _demand(path, cell, "gradient_recurrent_clipval", clip, "none, or >= 1", False)
         _demand(path, cell, "constants", config.constants, {})
-    return SLSTMCell(cell, path, ledger)
+    R = cell._recurrent_kernel_int2ext(cell._recurrent_kernel_)
+    return SLSTMCell(cell, R, cell._bias_int2ext(cell._bias_), path, ledger)
+
+
+def _tirex_slstm_cell(cell: Any, path: str, ledger: Ledger) -> nn.Module:
+    for name in ("num_states", "num_gates"):
+        _demand(path, cell, name, getattr(cell.config, name), 4)
+    # what its forward does on every backend: f clamped, states and y R rounded to bfloat16
+    R, rounding = cell._recurrent_kernel_.to(torch.bfloat16), {"f_clamp": 15.0, "state_rounding": 1}
+    return SLSTMCell(cell, R, cell._bias_, path, ledger, **rounding)
 
 
 def _causal_conv(conv: Any, path: str, ledger: Ledger) -> nn.Module:
@@ -81,6 +94,12 @@ def _causal_conv(conv: Any, path: str, ledger: Ledger) -> nn.Module:
     # 1: upstream cuts its whole result away
     _demand(path, conv, "kernel_size", taps, "2 and more", taps > 1)
     return CausalConv1d(conv, path, ledger)
+
+
+def _vision_conv(conv: Any, path: str, ledger: Ledger) -> nn.Module:
+    # it cuts away the padding of any convolution: the rest must be a causal, depthwise one
+    _demand(path, conv, "pad", conv.pad, conv.conv.kernel_size[0] - 1)
+    return _causal_conv(conv, path, ledger)
 
 
 def _head_norm(norm: Any, path: str, ledger: Ledger) -> nn.Module:
@@ -105,9 +124,17 @@ RULES: dict[str, tuple[Rule, bool]] = {
     "xlstm.components.conv.CausalConv1d": (_causal_conv, True),
     "mlstm_kernels.torch.backend_module.mLSTMBackend": (_mlstm_backend, True),
     "transformers.models.xlstm.modeling_xlstm.xLSTMBackend": (_mlstm_backend, True),
+    "tirex.models.slstm.cell.sLSTMCell": (_tirex_slstm_cell, True),
     "xlstm.components.ln.MultiHeadLayerNorm": (_head_norm, False),
     "xlstm.components.linear_headwise.LinearHeadwiseExpand": (_block_linear, False),
 }
+for _file in ("vision_lstm.vision_lstm", "vision_lstm.vision_lstm2"):
+    RULES |= {
+        f"{_file}.MatrixLSTMCell": (_vision_mlstm_cell, True),
+        f"{_file}.CausalConv1d": (_vision_conv, True),
+        f"{_file}.MultiHeadLayerNorm": (_head_norm, False),
+        f"{_file}.LinearHeadwiseExpand": (_block_linear, False),
+    }
 """Class -> its rule, and whether it is a recurrence: what changes one and overrides its ``forward``
 is refused; of the others it is traced as it is."""
 

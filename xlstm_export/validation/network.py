@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -111,14 +112,20 @@ def _shapes(network: Network, oracle: Runner, rows: int, notes: list[str]) -> Sh
             )
         return [[_sized(manifest, rows, w)] for w in taken for _ in range(_DRAWS)]
     in_time = {t.shape[times[t.name]] for t in manifest.inputs if t.name in times}
-    calls = CALLS
-    while len(calls) > 1:
-        total = {n: sum(calls) if n in in_time else s for n, s in sizes.items()}
+    calls: list[int] = []
+    for upto in itertools.accumulate(CALLS):
+        total = {n: upto if n in in_time else s for n, s in sizes.items()}
         if _takes(oracle, network, _sized(manifest, rows, total)):
-            break
-        calls = calls[:-1]
-    if calls != CALLS:
-        notes.append(f"the network takes {sum(calls)} steps at most: so many were compared")
+            calls.append(upto - sum(calls))
+    if not calls:
+        raise UnsupportedModelError(
+            f"{network.source}: fails in float64 on every number of steps that is compared, "
+            f"{CALLS[0]} to {sum(CALLS)}"
+        )
+    if tuple(calls) != CALLS:
+        notes.append(
+            f"the network does not take every number of steps: calls of {calls} were compared"
+        )
     rollout = [
         _sized(manifest, rows, {n: c if n in in_time else s for n, s in sizes.items()})
         for c in calls
