@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import torch
+from tirex.models.slstm.cell import sLSTMBlockConfig
+from tirex.models.slstm.layer import sLSTMLayer as TirexLayer
 from torch import Tensor, nn
 from xlstm import mLSTMLayer, mLSTMLayerConfig, sLSTMLayer, sLSTMLayerConfig
 from xlstm.xlstm_large.model import xLSTMLarge, xLSTMLargeConfig
@@ -47,6 +49,18 @@ class Detector(nn.Module):
         h = h + self.mixer(h)
         h = h + self.memory(h)
         return {"score": self.score(h), "last": h[:, -1]}
+
+
+class Rounding(nn.Module):
+    """TiRex' layer, which rounds to bfloat16 between its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(CHANNELS, SIZE), nn.Linear(SIZE, CLASSES)
+        self.layer = TirexLayer(sLSTMBlockConfig(embedding_dim=SIZE, num_heads=2), "torch")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.layer(self.up(x)))
 
 
 class Flipped(Detector):

@@ -20,6 +20,7 @@ from tests.modules.networks import (
     Detector,
     Flipped,
     HandWritten,
+    Rounding,
     large_model,
     made,
     series,
@@ -126,6 +127,15 @@ def test_a_streaming_network_is_validated(detector: tuple[Any, xe.Bundle]) -> No
     names = {r.name for r in report.results}
     assert {"score", "last", "mixer.mlstm_cell.C", "memory.slstm_cell.m"} <= names
     assert "carried states" in report.fed
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_that_rounds_is_validated(tmp_path: Path, seed: int) -> None:
+    """What falls to the other side of a rounding is no fault, however rare it is."""
+    network = made(Rounding, seed)
+    bundle = xe.export_module(network, series(), tmp_path / "out", states=True)
+    report = xe.validate_module(bundle, network, series(), threads=1, seed=seed)
+    assert report.verdict == "validated", report.in_order()[0]
 
 
 def test_a_changed_weight_is_seen(detector: tuple[Any, xe.Bundle]) -> None:

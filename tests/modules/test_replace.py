@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from tirex.models.slstm.cell import sLSTMBlockConfig as TirexConfig
+from tirex.models.slstm.cell import sLSTMCell as TirexCell
 from torch import Tensor, nn
 from xlstm.blocks.mlstm.cell import mLSTMCell, mLSTMCellConfig
 from xlstm.blocks.slstm.cell import sLSTMCell, sLSTMCellConfig
@@ -16,6 +18,7 @@ from xlstm.components.linear_headwise import LinearHeadwiseExpand, LinearHeadwis
 from xlstm.components.ln import MultiHeadLayerNorm
 
 from tests.families.block_stack_checkpoints import block_stack_config, build_upstream, randomise
+from tests.modules import vision_lstm
 from tests.modules.networks import Classifier, Detector, large_model, made, series
 from xlstm_export.errors import UnsupportedModelError
 from xlstm_export.modules.replace import replace_recurrences
@@ -98,6 +101,39 @@ def test_norms_and_block_projections() -> None:
         linear = LinearHeadwiseExpand(config).eval()
         randomise(linear)
         same(linear, x(2, 5, 48))
+
+
+def test_the_cell_of_tirex() -> None:
+    """It rounds states and products to bfloat16: a few of them fall to the other side."""
+    torch.manual_seed(10)
+    cell = TirexCell(TirexConfig(embedding_dim=16, num_heads=4), backend="torch").eval()
+    randomise(cell)
+    state = x(4, 2, 16).abs() + 0.5
+    with torch.no_grad():
+        for given in (None, state.to(torch.bfloat16).double()):
+            found = replace_recurrences(cell, torch.float64).module(x(2, 20, 64), given)
+            wanted = copy.deepcopy(cell).double()(x(2, 20, 64), given)
+            for a, b in zip(found, wanted, strict=True):
+                torch.testing.assert_close(a, b, rtol=0.05, atol=0.02)
+                assert (a == b).double().mean() > 0.9
+
+
+def test_the_cells_of_vision_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its package is on no index: classes of the same names, attributes and results stand in."""
+    for module in (vision_lstm.__name__, f"{vision_lstm.__name__}2"):
+        kinds = [vision_lstm.MatrixLSTMCell, vision_lstm.CausalConv1d, vision_lstm.Norm]
+        for kind in kinds:
+            monkeypatch.setattr(kind, "__module__", "vision_lstm." + module.rpartition(".")[2])
+        torch.manual_seed(11)
+        cell, taps = vision_lstm.MatrixLSTMCell(16, 4), vision_lstm.CausalConv1d(6)
+        randomise(cell)
+        same(cell.eval(), x(2, 9, 16), x(2, 9, 16) * 2, x(2, 9, 16) + 1, tolerance=2e-5)
+        same(taps.eval(), x(2, 9, 6))
+        found = replace_recurrences(nn.ModuleList([cell, taps]).eval()).recurrences
+        assert found == {"0": "MatrixLSTMCell", "1": "CausalConv1d"}
+        taps.pad = 2
+        with pytest.raises(UnsupportedModelError, match="pad is 2"):
+            replace_recurrences(taps)
 
 
 def test_the_backend_of_mlstm_kernels() -> None:

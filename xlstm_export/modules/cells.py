@@ -62,8 +62,7 @@ class Recurrence(nn.Module):
 
 
 class MLSTMCell(Recurrence):
-    """The mLSTM cells of xlstm and vision_lstm: gates from q, k, v [B,S,D], a norm over each head.
-    """
+    """The mLSTM cells of xlstm and vision_lstm: gates from q, k, v [B,S,D], a norm per head."""
 
     def __init__(self, cell: Any, heads: int, path: str, ledger: Ledger) -> None:
         super().__init__(path, ledger)
@@ -122,6 +121,7 @@ class SLSTMCell(Recurrence):
         super().__init__(path, ledger)
         self.heads, self.size = cell.config.num_heads, cell.config.head_dim
         self.attributes = attributes
+        self.rounds = attributes.get("state_rounding") == 1
         # float32: these cells compute in the type of what comes in, not in that of their weights
         self.register_buffer("R", _own(R.detach().reshape(self.heads, self.size, 4, self.size)))
         by_head = bias.detach().reshape(self.heads, 4, self.size)
@@ -167,9 +167,9 @@ class CausalConv1d(Recurrence):
 
 
 class HeadNorm(nn.Module):
-    """The MultiHeadLayerNorm of xlstm and vision_lstm, [B,N,S,H] to [B,N,S,H], as one norm over the last axis.
+    """The MultiHeadLayerNorm of xlstm and vision_lstm as one norm over the last axis.
 
-    It computes in float32 at least, as norms do in every bundle.
+    [B,N,S,H] to [B,N,S,H]. It computes in float32 at least, as norms do in every bundle.
     """
 
     def __init__(self, norm: Any) -> None:

@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -171,8 +172,9 @@ def _own(network: nn.Module) -> list[Spot]:
 
 
 def _is_known(value: Any) -> bool:
-    function = value.func if isinstance(value, functools.partial) else value
-    return inspect.isfunction(function) and _name(function) in FUNCTIONS
+    function = value.func if type(value) is functools.partial else value
+    # by type: isinstance would wake what other libraries only compute when it is looked at
+    return type(function) is FunctionType and _name(function) in FUNCTIONS
 
 
 def _name(function: Any) -> str:

@@ -18,6 +18,7 @@ from xlstm_export.modules.call import (
     named_inputs,
     named_results,
 )
+from xlstm_export.modules.cells import SLSTMCell
 from xlstm_export.modules.describe import weights_sha256
 from xlstm_export.modules.operators import Form, mlstm_form
 from xlstm_export.modules.replace import replace_recurrences
@@ -125,6 +126,10 @@ class Network:
                 "was made from"
             )
         self.examples = {name: x.numpy() for name, x in examples.items()}
+        self.rounds = any(
+            isinstance(cell, SLSTMCell) and cell.rounds for cell in replaced.module.modules()
+        )
+        """Whether it rounds to bfloat16 between its steps."""
         self.parameters = sum(p.numel() for p in module.parameters())
         self.sha256 = weights_sha256(module)
         kind = type(module)

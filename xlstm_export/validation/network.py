@@ -34,6 +34,9 @@ from xlstm_export.validation.validate import (
 
 CALLS = (5, *[1] * 6, 19, *[1] * 6, 2, 24)
 """Steps of the calls of a bundle with states: it, and the network, see them as one sequence."""
+_ROUNDING_ROWS = 30
+"""The same of a network that rounds between its steps: a number that falls to the other side is
+rare and large, so that a baseline has to see many."""
 _DRAWS = 2
 """Of each shape, or of the whole rollout."""
 
@@ -61,13 +64,13 @@ def validate_network(
         if is_as_written(bundle, manifest, digest) is False:
             notes.append(CHANGED)
         operators = bundle_operators(bundle, manifest, execution, notes)
-        rows = batch + BASELINE_ROWS
+        rows = batch + (_ROUNDING_ROWS if network.rounds else BASELINE_ROWS)
         shapes = _shapes(network, oracle, rows, notes)
         everyone: list[Runner] = [subject, oracle, float64, *forms]
 
         def sample(seed: int) -> list[TensorResult]:
             rollouts = list(_draw_all(network, shapes, rows, seed))
-            results = _compare(everyone, rollouts, manifest, progress)
+            results = _compare(everyone, rollouts, batch, manifest, progress)
             return results + (check_operators(operators, seed) if operators else [])
 
         results = middle_of_samples(sample, seed, notes)
@@ -178,10 +181,13 @@ def _draw(
 
 
 def _compare(
-    everyone: Sequence[Runner], rollouts: Sequence[Rollout], manifest: Manifest,
+    everyone: Sequence[Runner], rollouts: Sequence[Rollout], batch: int, manifest: Manifest,
     progress: Progress | None,
 ) -> list[TensorResult]:  # fmt: skip
-    """Every call through everyone, each from its own states; one result per output and state."""
+    """Every call through everyone, each from its own states; one result per output and state.
+
+    Subject and oracle see the first ``batch`` rows, the others all.
+    """
     outputs = {tensor.name: Tally() for tensor in manifest.outputs}
     carried = {state.key: Tally() for state in manifest.states}
     done, total = 0, sum(map(len, rollouts))
@@ -189,13 +195,16 @@ def _compare(
         states: list[Any] = [None] * len(everyone)
         for number, call in enumerate(rollout, 1):
             given = states if carried else [None] * len(everyone)
-            found = [who.run(call, old) for who, old in zip(everyone, given, strict=True)]
+            few = {name: x[:batch] for name, x in call.items()}
+            feeds = [few, few, *(call,) * (len(everyone) - 2)]
+            found = [who.run(*its) for who, *its in zip(everyone, feeds, given, strict=True)]
             states = [state for _, state in found]
             for name, tally in outputs.items():
                 tally.add([output[name] for output, _ in found], number)
             for key, tally in carried.items():  # the network keeps its own to itself
                 subject, _, float64, *forms = states
-                tally.add([s[key] for s in (subject, float64, float64, *forms)], number)
+                exact = float64[key][:batch]
+                tally.add([subject[key], exact, *(s[key] for s in (float64, *forms))], number)
             done += 1
             if progress is not None:
                 progress("comparing", done, total, "calls")
