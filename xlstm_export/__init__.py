@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from xlstm_export.inspection import Facts, inspect
     from xlstm_export.interrupts import on_stop
     from xlstm_export.native import ort_library_path
-    from xlstm_export.network import export_module, load_module, validate_module
+    from xlstm_export.network import export_module, load_module, record_samples, validate_module
     from xlstm_export.pipeline import build, export, trtexec_command, validate
     from xlstm_export.progress import Progress
     from xlstm_export.recipe.read import find_recipe, recipes
@@ -104,6 +104,7 @@ _PLACES = {
     "open": "inference",
     "ort_library_path": "native",
     "recipes": "recipe.read",
+    "record_samples": "network",
     "report_json": "report.json",
     "run_embeddings": "inference",
     "trtexec_command": "pipeline",
@@ -155,6 +156,7 @@ __all__ = [
     "open",
     "ort_library_path",
     "recipes",
+    "record_samples",
     "report_json",
     "run_embeddings",
     "trtexec_command",

@@ -40,6 +40,36 @@ def load_module(module: str, *, weights: PathLike | None = None) -> tuple[Any, A
     return load_network(module, None if weights is None else Path(weights))
 
 
+def record_samples(
+    module: Any,
+    inputs: Any,
+    file: PathLike,
+    *,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
+) -> Path:
+    """Run a network where it was trained, and keep what went in and came out, for ``validate``.
+
+    A wrong configuration whose shapes fit gives another model, which no comparison with a reading
+    of the same configuration shows. These numbers do. The file is an .npz, which numpy.savez can
+    write from any other framework: arrays by the names of the bundle's inputs and outputs.
+
+    - ``module``: a torch.nn.Module, in eval mode, computing in float32; on any device.
+    - ``inputs``: a tensor, a sequence of tensors, or tensors by the names of ``forward``'s
+      parameters; or a list of such mappings, one for each sample.
+    - ``input_names``, ``output_names``: as the bundle calls them, in order: ["input_ids"],
+      ["logits"] for a language model; default: those of ``forward``, and as in ``export_module``.
+
+    Returns the path. Raises InputError, UnsupportedModelError where the network fails, TargetError
+    where the file cannot be written, and BackendUnavailableError where torch is missing.
+    """
+    try:
+        from xlstm_export.modules.record import record
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return record(module, inputs, Path(file), input_names, output_names)
+
+
 def export_module(
     module: Any,
     example_inputs: Any,
@@ -113,6 +143,7 @@ def validate_module(
     threads: int | None = None,
     batch: int = 2,
     seed: int = 0,
+    samples: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compare a bundle of ``export_module`` with the network that it was made of, in float64.
@@ -128,6 +159,8 @@ def validate_module(
       in ``open``.
     - ``threads`` for every runtime and torch; default: all.
     - ``batch``: rows, beside those that the baselines need; inputs are drawn by ``seed``.
+    - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
+      the bundle has to reproduce as well.
     - ``progress`` is called as work goes on.
 
     Raises BundleError where the bundle is none of this network, UnsupportedModelError where the
@@ -144,7 +177,7 @@ def validate_module(
         raise _missing(error) from error
     return validate_network(
         path, module, example_inputs, Execution(engine, backend, threads, native), batch=batch,
-        seed=seed, progress=progress,
+        seed=seed, samples=None if samples is None else Path(samples), progress=progress,
     )  # fmt: skip
 
 

@@ -222,6 +222,7 @@ def validate(
     threads: int | None = None,
     batch: int = 2,
     seed: int = 0,
+    samples: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compare ``bundle`` with the upstream module of the checkpoint ``reference``.
@@ -237,10 +238,12 @@ def validate(
       in ``open``.
     - ``threads`` for every runtime and torch; default: all.
     - ``batch``: rows of the rollout, whose inputs are drawn by ``seed``.
+    - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
+      the bundle has to reproduce as well.
     - ``progress`` is called as work goes on.
 
     It needs some 32 bytes of memory for each parameter. Raises BundleError, CheckpointError,
-    UnsupportedModelError, EngineError, BackendUnavailableError, OptionError.
+    InputError, UnsupportedModelError, EngineError, BackendUnavailableError, OptionError.
     """
     from xlstm_export.runtime.open import Execution
 
@@ -260,7 +263,7 @@ def validate(
         ) from error
     return validate_bundle(
         path, source, module, execution, upstream=upstream, batch=batch, seed=seed,
-        progress=progress,
+        samples=_path(samples), progress=progress,
     )  # fmt: skip
 
 

@@ -32,6 +32,10 @@ UpstreamOption = Annotated[
     bool, typer.Option(help="Compare with the upstream package where it is installed.")
 ]
 BatchOption = Annotated[int, typer.Option(metavar="N", help="Rows of the rollout.", min=1)]
+SamplesOption = Annotated[
+    Path | None,
+    typer.Option("--samples", metavar="FILE", help="Inputs and outputs recorded elsewhere (.npz)."),
+]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)]
 ReportOption = Annotated[
     Path | None,
@@ -58,6 +62,7 @@ def validate(
     batch: BatchOption = 2,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
+    samples: SamplesOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -69,7 +74,7 @@ def validate(
     own_module.refuse(module, {"reference": reference, "config": config, "prefix": prefix})
     how: dict[str, Any] = {
         "native": native, "engine": engine, "backend": backend, "threads": threads,
-        "batch": batch, "seed": seed,
+        "batch": batch, "seed": seed, "samples": samples,
     }  # fmt: skip
     with progress_bar("validate") as progress:
         if module is not None:

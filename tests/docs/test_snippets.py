@@ -29,7 +29,7 @@ SKIPPED = {
     "needs a GPU": 4,
     "needs the plugins": 1,  # tests/engine prints the command where they are built
     "needs a release of ONNX Runtime": 1,  # tests/recipes/test_cpp.py compiles and runs it
-    "with files of yours": 4,
+    "with files of yours": 5,
     "takes a minute": 1,  # tests/recipes/test_length_extrapolation.py calls its parts
 }
 """Why a block is not run, and how many such blocks there are."""

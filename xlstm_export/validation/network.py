@@ -21,8 +21,11 @@ from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS, relative_distance
+from xlstm_export.validation.checks.samples import compare_samples
+from xlstm_export.validation.checks.samples import in_words as in_words_of_samples
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.result import Report, decide
+from xlstm_export.validation.samples import read_samples
 from xlstm_export.validation.tally import Tally, TensorResult
 from xlstm_export.validation.validate import (
     CHANGED,
@@ -43,13 +46,15 @@ _DRAWS = 2
 
 def validate_network(
     bundle: Path, module: Any, example_inputs: Any, execution: Execution, *, batch: int, seed: int,
-    progress: Progress | None,
+    samples: Path | None, progress: Progress | None,
 ) -> Report:  # fmt: skip
     """Run ``bundle`` beside ``module``; judge every output and state.
 
-    Raises BundleError when the two do not belong together.
+    Raises BundleError when the two do not belong together, InputError where ``samples`` are none
+    of the bundle.
     """
     digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
+    recorded = read_samples(samples, manifest) if samples else []
     network = Network(module, example_inputs, manifest)
     # in a small network torch's threads wait for each other longer than they compute
     with (
@@ -74,6 +79,9 @@ def validate_network(
             return results + (check_operators(operators, seed) if operators else [])
 
         results = middle_of_samples(sample, seed, notes)
+        if recorded:
+            results += compare_samples(subject, float64, forms, recorded, manifest)
+            notes.append(in_words_of_samples(recorded))
         probe = next(_draw_all(network, shapes, rows, seed))[0]
         distance = relative_distance(float64, oracle, probe)
     if bundle_sha256(bundle) != digest:

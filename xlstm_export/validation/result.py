@@ -21,6 +21,9 @@ _EXPLANATION = {
         "the packages that doctor names."
     ),
 }
+RECORDED = "recorded "
+"""In front of the names of outputs that are compared with numbers recorded elsewhere."""
+_REPRODUCED = " It reproduces the numbers that were recorded elsewhere."
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Report:
     def explanation(self) -> str:
         """What the verdict says; of a failure, how many tensors are outside the rule."""
         if self.ok:
-            return _EXPLANATION[self.verdict]
+            recorded = any(result.name.startswith(RECORDED) for result in self.results)
+            return _EXPLANATION[self.verdict] + (_REPRODUCED if recorded else "")
         count = len(self.results)
         outside = sum(not result.judgement.ok for result in self.results)
         unbounded = sum(not result.finite for result in self.results)

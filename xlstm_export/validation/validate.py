@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from xlstm_export.validation.checks.rollout import (
     compare_rollout,
     relative_distance,
 )
+from xlstm_export.validation.checks.samples import compare_samples
+from xlstm_export.validation.checks.samples import in_words as in_words_of_samples
 from xlstm_export.validation.inputs import (
     ROLLOUT,
     Feeds,
@@ -43,6 +45,7 @@ from xlstm_export.validation.inputs import (
     rollout_inputs,
 )
 from xlstm_export.validation.result import Report, decide
+from xlstm_export.validation.samples import Sample, read_samples
 from xlstm_export.validation.tally import TensorResult, ratio
 
 _EMULATED = (
@@ -74,20 +77,24 @@ def validate_bundle(
     upstream: bool,
     batch: int,
     seed: int,
+    samples: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run ``bundle`` beside the upstream module of ``source``; judge every tensor.
 
     Raises BundleError when the two have different states or vocabularies, and when the bundle
-    was replaced meanwhile.
+    was replaced meanwhile, InputError where ``samples`` are none of it.
     """
+    recorded = read_samples(samples, read_manifest(bundle)) if samples else []
     with quiet():
-        return _validate(bundle, source, module, execution, upstream, batch, seed, progress)
+        return _validate(
+            bundle, source, module, execution, upstream, batch, seed, recorded, progress
+        )
 
 
 def _validate(
     bundle: Path, source: Source, module: Family, execution: Execution, upstream: bool, batch: int,
-    seed: int, progress: Progress | None,
+    seed: int, recorded: Sequence[Sample], progress: Progress | None,
 ) -> Report:  # fmt: skip
     digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
     _tell(progress, "reading the checkpoint")
@@ -120,6 +127,9 @@ def _validate(
 
     with torch_threads(torch):
         results = middle_of_samples(sample, seed, notes)
+        if recorded:
+            results += compare_samples(subject, float64, baselines, recorded, manifest)
+            notes.append(in_words_of_samples(recorded))
         probe = _probe(checkpoint.spec, batch, seed)
         distance = relative_distance(float64, oracle, probe) if oracle else None
         if oracle is not None and rounds(as_upstream.spec):
