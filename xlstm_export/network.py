@@ -57,6 +57,7 @@ def record_samples(
     - ``module``: a torch.nn.Module, in eval mode, computing in float32; on any device.
     - ``inputs``: a tensor, a sequence of tensors, or tensors by the names of ``forward``'s
       parameters; or a list of such mappings, one for each sample.
+    - ``file``: what is written, .npz.
     - ``input_names``, ``output_names``: as the bundle calls them, in order: ["input_ids"],
       ["logits"] for a language model; default: those of ``forward``, and as in ``export_module``.
 

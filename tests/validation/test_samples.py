@@ -25,7 +25,7 @@ def test_a_configuration_that_fits_and_is_wrong(tmp_path: Path, logits: str) -> 
     verdicts = {}
     for is_wrong in (False, True):
         if is_wrong:
-            edit_config(source, slstm_block__feedforward__act_fn="silu")
+            edit_config(source, slstm_block__feedforward__act_fn="relu")
         out = tmp_path / f"out_{is_wrong}"
         xe.export(source.path, out, logits=logits)
         call = ["validate", str(out), "--reference", str(source.path), "--json", "--threads", "1"]

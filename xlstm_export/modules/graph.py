@@ -14,6 +14,7 @@ from xlstm_export.errors import UnsupportedModelError
 from xlstm_export.lowering.emit import scope_of
 from xlstm_export.lowering.functions import function_body
 from xlstm_export.lowering.lower import IR_VERSION
+from xlstm_export.modules.join import join_products
 from xlstm_export.modules.shapes import renamed
 from xlstm_export.ops.catalog import DOMAIN, PLUGIN_ATTRIBUTES
 
@@ -32,6 +33,7 @@ def finish_graph(
     graph = model.graph
     _name_nodes(graph)
     _name_weights(graph)
+    join_products(graph)
     for node in graph:
         if node.domain == DOMAIN:
             node.attributes.update({k: ir.AttrString(k, v) for k, v in PLUGIN_ATTRIBUTES.items()})

@@ -22,7 +22,6 @@ from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS, relative_distance
 from xlstm_export.validation.checks.samples import compare_samples
-from xlstm_export.validation.checks.samples import in_words as in_words_of_samples
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.result import Report, decide
 from xlstm_export.validation.samples import read_samples
@@ -79,9 +78,7 @@ def validate_network(
             return results + (check_operators(operators, seed) if operators else [])
 
         results = middle_of_samples(sample, seed, notes)
-        if recorded:
-            results += compare_samples(subject, float64, forms, recorded, manifest)
-            notes.append(in_words_of_samples(recorded))
+        results += compare_samples(subject, float64, forms, recorded, manifest, notes)
         probe = next(_draw_all(network, shapes, rows, seed))[0]
         distance = relative_distance(float64, oracle, probe)
     if bundle_sha256(bundle) != digest:

@@ -36,7 +36,6 @@ from xlstm_export.validation.checks.rollout import (
     relative_distance,
 )
 from xlstm_export.validation.checks.samples import compare_samples
-from xlstm_export.validation.checks.samples import in_words as in_words_of_samples
 from xlstm_export.validation.inputs import (
     ROLLOUT,
     Feeds,
@@ -113,7 +112,6 @@ def _validate(
     baselines = _baselines(checkpoint, manifest.dtype)
     runners = Runners(subject, oracle or float64, float64, *baselines)
     operators = bundle_operators(bundle, manifest, execution, notes)
-
     torch, workers = _share_threads(checkpoint, execution.threads)
 
     def sample(seed: int) -> list[TensorResult]:
@@ -127,9 +125,7 @@ def _validate(
 
     with torch_threads(torch):
         results = middle_of_samples(sample, seed, notes)
-        if recorded:
-            results += compare_samples(subject, float64, baselines, recorded, manifest)
-            notes.append(in_words_of_samples(recorded))
+        results += compare_samples(subject, float64, baselines, recorded, manifest, notes)
         probe = _probe(checkpoint.spec, batch, seed)
         distance = relative_distance(float64, oracle, probe) if oracle else None
         if oracle is not None and rounds(as_upstream.spec):

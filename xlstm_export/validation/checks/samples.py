@@ -21,9 +21,11 @@ from xlstm_export.validation.tally import Tally, TensorResult
 
 def compare_samples(
     subject: Runner, float64: Runner, baselines: Sequence[Runner], samples: Sequence[Sample],
-    manifest: Manifest,
+    manifest: Manifest, notes: list[str],
 ) -> list[TensorResult]:  # fmt: skip
-    """One result for each output that was recorded, named ``recorded {name}``."""
+    """One result for each output that was recorded, named ``recorded {name}``; a note of them."""
+    if samples:
+        notes.append(_in_words(samples))
     tallies: dict[str, Tally] = {}
     for sample in samples:
         found = [runner.run(sample.inputs)[0] for runner in (subject, float64, *baselines)]
@@ -43,7 +45,7 @@ def compare_samples(
     return [tally.result(RECORDED + name, "output", dtype) for name, tally in tallies.items()]
 
 
-def in_words(samples: Sequence[Sample]) -> str:
+def _in_words(samples: Sequence[Sample]) -> str:
     """What took part, for the report."""
     outputs = sorted({name for sample in samples for name in sample.outputs})
     numbers = sum(int(np.prod(x.shape)) for sample in samples for x in sample.outputs.values())

@@ -1,0 +1,67 @@
+"""Products that share their left side, as one: [a W, a V] is a [W V], read once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.convenience import replace_all_uses_with
+
+_Key = tuple[ir.Value, ir.DataType | None, tuple[int, ...]]
+
+
+def join_products(graph: ir.Graph) -> None:
+    """Join the MatMuls of one value with constant matrices [K, N], or stacks of them [G, K, N].
+
+    The columns of all stand side by side in one matrix, whose product is split again.
+    """
+    groups: dict[_Key, list[ir.Node]] = defaultdict(list)
+    for node in graph:
+        if (key := _key(node)) is not None:
+            groups[key].append(node)
+    for nodes in groups.values():
+        if len(nodes) > 1:
+            _join(graph, nodes)
+
+
+def _key(node: ir.Node) -> _Key | None:
+    """What products must share to be joined; None for one that stays alone."""
+    if node.domain != "" or node.op_type != "MatMul":
+        return None
+    left, right = node.inputs
+    matrix = None if right is None else right.const_value
+    if left is None or right is None or matrix is None or not right.is_initializer():
+        return None
+    is_own = len(right.uses()) == 1 and not node.outputs[0].is_graph_output()
+    if not is_own or len(matrix.shape) not in (2, 3):
+        return None
+    return left, matrix.dtype, tuple(matrix.shape.numpy()[:-1])
+
+
+def _join(graph: ir.Graph, nodes: list[ir.Node]) -> None:
+    """One product in the place of the first; it is named after all."""
+    first = nodes[0]
+    matrices = [node.inputs[1].const_value.numpy() for node in nodes]  # type: ignore[union-attr]
+    name = f"{first.name}_joined"
+    weight = ir.Value(
+        name=f"{name}.weight", const_value=ir.tensor(np.concatenate(matrices, -1), name=name)
+    )
+    weight.const_value.name = weight.name  # type: ignore[union-attr]
+    weight.type, weight.shape = ir.TensorType(weight.const_value.dtype), weight.const_value.shape  # type: ignore
+    graph.register_initializer(weight)
+    columns = [matrix.shape[-1] for matrix in matrices]
+    sizes = ir.Value(name=f"{name}.columns", const_value=ir.tensor(np.array(columns, np.int64)))
+    graph.register_initializer(sizes)
+    product = ir.node("MatMul", [first.inputs[0], weight], name=name)
+    product.outputs[0].name = name
+    split = ir.node(
+        "Split", [product.outputs[0], sizes], {"axis": -1}, num_outputs=len(nodes),
+        name=f"{name}/Split",
+    )  # fmt: skip
+    graph.insert_before(first, [product, split])
+    for node, part in zip(nodes, split.outputs, strict=True):
+        old = node.outputs[0]
+        part.name, part.type, part.shape = old.name, old.type, old.shape
+        replace_all_uses_with(old, part)
+        graph.remove(node, safe=True)
