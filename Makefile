@@ -2,9 +2,9 @@
 # make docs: set up, then build the site of docs/ into build/site; a dead link is an error.
 # make test: set up, then linters, types, and the full test suite.
 # make wheel: build a wheel with the native libraries into dist/, and put them into this checkout:
-#   the CPU kernels, and where nvcc is found the CUDA kernels and TensorRT plugins. It fetches
-#   the headers of ONNX Runtime and TensorRT, unless XLSTM_ORT_INCLUDE and XLSTM_TRT_INCLUDE name
-#   their folders.
+#   the CPU kernels, the session for C++, and where nvcc is found the CUDA kernels and TensorRT
+#   plugins. It fetches the headers of ONNX Runtime, nlohmann/json and TensorRT, unless
+#   XLSTM_ORT_INCLUDE, XLSTM_JSON_INCLUDE and XLSTM_TRT_INCLUDE name their folders.
 # make gpu-check: set up, then lay out in build/gpu-check what a GPU machine needs, in parts to be
 #   carried beside the checkout; there, python3 -m tests.gpu.check PART... --json FILE runs all that
 #   only a GPU shows.
@@ -19,6 +19,7 @@ ORT_VERSIONS := 1.20.1 1.23.2 1.32.0
 ORT_DIRS := $(foreach v,$(ORT_VERSIONS),$(CURDIR)/.ort/$(v))
 OUT := out
 ORT_HEADERS := $(CURDIR)/build/onnxruntime-headers
+JSON_HEADERS := $(CURDIR)/build/json-headers
 TRT_HEADERS := $(CURDIR)/build/tensorrt-headers
 NVCC := $(or $(CUDACXX),$(shell command -v nvcc))
 # cu12 or cu13; the wheel's version has it, or cpu: pip keeps a pure 0.1.0 where it is given a 0.1.0
@@ -27,6 +28,7 @@ define := --config-settings=cmake.define.
 CUDA_SETTINGS := $(if $(NVCC),$(define)XLSTM_CUDA=ON $(define)XLSTM_TRT=ON \
   $(define)XLSTM_TRT_INCLUDE=$(abspath $(or $(XLSTM_TRT_INCLUDE),$(TRT_HEADERS))))
 LIBRARY := xlstm_export/lib/libxlstm_ort.so
+NATIVE := $(addprefix xlstm_export/,lib include cmake)
 SOURCES := CMakeLists.txt pyproject.toml xlstm_export/__init__.py \
   $(shell find plugins xlstm_export/ops -type f -not -name '*.pyc')
 comma := ,
@@ -52,15 +54,18 @@ wheel: | $(BIN)/python
 	@command -v $(CXX) >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null || \
 	  { echo "make wheel needs a C++17 compiler: install g++ 12 or later, or clang++" >&2; exit 1; }
 	$(if $(XLSTM_ORT_INCLUDE),,sh plugins/fetch_onnxruntime_headers.sh $(ORT_HEADERS))
+	$(if $(XLSTM_JSON_INCLUDE),,PYTHON=$(BIN)/python sh plugins/fetch_json_headers.sh $(JSON_HEADERS))
 	$(if $(NVCC),$(if $(XLSTM_TRT_INCLUDE),,PYTHON=$(BIN)/python sh \
 	  plugins/fetch_tensorrt_headers.sh $(TRT_HEADERS)),@echo "No nvcc: without CUDA and TensorRT")
 	rm -rf build/unpacked dist/xlstm_export-*.whl
 	XLSTM_WHEEL_TAG=$(or $(CUDA_TAG),cpu) $(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
 	  --config-settings=wheel.cmake=true $(define)XLSTM_ORT=ON \
-	  $(define)XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(ORT_HEADERS))) $(CUDA_SETTINGS)
+	  $(define)XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(ORT_HEADERS))) \
+	  $(define)XLSTM_SESSION=ON \
+	  $(define)XLSTM_JSON_INCLUDE=$(abspath $(or $(XLSTM_JSON_INCLUDE),$(JSON_HEADERS))) $(CUDA_SETTINGS)
 	$(BIN)/python -m zipfile -e dist/xlstm_export-*.whl build/unpacked
-	rm -rf xlstm_export/lib xlstm_export/include
-	mv build/unpacked/xlstm_export/lib build/unpacked/xlstm_export/include xlstm_export/
+	rm -rf $(NATIVE)
+	mv $(addprefix build/unpacked/,$(NATIVE)) xlstm_export/
 	@ls dist/xlstm_export-*.whl $(LIBRARY)
 
 $(LIBRARY): $(SOURCES)
@@ -90,4 +95,4 @@ gpu-check: demo wheel
 	$(BIN)/python -m tests.gpu.prepare build/gpu-check
 
 clean:
-	rm -rf $(VENV) .ort $(OUT) build dist xlstm_export/lib xlstm_export/include
+	rm -rf $(VENV) .ort $(OUT) build dist $(NATIVE)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     )
     from xlstm_export.inspection import Facts, inspect
     from xlstm_export.interrupts import on_stop
-    from xlstm_export.native import ort_library_path
+    from xlstm_export.native import cmake_dir, ort_library_path
     from xlstm_export.network import export_module, load_module, record_samples, validate_module
     from xlstm_export.pipeline import build, export, trtexec_command, validate
     from xlstm_export.progress import Progress
@@ -90,6 +90,7 @@ _PLACES = {
     "UnsupportedModelError": "errors",
     "XlstmExportError": "errors",
     "build": "pipeline",
+    "cmake_dir": "native",
     "diagnose": "environment",
     "export": "pipeline",
     "export_module": "network",
@@ -142,6 +143,7 @@ __all__ = [
     "XlstmExportError",
     "__version__",
     "build",
+    "cmake_dir",
     "diagnose",
     "export",
     "export_module",

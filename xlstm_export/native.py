@@ -18,6 +18,7 @@ _ORT_LIBRARY = "libxlstm_ort.so"
 _ORT_CUDA_LIBRARY = "libxlstm_ort_cuda.so"
 _C_LIBRARY = "libxlstm_c.so"
 _TRT_LIBRARY = "libxlstm_trt.so"
+_SESSION_LIBRARY = "libxlstm_session.so"
 
 
 def ort_library_path() -> Path | None:
@@ -42,6 +43,26 @@ def c_library_path() -> Path | None:
 def trt_library_path() -> Path | None:
     """The TensorRT plugins, for ``IPluginRegistry::loadLibrary``; as ``ort_library_path``."""
     return _library_path(_TRT_LIBRARY)
+
+
+def session_library_path() -> Path | None:
+    """Sessions for C and C++ programs, behind ``xlstm_session.h``; as ``ort_library_path``."""
+    return _library_path(_SESSION_LIBRARY)
+
+
+def cmake_dir() -> Path:
+    """The folder of ``xlstm-config.cmake``, for ``-Dxlstm_DIR``; its libraries lie beside it.
+
+    In the package's own folder, whatever XLSTM_LIBRARY_DIR says. Raises BackendUnavailableError
+    where the package was installed without native libraries.
+    """
+    folder = Path(__file__).parent / "cmake"
+    if not (folder / "xlstm-config.cmake").is_file():
+        raise BackendUnavailableError(
+            f"{folder}: no xlstm-config.cmake, since this package has no native libraries: make "
+            "wheel in a checkout builds it with them"
+        )
+    return folder.resolve()
 
 
 @dataclass(frozen=True)

@@ -40,5 +40,12 @@ def options(
     version: bool = typer.Option(
         False, "--version", help="Print the version.", is_eager=True, callback=doctor.print_version
     ),
+    cmake_dir: bool = typer.Option(
+        False,
+        "--cmake-dir",
+        help="Print the folder for CMake's xlstm_DIR, for C++ programs.",
+        is_eager=True,
+        callback=doctor.print_cmake_dir,
+    ),
 ) -> None:
     """Options of every command."""

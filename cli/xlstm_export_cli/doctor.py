@@ -32,3 +32,10 @@ def print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(xe.__version__)
         raise typer.Exit()
+
+
+def print_cmake_dir(wanted: bool) -> None:
+    """Print the folder of the CMake package and stop."""
+    if wanted:
+        typer.echo(xe.cmake_dir())
+        raise typer.Exit()

@@ -28,7 +28,6 @@ SKIPPED = {
     "to set up": 5,  # installs, or builds the native part: what made this very environment
     "needs a GPU": 4,
     "needs the plugins": 1,  # tests/engine prints the command where they are built
-    "needs a release of ONNX Runtime": 1,  # tests/recipes/test_cpp.py compiles and runs it
     "with files of yours": 5,
     "takes a minute": 1,  # tests/recipes/test_length_extrapolation.py calls its parts
 }
@@ -72,7 +71,7 @@ def test_few_blocks_are_skipped_and_each_says_why() -> None:
 
 def test_every_block_has_a_language_that_is_known() -> None:
     """A block that nobody runs by a slip of the pen would be a promise that nobody keeps."""
-    known = {*LANGUAGES, "text", "cpp", "json", "yaml"}
+    known = {*LANGUAGES, "text", "cmake", "cpp", "json", "yaml"}
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         fences = re.findall(r"^ *(?:```|~~~).*$", text, re.MULTILINE)

@@ -1,218 +1,199 @@
-"""The C++ example, made by its page's commands and run beside Python's generation."""
+"""The programs in C++, made by their page's commands and run beside Python."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
-from tests.plugins.ort_sanitized import ort_headers
+from tests.plugins.sanitized import ADDRESS, QUIET, REPORTS
+from tests.session.c_session import runtime_library
+from tests.session.sanitized_session import installed
+from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.generation.generate import generate_ids
 from xlstm_export.generation.sampling import Sampling
-from xlstm_export.native import ort_library_path
 from xlstm_export.runtime.ort import OrtSession
 
 ROOT = Path(__file__).resolve().parents[2]
-IDS, STEPS = [3, 1, 4, 1, 5], 12
-CANDIDATES = (os.environ.get("CXX", "c++"), "g++", "clang++")
-COMPILER = next(filter(None, map(shutil.which, CANDIDATES)), "c++")
-FETCH = "sh plugins/fetch_onnxruntime_headers.sh build/onnxruntime-headers\n"
-OTHER_OPTIONS: list[dict[str, object]] = [
-    {"ragged": True},
-    {"logits": "last"},
-    {"state_names": "genai"},
-    {"state_names": "edgellm", "ragged": True, "logits": "last"},
-    {"dtype": "float16"},
-]
-# the first function of ONNX Runtime's base table gives no table of that version, the second a name
-OLD_RUNTIME = """
-static const void* no_table(unsigned version) { (void)version; return 0; }
-static const char* name(void) { return "1.2.3"; }
-static const struct { const void* (*table)(unsigned); const char* (*name)(void); } base =
-    {no_table, name};
-const void* OrtGetApiBase(void) { return &base; }
-"""
+DEMO = ROOT / "recipes" / "demo"
+IDS, LONG = [3, 1, 4, 1, 5], 2000
 
 
 def blocks() -> list[str]:
-    """The page's commands: make and run, run with native kernels."""
+    """The page's commands: make and generate, forecast."""
     text = (ROOT / "recipes" / "cpp" / "README.md").read_text(encoding="utf-8")
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout where nothing has been made yet but the headers, and the commands of a page."""
+    """A checkout with its libraries where nothing else has been made, and a page's commands."""
+    if shutil.which("cmake") is None:
+        pytest.skip("no cmake: install it")
     folder: Path = tmp_path_factory.mktemp("checkout")
-    for name in ("recipes", "xlstm_export"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "build").mkdir()
-    (folder / "build" / "onnxruntime-headers").symlink_to(ort_headers())
-    main = "from xlstm_export_cli.main import main; raise SystemExit(main())"
-    commands = {
-        "python": f'"{sys.executable}"',
-        "xlstm-export": f'"{sys.executable}" -c "{main}"',
-        "c++": f"{COMPILER} -Wall -Wextra -Werror",
-    }
+    (folder / "recipes").symlink_to(ROOT / "recipes")
     (folder / "bin").mkdir()
-    for name, words in commands.items():
-        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    for name, call in (("xlstm-export", "-m xlstm_export_cli.main"), ("python", "")):
+        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call} "$@"\n')
         (folder / "bin" / name).chmod(0o755)
     return folder
 
 
-def in_clean_shell(checkout: Path, commands: str) -> str:
-    """The last line of what ``commands`` print, in an environment with nothing but a PATH."""
-    done = subprocess.run(
-        ["bash", "-euc", commands], cwd=checkout,
-        env={"PATH": f"{checkout / 'bin'}:{os.defpath}", "HOME": str(checkout)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()[-1]
-
-
-@pytest.fixture(scope="module")
-def said(checkout: Path) -> str:
-    """What the page's first block ends with."""
-    first, _ = blocks()
-    # what fetches the headers is what ort_headers runs
-    assert first.startswith(FETCH)
-    return in_clean_shell(checkout, first.removeprefix(FETCH))
-
-
-@pytest.fixture(scope="module")
-def program(checkout: Path, said: str) -> Path:
-    """The example, as the page's commands made it."""
-    return checkout / "build" / "cpp" / "generate"
-
-
-def expected(bundle: Path, steps: int, *, native: bool) -> list[int]:
-    return list(generate_ids(OrtSession(bundle, native=native), IDS, steps, Sampling()))
-
-
-def run(program: Path, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [program, *map(str, words)], capture_output=True, text=True, check=False, timeout=60,
-        env=environment,
-    )  # fmt: skip
+        [*map(str, words)], capture_output=True, text=True, check=False, timeout=300, **options
+    )
 
 
-def test_the_page_runs_as_written(checkout: Path, said: str) -> None:
-    bundle = checkout / "out" / "char_lm"
-    assert [int(word) for word in said.split()] == expected(bundle, 20, native=False)
-    native = in_clean_shell(checkout, blocks()[1])
-    assert [int(word) for word in native.split()] == expected(bundle, 20, native=True)
+def in_clean_shell(checkout: Path, commands: str) -> list[str]:
+    """The lines that ``commands`` print, in an environment with little but a PATH."""
+    package = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
+    environment = {"PATH": f"{checkout / 'bin'}:{os.defpath}", "HOME": str(checkout)}
+    environment |= {"PYTHONPATH": package, "CXXFLAGS": "-Wall -Wextra -Werror"}
+    done = run("bash", "-euc", commands, cwd=checkout, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def said(checkout: Path) -> list[str]:
+    """What the page's commands print, the first block's and the second's."""
+    first, second = blocks()[:2]
+    runtime = next(line for line in first.splitlines() if line.startswith("runtime="))
+    made = in_clean_shell(checkout, first)
+    return [made[-1], *in_clean_shell(checkout, f"{runtime}\n{second}")[-4:]]
+
+
+@pytest.fixture(scope="module")
+def programs(checkout: Path, said: list[str]) -> Path:
+    """Their folder, as the page's commands made them."""
+    return checkout / "build" / "cpp"
+
+
+def expected(bundle: Path, count: int, *, native: bool = True) -> list[int]:
+    session = OrtSession(bundle, native=native, threads=1)
+    return list(generate_ids(session, IDS, count, Sampling()))
+
+
+def quantiles(lines: list[str]) -> np.ndarray[Any, Any]:
+    return np.array([[float(word) for word in line.split()] for line in lines], np.float32)
+
+
+def test_the_page_runs_as_written(checkout: Path, said: list[str]) -> None:
+    ids, levels, *steps = said
+    assert [int(word) for word in ids.split()] == expected(checkout / "out" / "char_lm", 20)
+    found = xe.forecast(checkout / "out" / "forecaster", np.arange(1, 101, dtype=np.float32), 3)
+    assert [float(word) for word in levels.split()] == list(found.levels)
+    np.testing.assert_allclose(quantiles(steps), found.quantiles[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize(
-    ("case", "options"),
-    [("hf-plain", {}), ("stack-mixed", {}), *(("stack-mixed", other) for other in OTHER_OPTIONS)],
-)
-def test_it_generates_what_python_does(
-    library: Library, program: Path, case: str, options: dict[str, Any], native: bool
-) -> None:
-    bundle = library.bundle(BY_ID[case], **options)
-    done = run(program, bundle, STEPS, ort_library_path() if native else "-", *IDS)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [int(word) for word in done.stdout.split()] == expected(bundle, STEPS, native=native)
+def test_two_thousand_ids_are_pythons(checkout: Path, programs: Path, native: bool) -> None:
+    bundle = checkout / "out" / "char_lm"
+    words = ["--runtime", runtime_library(), *([] if native else ["--no-kernels"])]
+    done = run(programs / "generate", *words, bundle, LONG, *IDS)
+    assert done.returncode == 0, done.stderr
+    assert [int(word) for word in done.stdout.split()] == expected(bundle, LONG, native=native)
+    assert ("native CPU kernels" in done.stderr) == native
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("/nowhere", 3, "-", 1), "/nowhere/xlstm_export.json: No such file or directory; make a"),
-        (("{bundle}", 3, "/nowhere.so", 1), "/nowhere.so: no such library; - does without one"),
-        (("{bundle}", 3, "{bundle}/model.onnx", 1), "model.onnx: invalid ELF header"),
-        (("{bundle}", "x", "-", 1), 'STEPS "x": expected a whole number from 1'),
-        (("{bundle}", 0, "-", 1), 'STEPS "0": expected a whole number from 1'),
-        (("{bundle}", 3, "-", 1, "two"), 'ID "two": expected a whole number from 0 to 198'),
-        (("{bundle}", 3, "-", "1,2"), 'ID "1,2": expected a whole number from 0 to 198'),
-        (("{bundle}", 3, "-", -1), 'ID "-1": expected a whole number from 0 to 198'),
-        (("{bundle}", 3, "-", 199), 'ID "199": expected a whole number from 0 to 198'),
-        (("{bundle}", 3, "-", 10**30), "expected a whole number from 0 to 198"),
-        (("{bare}", 3, "-", 1), "xlstm_export.json: no language model"),
+        ((), "usage: generate "),
+        (("{bundle}", 3), "usage: generate "),
+        (("--fast", "{bundle}", 3, 1), "--fast: no such option"),
+        (("--engine",), "--engine: expected a value behind it"),
+        (("{bundle}", "x", 1), 'COUNT "x": expected a whole number'),
+        (("{bundle}", 3, "1,2"), 'ID "1,2": expected a whole number'),
+        (("{bundle}", 3, 10**30), "expected a whole number"),
+        (("{bundle}", 3, 199), "prompt: token id 199 is outside the vocabulary of 199"),
+        (("/nowhere", 3, 1), "/nowhere: no such folder; make a bundle with"),
+        (("{bare}", 3, 1), "takes inputs_embeds and yields last_hidden_state: it generates no"),
+        (("--runtime", "/nowhere.so", "{bundle}", 3, 1), "/nowhere.so: cannot be loaded"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
-    library: Library, program: Path, words: tuple[object, ...], told: str
+    library: Library, programs: Path, words: tuple[object, ...], told: str
 ) -> None:
     places = {name: library.bundle(BY_ID[f"stack-{case}"])
               for name, case in (("bundle", "mixed"), ("bare", "bare"))}  # fmt: skip
-    done = run(program, *(str(word).format(**places) for word in words))
+    given = [str(word).format(**places) for word in words]
+    first = [] if "--runtime" in given else ["--runtime", runtime_library()]
+    done = run(programs / "generate", *first, *given)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: ")
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
 
 
-def test_too_few_words(program: Path) -> None:
-    done = run(program)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("usage: ")
+def test_a_series_must_be_numbers(checkout: Path, programs: Path) -> None:
+    command = [programs / "forecast", "--runtime", runtime_library(), checkout / "out/forecaster"]
+    done = run(*command, 3, input="1 2 x")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == 'error: "x": expected a number'
+    done = run(*command, 3, input="")
+    assert done.stderr.splitlines()[-1] == "error: series 0: has no steps"
 
 
-def _set(**changes: object) -> Callable[[Path], object]:
-    """Change keys of the manifest; those of a state as well as its own."""
-
-    def change(bundle: Path) -> None:
-        path = bundle / "xlstm_export.json"
-        content = json.loads(path.read_text())
-        for entry in (content, *content["states"]):
-            entry.update((key, value) for key, value in changes.items() if key in entry)
-        path.write_text(json.dumps(content))
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("damage", "told"),
-    [
-        (lambda b: (b / "model.onnx").unlink(), "model.onnx"),
-        (lambda b: (b / "model.onnx.data").unlink(), "model.onnx.data"),
-        (lambda b: (b / "xlstm_export.json").write_text('{"states": [1,}'), "byte 14: expected a"),
-        (lambda b: (b / "xlstm_export.json").write_text("[" * 10**5), "expected less depth"),
-        (lambda b: (b / "xlstm_export.json").write_text("{}"), 'no "format_version"'),
-        (_set(format_version=2), "format_version is newer than this program"),
-        (_set(states=3), '"states" is of another type'),
-        (_set(init="ones"), "init ones"),
-        (_set(dtype="float8"), "dtype float8"),
-        (_set(output="present.nothing"), "present.nothing"),
-    ],
-)
-def test_damage_is_told_in_a_line(
-    library: Library, program: Path, tmp_path: Path, damage: Callable[[Path], object], told: str
-) -> None:
-    bundle = tmp_path / "bundle"
-    shutil.copytree(library.bundle(BY_ID["stack-mixed"]), bundle)
-    damage(bundle)
-    done = run(program, bundle, 3, "-", 1)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: ")
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_runtime_older_than_the_headers_is_refused(program: Path, tmp_path: Path) -> None:
-    """By its name; ONNX Runtime's own headers would read a table that is not there."""
-    source, old = tmp_path / "old.c", tmp_path / "libonnxruntime.so.1"
-    source.write_text(OLD_RUNTIME)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", old, source], check=True)
-    recipe = ROOT / "recipes" / "cpp" / "generate.cpp"
-    command = [COMPILER, "-std=c++17", "-isystem", ort_headers(), recipe, old]
-    subprocess.run([*command, "-o", tmp_path / "old", f"-Wl,-rpath,{tmp_path}"], check=True)
-    done = run(tmp_path / "old", "/nowhere", 3, "-", 1)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "error: ONNX Runtime 1.2.3 is older than the headers this program was compiled with\n"
+def test_under_address_sanitizer(checkout: Path, said: list[str], tmp_path: Path) -> None:
+    """Against what ``cmake --install`` laid out, found by its prefix."""
+    prefix = installed(ADDRESS, tmp_path / "prefix")
+    flags = f"-fsanitize={ADDRESS.flags} -fno-sanitize-recover=all -g1 -O1 {QUIET}"
+    settings = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_FLAGS={flags}"]
+    compiler = "-DCMAKE_CXX_COMPILER=g++"
+    source = ROOT / "recipes" / "cpp"
+    done = run("cmake", "-S", source, "-B", tmp_path / "build", *settings, compiler)
+    assert done.returncode == 0, done.stderr
+    done = run("cmake", "--build", tmp_path / "build", "--parallel")
+    assert done.returncode == 0, done.stdout + done.stderr
+    bundle, series = checkout / "out" / "char_lm", " ".join(map(str, range(100)))
+    words = ["--runtime", runtime_library()]
+    made = run(tmp_path / "build" / "generate", *words, bundle, LONG, *IDS)
+    assert made.returncode == 0, made.stderr
+    assert [int(word) for word in made.stdout.split()] == expected(bundle, LONG)
+    told = run(
+        tmp_path / "build" / "forecast", *words, bundle.parent / "forecaster", 60, input=series
     )
+    assert told.returncode == 0, told.stderr
+    wrong = run(tmp_path / "build" / "generate", *words, bundle, 5, 10**6)
+    assert wrong.returncode == 1
+    for report in REPORTS:
+        assert report not in made.stderr + told.stderr + wrong.stderr
+
+
+def test_the_package_says_where_cmake_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xlstm_export import native
+
+    assert (xe.cmake_dir() / "xlstm-config.cmake").is_file()
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
+    with pytest.raises(BackendUnavailableError, match=r"no xlstm-config\.cmake, since"):
+        xe.cmake_dir()
+
+
+@pytest.mark.parametrize(("component", "is_there"), [("c", True), ("ort", True), ("none", False)])
+def test_components(checkout: Path, tmp_path: Path, component: str, is_there: bool) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.21)\nproject(probe LANGUAGES CXX)\n"
+        f"find_package(xlstm CONFIG REQUIRED COMPONENTS {component})\n"
+        f"get_target_property(place xlstm::{component} LOCATION)\nmessage(STATUS ${{place}})\n"
+    )
+    build = tmp_path / "build"
+    done = run("cmake", "-S", tmp_path, "-B", build, f"-Dxlstm_DIR={xe.cmake_dir()}")
+    if is_there:
+        place = xe.cmake_dir().parent / "lib" / f"libxlstm_{component}.so"
+        assert f"-- {place}\n" in done.stdout
+    else:
+        assert done.returncode == 1
+        assert f"has no libxlstm_{component}.so" in " ".join(done.stderr.split())

@@ -1,0 +1,97 @@
+#include "file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "error.h"
+
+namespace xlstm::session {
+namespace {
+
+constexpr size_t kMostAtOnce = 1u << 30;  // what one read or write call surely takes
+
+[[noreturn]] void fail_with(const std::string& path, const char* what, int number) {
+  fail(XLSTM_FILE_ERROR, path + ": cannot be " + what + " (" + std::strerror(number) + ")");
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  int number() const { return number_; }
+  // Closes it now: some file systems only then say that the disk is full.
+  bool close() {
+    const int number = number_;
+    number_ = -1;
+    return ::close(number) == 0;
+  }
+
+ private:
+  int number_;
+};
+
+bool write_all(int file, const Piece& piece) {
+  const char* data = static_cast<const char*>(piece.data);
+  for (size_t done = 0; done < piece.bytes;) {
+    const ssize_t now = ::write(file, data + done, std::min(piece.bytes - done, kMostAtOnce));
+    if (now < 0 && errno != EINTR) return false;
+    if (now > 0) done += static_cast<size_t>(now);
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat found {};
+  if (file.number() < 0 || ::fstat(file.number(), &found) != 0) {
+    fail_with(path.string(), "read", errno);
+  }
+  std::string content(static_cast<size_t>(found.st_size), '\0');
+  size_t done = 0;
+  while (done < content.size()) {
+    const size_t wanted = std::min(content.size() - done, kMostAtOnce);
+    const ssize_t now = ::read(file.number(), content.data() + done, wanted);
+    if (now < 0 && errno != EINTR) fail_with(path.string(), "read", errno);
+    if (now == 0) break;
+    if (now > 0) done += static_cast<size_t>(now);
+  }
+  content.resize(done);
+  return content;
+}
+
+void write_file(const std::filesystem::path& path, const std::vector<Piece>& pieces) {
+  static std::atomic<unsigned> count{0};
+  const std::string work = path.string() + ".partial-" + std::to_string(::getpid()) + "-" +
+                           std::to_string(++count);
+  Descriptor file(::open(work.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (file.number() < 0) fail_with(path.string(), "written", errno);
+  int wrong = 0;  // the first error's number
+  const auto step = [&wrong](bool is_done) {
+    if (!is_done && wrong == 0) wrong = errno;
+    return wrong == 0;
+  };
+  for (const Piece& piece : pieces) {
+    if (!step(write_all(file.number(), piece))) break;
+  }
+  if (wrong == 0) step(::fsync(file.number()) == 0);
+  step(file.close());
+  if (wrong == 0) step(::rename(work.c_str(), path.c_str()) == 0);
+  if (wrong == 0) return;
+  ::unlink(work.c_str());
+  fail_with(path.string(), "written", wrong);
+}
+
+}  // namespace xlstm::session

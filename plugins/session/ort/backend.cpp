@@ -1,0 +1,114 @@
+#include <sched.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "../error.h"
+#include "../library.h"
+#include "../options.h"
+#include "graph.h"
+
+namespace xlstm::session {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMostSteps = 512;  // memory does not grow with the prompt
+constexpr char kLibrary[] = "libxlstm_ort.so";
+// The library cannot ask a session for its threads: it is told, before it is registered.
+constexpr char kThreadsKey[] = "ai.xlstm.intra_op_num_threads";
+
+int usable_processors() {
+  cpu_set_t set;
+  const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return std::clamp(count, 1, kMostThreads);
+}
+
+class OrtBackend : public Backend {
+ public:
+  OrtBackend(const fs::path& bundle, std::shared_ptr<const Manifest> manifest,
+             const Options& options)
+      : bundle_(bundle),
+        manifest_(std::move(manifest)),
+        env_(ort::load_runtime(options.runtime_library)),
+        pool_(std::make_shared<Pool>(host_memory())) {
+    configure(options);
+    begin_ = load(manifest_->begin, manifest_->takes_states());
+  }
+
+  std::string describe() const override {
+    return "ONNX Runtime " + ort::runtime_version() + ", CPU, " + manifest_->dtype + "; " +
+           operators_;
+  }
+  const std::shared_ptr<Pool>& pool() const override { return pool_; }
+  int64_t most_steps() const override { return kMostSteps; }
+
+  std::vector<Output> run(const Ends& ends, const std::vector<Feed>& feeds, const States* past,
+                          const States& present) override {
+    ort::Graph& graph = &ends == &manifest_->begin ? *begin_ : continued();
+    return graph.run(feeds, past, present);
+  }
+
+ private:
+  void configure(const Options& options) {
+    const int threads = options.threads == 0 ? usable_processors() : options.threads;
+    options_.SetIntraOpNumThreads(threads);
+    options_.SetLogSeverityLevel(ORT_LOGGING_LEVEL_FATAL);
+    // a second call of one shape would get a buffer for the whole pattern beside the arena's
+    options_.DisableMemPattern();
+    const auto library = own_library(options.kernel_library, kLibrary);
+    operators_ = "function bodies of standard operators";
+    if (!library) return;
+    options_.AddConfigEntry(kThreadsKey, std::to_string(threads).c_str());
+    const char* isa = "";
+    const auto isa_of = library->function<int32_t (*)(const char**)>("xlstm_cpu_isa");
+    if (isa_of == nullptr || isa_of(&isa) != 0) {
+      fail(XLSTM_BACKEND_ERROR,
+           library->path() + ": XLSTM_CPU_ISA is not an instruction set of both this processor "
+                             "and the library; unset it, or name portable, neon, avx2 or avx512");
+    }
+    try {
+      options_.RegisterCustomOpsLibrary(library->path().c_str());
+    } catch (const Ort::Exception& error) {
+      fail(XLSTM_BACKEND_ERROR, library->path() + ": ONNX Runtime " + ort::runtime_version() +
+                                    " does not take it (" + ort::last_words(error) + ")");
+    }
+    operators_ = std::string("native CPU kernels (") + isa + "), libxlstm_ort " XLSTM_VERSION;
+  }
+
+  std::unique_ptr<ort::Graph> load(const Ends& ends, bool takes_states) {
+    return std::make_unique<ort::Graph>(bundle_, manifest_, ends, takes_states, env_, options_);
+  }
+
+  // Loaded by the first call that goes on.
+  ort::Graph& continued() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!continue_) continue_ = load(manifest_->continued(), true);
+    return *continue_;
+  }
+
+  fs::path bundle_;
+  std::shared_ptr<const Manifest> manifest_;
+  const Ort::Env& env_;
+  std::shared_ptr<Pool> pool_;
+  Ort::SessionOptions options_;
+  std::string operators_;
+  std::unique_ptr<ort::Graph> begin_, continue_;
+  std::mutex mutex_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> open_onnxruntime(const fs::path& bundle,
+                                          std::shared_ptr<const Manifest> manifest,
+                                          const Options& options) {
+  const auto& where = manifest->runs_on;
+  if (std::find(where.begin(), where.end(), "onnxruntime-cpu") == where.end()) {
+    fail(XLSTM_BACKEND_ERROR, bundle.string() + ": a " + manifest->dtype +
+                                  " bundle does not run on ONNX Runtime's CPU provider; export "
+                                  "with --dtype fp32 or fp16, or run an engine");
+  }
+  return std::make_unique<OrtBackend>(bundle, std::move(manifest), options);
+}
+
+}  // namespace xlstm::session
