@@ -114,7 +114,10 @@ class CStates:
 
 
 class CSession:
-    """An ``xlstm_session`` of ``bundle``; ``kernels`` False takes the function bodies."""
+    """An ``xlstm_session`` of ``bundle``; ``kernels`` False takes the function bodies.
+
+    ``runtime`` "" is the one that the loader finds.
+    """
 
     def __init__(
         self, bundle: Path | str, *, runtime: Path | str | None = None, kernels: bool = True,
@@ -123,7 +126,7 @@ class CSession:
     ) -> None:  # fmt: skip
         self.library = load_library()
         options = _Options(
-            _text(runtime or runtime_library()),
+            _text(runtime_library() if runtime is None else runtime or None),
             _text(kernel_library) if kernels else b"",
             _text(engine), threads, gpu,
         )  # fmt: skip

@@ -8,6 +8,7 @@
 namespace xlstm::session::trt {
 namespace {
 
+constexpr uintptr_t kLeastAddress = 4096;
 constexpr char kPlugins[] = "libxlstm_trt.so";
 
 // A runtime by the name that engine records have for it.
@@ -75,7 +76,8 @@ Engine::Engine(const std::filesystem::path& path, const EngineRecord& record,
   void* logger = &plain_logger_;
   if (places_->is_versioned_logger) logger = &versioned_logger_;
   runtime_ = create(logger, version);
-  if (runtime_ == nullptr) {
+  // TensorRT 11.4 returns a null that was moved by the offset of a base class
+  if (reinterpret_cast<uintptr_t>(runtime_) < kLeastAddress) {
     fail(XLSTM_BACKEND_ERROR, loaded.path() + ": " + title_ + " does not start" + log_.taken());
   }
   try {

@@ -1,0 +1,225 @@
+// Stand-ins for NVIDIA's driver (libcuda.so.1, -DSTAND_IN_DRIVER) and for TensorRT (libnvinfer.so,
+// -DSTAND_IN_TENSORRT=101400), on host memory. The "engine" is a recurrence that Python can tell:
+//   s[j] <- s[j] / 2 + (id + 1) (j + 1),   u <- u + 1,   logits[v] = s[v % 4] ((3 v) % 7 - 2)
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+#ifdef STAND_IN_DRIVER
+using Address = unsigned long long;
+
+static int from_environment(const char* name, int otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::atoi(text);
+}
+static void* pointer(Address address) { return reinterpret_cast<void*>(address); }
+
+EXPORT int cuInit(unsigned) { return from_environment("STAND_IN_CUINIT", 0); }
+EXPORT int cuDeviceGet(int* device, int index) { return *device = index, 0; }
+EXPORT int cuDeviceGetCount(int* count) { return *count = 1, 0; }
+EXPORT int cuDeviceGetName(char* name, int size, int) {
+  return std::snprintf(name, size, "Stand-in"), 0;
+}
+EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {
+  return *value = attribute == 75 ? 8 : 9, 0;
+}
+EXPORT int cuDevicePrimaryCtxRetain(void** context, int) { return *context = context, 0; }
+EXPORT int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+EXPORT int cuCtxSetCurrent(void*) { return 0; }
+EXPORT int cuStreamCreate(void** stream, unsigned) { return *stream = std::malloc(1), 0; }
+EXPORT int cuStreamDestroy_v2(void* stream) { return std::free(stream), 0; }
+EXPORT int cuStreamSynchronize(void*) { return 0; }
+EXPORT int cuMemAlloc_v2(Address* address, size_t bytes) {
+  if (bytes > (size_t{1} << 30)) return 2;
+  void* made = std::malloc(bytes);
+  std::memset(made, 0x7f, bytes);
+  return *address = reinterpret_cast<Address>(made), 0;
+}
+EXPORT int cuMemFree_v2(Address address) { return std::free(pointer(address)), 0; }
+EXPORT int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void*) {
+  return std::memset(pointer(to), value, bytes), 0;
+}
+EXPORT int cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
+  return std::memcpy(pointer(to), from, bytes), 0;
+}
+EXPORT int cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+  return std::memcpy(to, pointer(from), bytes), 0;
+}
+EXPORT int cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
+  return std::memcpy(pointer(to), pointer(from), bytes), 0;
+}
+EXPORT int cuPointerGetAttribute(void*, int, Address) { return 1; }
+EXPORT int cuGetErrorName(int, const char** name) { return *name = "CUDA_ERROR_STAND_IN", 0; }
+#endif
+
+#ifdef STAND_IN_TENSORRT
+#include "trt/places.h"
+
+using namespace xlstm::session::trt;
+
+namespace {
+
+constexpr const Places& kPlaces = STAND_IN_TENSORRT / 10000 == 10 ? kTensorRT10 : kTensorRT11;
+constexpr int kMostPlaces = 64, kVocabulary = 7, kBatch = 8, kSteps = 16;
+
+[[noreturn]] void unexpected() { std::abort(); }
+
+// A table where only what was put in may be called.
+struct Table {
+  void* functions[kMostPlaces];
+  Table() {
+    for (void*& function : functions) function = reinterpret_cast<void*>(unexpected);
+  }
+  template <typename Function>
+  Table& put(int place, Function function) {
+    functions[place] = reinterpret_cast<void*>(function);
+    return *this;
+  }
+};
+
+void free_interface(void* interface) { delete static_cast<void**>(interface); }
+
+// An interface such as IRuntime: its table, then what implements it.
+struct Interface {
+  void* const* table;
+  void* implementation;
+};
+Interface* interface_of(void* implementation) {
+  static const Table table = Table().put(1, free_interface);
+  return new Interface{table.functions, implementation};
+}
+
+struct Tensor {
+  const char* name;
+  Type type;
+  Mode mode;
+};
+const Tensor kTensors[] = {
+    {"input_ids", Type::kInt64, Mode::kInput},   {"past.s", Type::kFloat, Mode::kInput},
+    {"past.u", Type::kFloat, Mode::kInput},      {"logits", Type::kFloat, Mode::kOutput},
+    {"present.s", Type::kFloat, Mode::kOutput},  {"present.u", Type::kFloat, Mode::kOutput},
+};
+const Tensor& find(const char* name) {
+  for (const Tensor& tensor : kTensors) {
+    if (std::strcmp(tensor.name, name) == 0) return tensor;
+  }
+  unexpected();
+}
+Dims shape(const std::string& name, int64_t batch, int64_t steps) {
+  if (name == "input_ids") return {2, {batch, steps}};
+  if (name == "logits") return {3, {batch, steps, kVocabulary}};
+  return name.back() == 's' ? Dims{2, {batch, 4}} : Dims{3, {batch, 2, 3}};
+}
+
+struct Context {
+  void* const* table;
+  int32_t profile = -1;
+  int64_t batch = 0, steps = 0;
+  std::map<std::string, void*> addresses;
+};
+bool set_profile(Context* self, int32_t index, void* stream) {
+  self->profile = index;
+  return stream != nullptr;
+}
+bool set_input_shape(Context* self, const char* name, const Dims* dims) {
+  self->batch = dims->sizes[0];
+  if (std::strcmp(name, "input_ids") == 0) self->steps = dims->sizes[1];
+  return self->steps <= (self->profile == 0 ? 1 : kSteps);
+}
+Dims tensor_shape(Context* self, const char* name) {
+  return shape(name, self->batch, self->steps);
+}
+bool set_address(Context* self, const char* name, void* address) {
+  self->addresses[name] = address;
+  return address != nullptr;
+}
+bool enqueue(Context* self, void* stream) {
+  const auto* ids = static_cast<const int64_t*>(self->addresses.at("input_ids"));
+  auto* logits = static_cast<float*>(self->addresses.at("logits"));
+  auto* s = static_cast<float*>(self->addresses.at("present.s"));
+  auto* u = static_cast<float*>(self->addresses.at("present.u"));
+  std::memcpy(s, self->addresses.at("past.s"), self->batch * 4 * sizeof(float));
+  std::memcpy(u, self->addresses.at("past.u"), self->batch * 6 * sizeof(float));
+  for (int64_t row = 0; row < self->batch; ++row) {
+    for (int64_t step = 0; step < self->steps; ++step, ++ids) {
+      for (int j = 0; j < 4; ++j) s[row * 4 + j] = s[row * 4 + j] / 2 + (*ids + 1) * (j + 1);
+      for (int j = 0; j < 6; ++j) u[row * 6 + j] += 1;
+      for (int v = 0; v < kVocabulary; ++v) *logits++ = s[row * 4 + v % 4] * ((3 * v) % 7 - 2);
+    }
+  }
+  return stream != nullptr;
+}
+
+struct Implementation {
+  void* const* table;
+};
+void* create_context(Implementation*, int32_t) {
+  static const Table table = Table()
+                                 .put(kPlaces.set_profile, set_profile)
+                                 .put(kPlaces.set_input_shape, set_input_shape)
+                                 .put(kPlaces.tensor_shape, tensor_shape)
+                                 .put(kPlaces.set_address, set_address)
+                                 .put(kPlaces.enqueue, enqueue);
+  return interface_of(new Context{table.functions});
+}
+int32_t profile_count(Implementation*) { return 2; }
+int32_t tensor_count(Implementation*) { return sizeof kTensors / sizeof *kTensors; }
+const char* tensor_name(Implementation*, int32_t index) { return kTensors[index].name; }
+Type tensor_type(Implementation*, const char* name) { return find(name).type; }
+Location tensor_location(Implementation*, const char*) { return Location::kDevice; }
+Mode tensor_mode(Implementation*, const char* name) { return find(name).mode; }
+Dims profile_shape(Implementation*, const char* name, int32_t profile, Select which) {
+  if (which == Select::kMin) return shape(name, 1, 1);
+  return shape(name, kBatch, profile == 0 ? 1 : kSteps);
+}
+
+struct Runtime {
+  void* const* table;
+  void* logger;
+};
+void allow_host_code(Runtime*, bool) {}
+void* load_library(void*, const char* path) {
+  return std::fprintf(stderr, "plugins of %s\n", path), reinterpret_cast<void*>(1);
+}
+void* plugin_registry(Runtime*) {
+  static const Table table = Table().put(kPlaces.load_library, load_library);
+  static Interface registry{table.functions, nullptr};
+  return &registry;
+}
+void* deserialize(Runtime* self, const void* content, size_t size) {
+  static const Table table = Table()
+                                 .put(kPlaces.create_context, create_context)
+                                 .put(kPlaces.profile_count, profile_count)
+                                 .put(kPlaces.tensor_count, tensor_count)
+                                 .put(kPlaces.tensor_name, tensor_name)
+                                 .put(kPlaces.tensor_type, tensor_type)
+                                 .put(kPlaces.tensor_location, tensor_location)
+                                 .put(kPlaces.tensor_mode, tensor_mode)
+                                 .put(kPlaces.profile_shape, profile_shape);
+  if (std::string(static_cast<const char*>(content), size) == "the engine of the stand-in") {
+    return interface_of(new Implementation{table.functions});
+  }
+  const int log = kPlaces.is_versioned_logger ? 4 : 0;
+  call_at<void>(log, self->logger, int32_t{3}, "a note that nobody asked for");
+  call_at<void>(log, self->logger, int32_t{1}, "the stand-in knows no such engine");
+  return nullptr;
+}
+
+}  // namespace
+
+EXPORT int32_t getInferLibVersion() { return STAND_IN_TENSORRT; }
+EXPORT void* createInferRuntime_INTERNAL(void* logger, int32_t version) {
+  static const Table table = Table()
+                                 .put(kPlaces.deserialize, deserialize)
+                                 .put(kPlaces.plugin_registry, plugin_registry)
+                                 .put(kPlaces.allow_host_code, allow_host_code);
+  if (version != STAND_IN_TENSORRT) return nullptr;
+  return interface_of(new Runtime{table.functions, logger});
+}
+#endif
