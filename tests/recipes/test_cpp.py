@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from tests.model_cases import BY_ID, Library
 from tests.plugins.sanitized import ADDRESS, QUIET, REPORTS
 from tests.session.c_session import runtime_library
 from tests.session.sanitized_session import installed
+from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.generation.generate import generate_ids
 from xlstm_export.generation.sampling import Sampling
@@ -143,6 +145,26 @@ def test_a_series_must_be_numbers(checkout: Path, programs: Path) -> None:
     assert done.stderr.splitlines()[-1] == 'error: "x": expected a number'
     done = run(*command, 3, input="")
     assert done.stderr.splitlines()[-1] == "error: series 0: has no steps"
+
+
+def test_an_engine_needs_a_driver(checkout: Path, programs: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(checkout / "out" / "char_lm", tmp_path / "bundle"))
+    engine = ["--engine", "tensorrt_rtx-sm89"]
+    done = run(programs / "generate", *engine, bundle, 3, 1)
+    assert f"tensorrt_rtx-sm89: no engine of {bundle}; make one: xlstm-export build" in done.stderr
+    (bundle / "engines").mkdir()
+    (bundle / "engines" / "tensorrt_rtx-sm89.engine").touch()
+    record = {
+        "format_version": 1, "backend": "tensorrt_rtx", "builder_version": "1.7.1.116",
+        "compute_capability": ["8.9"], "plugins": [],
+        "bundle_sha256": Bundle.open(bundle).sha256(),
+        "plugin_library": {"name": "libxlstm_trt.so", "version": "0", "embedded": True},
+    }  # fmt: skip
+    (bundle / "engines" / "tensorrt_rtx-sm89.json").write_text(json.dumps(record))
+    done = run(programs / "generate", *engine, bundle, 3, 1)
+    assert done.returncode == 1
+    if not Path("/dev/nvidiactl").exists():
+        assert done.stderr.startswith("error: none of libcuda.so.1 is found; engines run on an NV")
 
 
 def test_under_address_sanitizer(checkout: Path, said: list[str], tmp_path: Path) -> None:
