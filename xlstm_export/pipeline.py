@@ -17,6 +17,7 @@ from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, OptionError
 from xlstm_export.families.registry import check_family, find_family
 from xlstm_export.lowering.options import LoweringOptions, check_options, make_options
+from xlstm_export.model.low_bit import resolved
 from xlstm_export.model.numerics import with_numerics
 from xlstm_export.output import check_target, new_folder
 from xlstm_export.progress import Progress
@@ -60,6 +61,11 @@ def export(
     state_names: str | None = None,
     resolution: str | tuple[int, int] | None = None,
     numerics: str | None = None,
+    weight_format: str | None = None,
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+    keep_wide: Sequence[str] = (),
+    matmul_nbits: bool | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -75,7 +81,7 @@ def export(
     - ``progress`` is called as work goes on.
     - ``dtype``: float32 (the default), float16 or bfloat16 (also fp32, fp16, bf16) of projections
       and activations; norms, gates, states and logits stay float32.
-    - ``opset``: 18 (the default) to 21. ``logits``: "all" [B,T,vocab], the default, or "last"
+    - ``opset``: 18 (the default, 21 with ``weight_format``) to 21. ``logits``: "all" [B,T,vocab], the default, or "last"
       [B,1,vocab].
     - ``ragged`` True adds the input ``sequence_lengths`` int32 [B].
     - ``state_names``: native (the default), genai or edgellm.
@@ -83,6 +89,11 @@ def export(
       images (vil); None: those that it was trained on.
     - ``numerics``: "faithful", the default, or "fp32" to round nothing to bfloat16 that upstream
       rounds (TiRex; an error for families where nothing is).
+    - ``weight_format``: "int8" or "int4" stores projections, tables and heads in blocks of
+      ``block_size`` (64; a power of two from 16 to 256) with a scale each, in ``symmetric`` blocks
+      (the default) or with zero points; ``keep_wide``: patterns of the names of weights that are
+      not. Tables of rows take 8 bits. ``matmul_nbits`` True writes ``com.microsoft::MatMulNBits``,
+      which ONNX Runtime alone reads, in place of standard operators.
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and
     BackendUnavailableError where a torch file or the Hub needs a package that is missing.
@@ -91,7 +102,8 @@ def export(
     followed = None if recipe is None else find_recipe(recipe)
     chosen = _options(
         followed, dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names,
-        numerics=numerics,
+        numerics=numerics, weight_format=weight_format, block_size=block_size,
+        symmetric=symmetric, keep_wide=tuple(keep_wide) or None, matmul_nbits=matmul_nbits,
     )  # fmt: skip
     size = parse_resolution(resolution)
     if followed is not None:
@@ -129,6 +141,8 @@ def export_source(
     checkpoint = read_checkpoint(source, family)
     check_options(checkpoint.spec, options)
     spec, weights = with_numerics(checkpoint.spec, options.numerics), checkpoint.weights
+    if options.low_bit is not None:
+        options = replace(options, low_bit=resolved(spec, weights, options.low_bit))
     model, continuing = lower_model(spec, weights, options), None
     if spec.recurrence == "begun":
         continuing = lower_model(spec, weights, options, continues=True)

@@ -14,6 +14,7 @@ import dacite
 import numpy as np
 import numpy.typing as npt
 
+from xlstm_export.bundle.low_bit import LowBit, check_low_bit
 from xlstm_export.errors import BundleError
 
 MANIFEST_FILE = "xlstm_export.json"
@@ -147,6 +148,10 @@ class Manifest:
     forecast: ForecastInfo | None = None
     """Of a forecaster."""
     numerics: Numerics = "faithful"
+    low_bit: LowBit | None = None
+    """Of matrices in 8 or 4 bits; None: all weights are of ``dtype``, or float32."""
+    step_bytes: int = 0
+    """Bytes of weights that a step reads: decoding takes at least the time of that. 0: unknown."""
 
     @property
     def takes_states(self) -> bool:
@@ -240,6 +245,8 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"{tensor.name}: dtype {tensor.dtype!r}, shape {list(tensor.shape)}")
     if manifest.ragged != any(tensor.name == LENGTHS for tensor in manifest.inputs):
         raise ValueError("ragged and the input sequence_lengths do not go together")
+    if manifest.low_bit is not None:
+        check_low_bit(manifest.low_bit)
     info = manifest.forecast
     if info is not None and (not info.levels or min(info.context, info.patch, info.horizon) < 1):
         raise ValueError(f"forecast: {info}")

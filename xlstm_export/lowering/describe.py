@@ -17,7 +17,10 @@ from xlstm_export.bundle.manifest import (
 from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
 from xlstm_export.environment import versions
 from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.model.low_bit import step_bytes
+from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
+from xlstm_export.model.storage import stored
 from xlstm_export.ops.catalog import DOMAIN, VERSION
 
 RUNS_ON = {
@@ -64,13 +67,28 @@ def describe_graph(
         states=states,
         source=SourceInfo(source.name, fingerprint(checkpoint)),
         versions=versions(),
-        runs_on=RUNS_ON[options.dtype],
+        runs_on=runs_on(checkpoint.spec, options),
         logits=options.logits,
         ragged=options.ragged,
         continuation=Continuation(CONTINUE_FILE, *ends(continuing.graph)) if continuing else None,
         forecast=checkpoint.spec.forecast,
         numerics=options.numerics,
+        low_bit=options.low_bit,
+        step_bytes=step_bytes(
+            checkpoint.spec, stored(checkpoint.spec, checkpoint.weights, options.storage)
+        ),
     )
+
+
+def runs_on(spec: ModelSpec, options: LoweringOptions) -> tuple[str, ...]:
+    """Where a bundle runs. TensorRT takes blocks around 0, in standard operators, no tables."""
+    places, low_bit = RUNS_ON[options.dtype], options.low_bit
+    tables = {name for name, weight in spec.weights().items() if weight.low_bit == "table"}
+    if low_bit is None or (
+        low_bit.symmetric and not low_bit.matmul_nbits and tables <= set(low_bit.wide)
+    ):
+        return places
+    return tuple(place for place in places if place != "tensorrt")
 
 
 def tensor_info(value: ir.Value) -> TensorInfo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,10 +29,12 @@ class Emitter:
     """Collects the nodes, weights, inputs and outputs of one graph.
 
     ``dtype`` is the activation type of the bundle; ``scope`` prefixes node names.
+    ``matmul_nbits``: products in few bits are one operator of ONNX Runtime.
     """
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, *, matmul_nbits: bool = False) -> None:
         self.dtype = dtype
+        self.matmul_nbits = matmul_nbits
         self.scope = ""
         self.inputs: list[ir.Value] = []
         self.outputs: list[ir.Value] = []
@@ -78,6 +80,15 @@ class Emitter:
         )  # fmt: skip
         return self._named(values)
 
+    def foreign(
+        self, domain: str, op_type: str, inputs: Sequence[ir.Value], role: str, **attributes: int
+    ) -> ir.Value:
+        """One node with one output of an operator set that a runtime adds."""
+        values = self._tape.op_multi_out(
+            op_type, inputs, attributes, domain=domain, num_outputs=1, name=self._name(role)
+        )
+        return self._named(values)[0]
+
     def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> ir.Value:
         """A graph input."""
         value = ir.Value(name=name, type=ir.TensorType(ir_type(dtype)), shape=ir.Shape(shape))
@@ -95,14 +106,18 @@ class Emitter:
 
     def weight(self, name: str, weight: Weight) -> ir.Value:
         """An initialiser whose numbers are read and rounded when it is written."""
+        storage = Storage(weight.kept)
+        return self.lazy(name, storage.numpy, weight.shape, lambda: storage.encode(weight))
+
+    def lazy(
+        self, name: str, dtype: np.dtype[Any], sizes: Sequence[int], load: Callable[[], Array]
+    ) -> ir.Value:
+        """An initialiser that ``load`` yields when it is written."""
         if name not in self.initializers:
-            storage = Storage(weight.kept)
-            kind = ir_type(weight.kept)
-            shape = ir.Shape(weight.shape)
+            kind, shape = ir.DataType.from_numpy(dtype), ir.Shape(sizes)
             tensor = ir.LazyTensor(
-                lambda: ir.Tensor(storage.encode(weight), name=name),
-                dtype=kind, shape=shape, name=name,
-            )  # fmt: skip
+                lambda: ir.Tensor(load(), name=name), dtype=kind, shape=shape, name=name
+            )
             self.initializers[name] = ir.Value(
                 name=name, type=ir.TensorType(kind), shape=shape, const_value=tensor
             )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import onnx_ir as ir
 
+from xlstm_export.bundle.low_bit import Blocks
 from xlstm_export.lowering.emit import Emitter
+from xlstm_export.lowering.low_bit import product
 from xlstm_export.model.weights import Array, Weight, Weights, concatenate, zeros_like
 
 BLOCK_WIDTH = 16
@@ -21,12 +24,22 @@ GATE_PIECES = 8
 def linear(g: Emitter, x: ir.Value, weights: Weights, paths: Sequence[str]) -> Sequence[ir.Value]:
     """x [B,T,in] through each ``{path}.weight`` [out,in] (+ bias): one value [B,T,out] per path.
 
-    The projections are merged into one MatMul, of the type they are kept in, and split again.
+    Projections that follow each other and are kept alike are merged into one product, and split
+    again.
     """
+
+    def kept(path: str) -> tuple[str, Blocks | None]:
+        weight = weights[f"{path}.weight"]
+        return weight.kept, weight.blocks
+
+    groups = [list(group) for _, group in groupby(paths, kept)]
+    return [y for group in groups for y in _joined(g, x, weights, group)]
+
+
+def _joined(g: Emitter, x: ir.Value, weights: Weights, paths: Sequence[str]) -> Sequence[ir.Value]:
     parts = [weights[f"{path}.weight"] for path in paths]
     name = f"{g.scope}/{'_'.join(paths)}"
-    joined = concatenate(parts, axis=0).with_view(lambda w: w.T)
-    y = g.op("MatMul", x, g.weight(f"{name}.weight", joined), role="_".join(paths))
+    y = product(g, x, name, concatenate(parts, axis=0), "_".join(paths))
     biases = [weights.get(f"{path}.bias") for path in paths]
     if any(biases):
         filled = [b or zeros_like(p, p.shape[0]) for b, p in zip(biases, parts, strict=True)]

@@ -16,14 +16,18 @@ from xlstm_export.bundle.manifest import LENGTHS, TensorInfo
 from xlstm_export.lowering.emit import Emitter
 from xlstm_export.lowering.functions import function_body
 from xlstm_export.lowering.last_step import last_step
+from xlstm_export.lowering.low_bit import MICROSOFT
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.lowering.place import Place, declare_states, emit_layer
+from xlstm_export.model.layers.logit_head import LogitHead
 from xlstm_export.model.spec import SEQUENCE, ModelSpec, check_weights
-from xlstm_export.model.storage import Storage, stored
+from xlstm_export.model.storage import stored
 from xlstm_export.model.weights import Weights
 from xlstm_export.ops.catalog import DOMAIN, VERSION
 
 IR_VERSION = 9
+BLOCKS_IR_VERSION = 10
+"""Has the types of 4 bits that opset 21 brings."""
 
 
 def lower_model(
@@ -34,10 +38,12 @@ def lower_model(
     ``continues``: of a model whose recurrence is "begun", the graph that goes on from states.
     """
     check_weights(spec, weights)
-    g = Emitter(options.dtype)
+    low_bit = options.low_bit
+    g = Emitter(options.dtype, matmul_nbits=low_bit is not None and low_bit.matmul_nbits)
     inputs = {i.name: g.input(i.name, i.dtype, i.shape) for i in spec.inputs}
     begins = spec.recurrence != "carried" and not continues
-    place = Place("", stored(spec, weights, Storage(options.dtype)), begins, inputs)
+    tied = frozenset(head.tied_to for head in spec.layers_of(LogitHead))
+    place = Place("", stored(spec, weights, options.storage), begins, inputs, tied)
     x = _first_of(g, spec, inputs)
     start = _pointwise_from_the_front(spec)
     for path, layer in spec.layers[:start]:
@@ -53,7 +59,7 @@ def lower_model(
     output = (spec.continued_outputs if continues else spec.outputs)[0]
     g.output(g.cast(x, output.dtype), output.name, output.dtype, _output_shape(output, cut_at))
     states.declare_outputs(g)
-    return _model(g, options.opset)
+    return _model(g, options.opset, BLOCKS_IR_VERSION if options.low_bit else IR_VERSION)
 
 
 def _first_of(g: Emitter, spec: ModelSpec, inputs: Mapping[str, ir.Value]) -> ir.Value:
@@ -85,20 +91,21 @@ def _output_shape(output: TensorInfo, cut_at: int | None) -> tuple[int | str, ..
     return tuple(1 if d == SEQUENCE and cut_at is not None else d for d in output.shape)
 
 
-def _model(g: Emitter, opset: int) -> ir.Model:
+def _model(g: Emitter, opset: int, ir_version: int) -> ir.Model:
+    foreign = {MICROSOFT: 1} if any(node.domain == MICROSOFT for node in g.nodes) else {}
     graph = ir.Graph(
         g.inputs,
         g.outputs,
         nodes=g.nodes,
         initializers=list(g.initializers.values()),
-        opset_imports={"": opset, DOMAIN: VERSION},
+        opset_imports={"": opset, DOMAIN: VERSION} | foreign,
         name="xlstm",
     )
     used = sorted({node.op_type for node in g.nodes if node.domain == DOMAIN})
     functions = [ir.serde.deserialize_function(function_body(name, opset)) for name in used]
     return ir.Model(
         graph,
-        ir_version=IR_VERSION,
+        ir_version=ir_version,
         producer_name="xlstm-export",
         producer_version=__version__,
         functions=functions,

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
 
+import numpy as np
+import numpy.typing as npt
+
+from xlstm_export.bundle.low_bit import LARGEST_BLOCK, LEAST_BLOCK, LowBit, is_block_size
 from xlstm_export.bundle.manifest import BUNDLE_DTYPES, BundleDtype, Numerics
 from xlstm_export.errors import OptionError
 from xlstm_export.model.numerics import rounds
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import StateNaming
+from xlstm_export.model.storage import Storage
 
 OPSETS = (18, 19, 20, 21)
 Logits = Literal["all", "last"]
+BLOCKS_OPSET = 21
+"""The first with DequantizeLinear in blocks, and with types of 4 bits."""
+BLOCK_SIZE = 64
+_FORMATS = {"int8": 8, "int4": 4}
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -22,7 +32,8 @@ class LoweringOptions:
 
     ``dtype``: type of projections and activations. ``logits`` "last" returns [batch, 1, vocab].
     ``ragged`` adds the int32 input ``sequence_lengths`` [batch]. ``numerics`` "fp32" rounds
-    nothing to bfloat16 that upstream rounds.
+    nothing to bfloat16 that upstream rounds. ``low_bit``: matrices and tables in few bits, its
+    ``wide`` being patterns until the model is known; ``importance`` as in ``Storage``.
     """
 
     dtype: BundleDtype = "float32"
@@ -31,27 +42,66 @@ class LoweringOptions:
     ragged: bool = False
     state_names: StateNaming = "native"
     numerics: Numerics = "faithful"
+    low_bit: LowBit | None = None
+    importance: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict, compare=False)
+
+    @property
+    def storage(self) -> Storage:
+        """How the weights are kept."""
+        return Storage(self.dtype, self.low_bit, self.importance)
 
 
 def make_options(
     *,
     dtype: str = "float32",
-    opset: int = 18,
+    opset: int | None = None,
     logits: str = "all",
     ragged: bool = False,
     state_names: str = "native",
     numerics: str = "faithful",
+    weight_format: str | None = None,
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+    keep_wide: Sequence[str] = (),
+    matmul_nbits: bool = False,
 ) -> LoweringOptions:
     """Options from plain words and numbers. Raises OptionError for what is none of the choices."""
     dtype = _DTYPES.get(dtype, dtype)
+    given = {
+        "block_size": block_size, "symmetric": symmetric, "keep_wide": keep_wide or None,
+        "matmul_nbits": matmul_nbits or None,
+    }  # fmt: skip
+    low_bit = _low_bit(weight_format, {k: v for k, v in given.items() if v is not None})
+    opset = (OPSETS[0] if low_bit is None else BLOCKS_OPSET) if opset is None else opset
     choose("dtype", dtype, BUNDLE_DTYPES, tuple(_DTYPES))
     choose("opset", opset, OPSETS)
+    if low_bit is not None and opset < BLOCKS_OPSET:
+        raise OptionError(
+            "opset", f"{opset} has no weights in blocks, which {BLOCKS_OPSET} brought"
+        )
     choose("logits", logits, get_args(Logits))
     choose("state_names", state_names, get_args(StateNaming))
     choose("numerics", numerics, get_args(Numerics))
     return LoweringOptions(
         cast(BundleDtype, dtype), opset, cast(Logits, logits), ragged,
-        cast(StateNaming, state_names), cast(Numerics, numerics),
+        cast(StateNaming, state_names), cast(Numerics, numerics), low_bit,
+    )  # fmt: skip
+
+
+def _low_bit(weight_format: str | None, given: dict[str, Any]) -> LowBit | None:
+    """The storage that ``weight_format`` and the options ``given`` with it say."""
+    if weight_format is None:
+        if given:
+            raise OptionError(next(iter(given)), "is for weights in few bits; give weight_format")
+        return None
+    choose("weight_format", weight_format, tuple(_FORMATS))
+    size = given.get("block_size", BLOCK_SIZE)
+    if not is_block_size(size):
+        sizes = f"{LEAST_BLOCK} to {LARGEST_BLOCK}"
+        raise OptionError("block_size", f"{size} is no power of two of {sizes}")
+    return LowBit(
+        _FORMATS[weight_format], size, given.get("symmetric", True),
+        tuple(given.get("keep_wide", ())), matmul_nbits=given.get("matmul_nbits", False),
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ class Place:
     """``path`` in a model with all its weights and states; these are None before the first layer
     that can carry one.
 
-    ``begins``: the call takes no states. ``inputs`` are the graph's by name. ``layer`` is what
+    ``begins``: the call takes no states. ``inputs`` are the graph's by name. ``tied`` are the paths
+    of the tables that are a head's matrix as well. ``layer`` is what
     stands here, and ``x`` what came to it: a row of it has a row of each state.
     """
 
@@ -62,6 +63,7 @@ class Place:
     all_weights: Weights
     begins: bool
     inputs: Mapping[str, ir.Value]
+    tied: frozenset[str] = frozenset()
     states: States | None = None
     layer: Layer | None = None
     x: ir.Value | None = None

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,15 @@ class WeightSpec:
     """One weight of a layer: the one place where its shape and its precision are said.
 
     ``stays_float32``: stored in float32 whatever the bundle's dtype, since it feeds statistics,
-    gates or states, which are float32 everywhere.
+    gates or states, which are float32 everywhere. ``low_bit``: what ``--weight-format`` stores in
+    few bits: a "matrix" [out, in] that whole inputs are multiplied by, or a "table" of rows that
+    are looked up, whose numbers take 8 bits at least.
     """
 
     shape: tuple[int, ...]
     stays_float32: bool = False
     optional: bool = False
+    low_bit: Literal["never", "matrix", "table"] = "never"
 
 
 @dataclass(frozen=True)

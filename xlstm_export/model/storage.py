@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from xlstm_export.bundle.low_bit import Blocks, LowBit
+from xlstm_export.bundle.manifest import Manifest
 from xlstm_export.errors import CheckpointError, UnsupportedModelError
+from xlstm_export.model.blocks import Quantised, quantise
 from xlstm_export.model.layer import WeightSpec
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.weights import Array, Weight, Weights
@@ -18,13 +21,41 @@ from xlstm_export.model.weights import Array, Weight, Weights
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers as ``dtype`` (numpy's name, bfloat16 through ml_dtypes)."""
+    """Numbers as ``dtype`` (numpy's name, bfloat16 through ml_dtypes).
+
+    ``low_bit``: matrices and tables are in blocks of fewer bits, but for the exceptions it names;
+    ``importance`` are the mean squares of a matrix's inputs [in] by the matrix's name, where they
+    were measured.
+    """
 
     dtype: str
+    low_bit: LowBit | None = None
+    importance: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict, compare=False)
 
-    def of(self, spec: WeightSpec) -> Storage:
-        """How a bundle of this storage keeps the weight of ``spec``."""
-        return Storage("float32") if spec.stays_float32 else self
+    @classmethod
+    def of_bundle(
+        cls, manifest: Manifest, importance: Mapping[str, npt.NDArray[np.float32]]
+    ) -> Storage:
+        """That of the bundle with ``manifest``, whose scales ``importance`` helped to choose."""
+        return cls(manifest.dtype, manifest.low_bit, importance)
+
+    @property
+    def without_blocks(self) -> Storage:
+        """The same for what is no matrix."""
+        return Storage(self.dtype)
+
+    def kept(self, name: str, spec: WeightSpec, weight: Weight) -> Weight:
+        """``weight``, which ``spec`` describes, as a bundle of this storage keeps it."""
+        dtype = "float32" if spec.stays_float32 else self.dtype
+        return weight.kept_as(dtype, self.blocks(name, spec), self.importance.get(name))
+
+    def blocks(self, name: str, spec: WeightSpec) -> Blocks | None:
+        """The blocks of the weight ``name``; None where it keeps the bundle's dtype."""
+        low_bit = self.low_bit
+        if low_bit is None or spec.low_bit == "never" or name in low_bit.wide:
+            return None
+        is_eight = spec.low_bit == "table" or name in low_bit.eight
+        return low_bit.blocks.at_least(8) if is_eight else low_bit.blocks
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -43,6 +74,17 @@ class Storage:
             raise self._refusal(weight, numbers)
         return cast
 
+    def checked(self, weight: Weight) -> Array:
+        """The numbers of ``weight`` as they are, all of which this type could hold.
+
+        Raises as ``encode``.
+        """
+        numbers = weight.load()
+        ends = np.asarray([numbers.min(), numbers.max()], np.float64)  # NaN where one is
+        if not (np.abs(ends) <= float(ml_dtypes.finfo(self.numpy).max)).all():
+            raise self._refusal(weight, numbers)
+        return numbers
+
     def round_trip(self, weight: Weight) -> npt.NDArray[np.float64]:
         """What is left of the numbers of ``weight``, as float64. Raises as ``encode``."""
         return self.encode(weight).astype(np.float64)
@@ -59,6 +101,24 @@ class Storage:
         return UnsupportedModelError(f"{which} exceeds {self.dtype}{cure}")
 
 
+def quantised(weight: Weight) -> Quantised:
+    """The numbers of ``weight``, a matrix, in the blocks it is kept in.
+
+    Raises as ``Storage.encode``.
+    """
+    assert weight.blocks is not None
+    storage = Storage(weight.kept)
+    matrix = storage.checked(weight)
+    return quantise(matrix, weight.blocks, storage.numpy, weight.importance)
+
+
+def left_of(weight: Weight) -> npt.NDArray[np.float64]:
+    """What a bundle leaves of the numbers of ``weight``, as it is kept. Raises as ``encode``."""
+    if weight.blocks is not None:
+        return quantised(weight).dequantised()
+    return Storage(weight.kept).round_trip(weight)
+
+
 def rounded_to_bfloat16(weight: Weight) -> Weight:
     """``weight``, kept as it is, its numbers rounded to bfloat16 after that."""
     storage = Storage(weight.kept)
@@ -72,7 +132,7 @@ def rounded_to_bfloat16(weight: Weight) -> Weight:
 def stored(spec: ModelSpec, weights: Weights, storage: Storage) -> dict[str, Weight]:
     """``weights``, each with the element type in which a bundle of ``storage`` keeps it."""
     specs = spec.weights()
-    return {name: w.kept_as(storage.of(specs[name]).dtype) for name, w in weights.items()}
+    return {name: storage.kept(name, specs[name], w) for name, w in weights.items()}
 
 
 def rounded_tensors(
@@ -87,5 +147,5 @@ def rounded_tensors(
     for name, weight in weights.items():
         for key in weight.sources:
             shifted = tensors[key].with_offset(weight.offset)
-            left[key] = storage.of(specs[name]).round_trip(shifted) - weight.offset
+            left[key] = left_of(storage.kept(name, specs[name], shifted)) - weight.offset
     return left

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from xlstm_export.bundle.low_bit import Blocks
 
 Array = npt.NDArray[np.generic]
 
@@ -19,7 +21,8 @@ class Weight:
     ``sources`` are the checkpoint keys it is made from, ``origin`` the file they are in.
     ``load`` returns a fresh array of ``shape`` and ``dtype`` each time; its numbers may be NaN.
     ``offset`` is what was added to the stored numbers. ``kept`` is the element type in a bundle,
-    "" where none has been chosen.
+    "" where none has been chosen; with ``blocks``, a matrix [out, in] is kept in few bits and
+    ``kept`` is the type of its scales, which ``importance`` [in] helps to choose.
     """
 
     shape: tuple[int, ...]
@@ -29,6 +32,8 @@ class Weight:
     origin: str = ""
     offset: float = 0.0
     kept: str = ""
+    blocks: Blocks | None = None
+    importance: npt.NDArray[np.float32] | None = field(default=None, compare=False)
 
     def with_view(self, view: Callable[[Array], Array]) -> Weight:
         """The same numbers rearranged (slice, reshape, transpose), still unread."""
@@ -52,9 +57,14 @@ class Weight:
         """Numbers of ``shape`` made from this tensor's by ``load``."""
         return replace(self, shape=shape, load=load)
 
-    def kept_as(self, dtype: str) -> Weight:
-        """The same numbers, to be stored as ``dtype``."""
-        return replace(self, kept=dtype)
+    def kept_as(
+        self,
+        dtype: str,
+        blocks: Blocks | None = None,
+        importance: npt.NDArray[np.float32] | None = None,
+    ) -> Weight:
+        """The same numbers, to be stored as ``dtype``, or in ``blocks`` with scales of it."""
+        return replace(self, kept=dtype, blocks=blocks, importance=importance)
 
 
 Weights = Mapping[str, Weight]
@@ -65,9 +75,9 @@ def concatenate(parts: Sequence[Weight], axis: int) -> Weight:
 
     Raises ValueError where they are to be stored in different types.
     """
-    kept = {p.kept for p in parts}
+    kept = {(p.kept, p.blocks) for p in parts}
     if len(kept) > 1:
-        raise ValueError(f"weights of one matrix are stored as {sorted(kept)}")
+        raise ValueError(f"weights of one matrix are stored as {sorted(map(str, kept))}")
     types = {p.dtype for p in parts}
     wide = "float64" if "float64" in types else "float32"
     dtype = parts[0].dtype if len(types) == 1 else wide

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
-from xlstm_export.model.storage import Storage
+from xlstm_export.model.storage import Storage, left_of
 from xlstm_export.model.weights import Weights
 from xlstm_export.ops.reference import mlstm_chunkwise, mlstm_recurrent
 from xlstm_export.ops.schema import state_dtype
@@ -28,9 +28,9 @@ Form = Literal["recurrent", "chunkwise"]
 
 
 class ReferenceModel:
-    """Evaluates ``spec`` with ``weights`` rounded as a ``dtype`` bundle stores them.
+    """Evaluates ``spec`` with ``weights`` as ``storage`` (or one of that dtype) leaves them.
 
-    ``compute`` is the arithmetic type: ``dtype`` itself, or "float64" for the exact result on
+    ``compute`` is the arithmetic type: that of ``storage``, or "float64" for the exact result on
     the rounded weights.
     """
 
@@ -38,7 +38,7 @@ class ReferenceModel:
         self,
         spec: ModelSpec,
         weights: Weights,
-        dtype: str = "float32",
+        storage: Storage | str = "float32",
         compute: str = "float64",
         form: Form = "recurrent",
     ) -> None:
@@ -49,9 +49,10 @@ class ReferenceModel:
         self._x_type: torch.dtype = getattr(torch, compute)
         self._s_type: torch.dtype = getattr(torch, state_dtype(compute))
         self._parameters: dict[str, Tensor] = {}
+        storage = Storage(storage) if isinstance(storage, str) else storage
         specs = spec.weights()
         for name, weight in weights.items():
-            numbers = Storage(dtype).of(specs[name]).round_trip(weight)
+            numbers = left_of(storage.kept(name, specs[name], weight))
             working = self._s_type if specs[name].stays_float32 else self._x_type
             self._parameters[name] = torch.from_numpy(numbers).to(working)
 

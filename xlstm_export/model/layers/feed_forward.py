@@ -28,9 +28,9 @@ class FeedForward:
         """gate, up [U,D]; down [D,U]."""
         wide, size = self.hidden_size, self.model_size
         return {
-            "gate.weight": WeightSpec((wide, size)),
-            "up.weight": WeightSpec((wide, size)),
-            "down.weight": WeightSpec((size, wide)),
+            "gate.weight": WeightSpec((wide, size), low_bit="matrix"),
+            "up.weight": WeightSpec((wide, size), low_bit="matrix"),
+            "down.weight": WeightSpec((size, wide), low_bit="matrix"),
             "gate.bias": WeightSpec((wide,), optional=True),
             "up.bias": WeightSpec((wide,), optional=True),
             "down.bias": WeightSpec((size,), optional=True),

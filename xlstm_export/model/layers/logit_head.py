@@ -26,7 +26,7 @@ class LogitHead:
         bias = {"bias": WeightSpec((self.vocab_size,), optional=True)}
         if self.tied_to:
             return bias
-        return {"weight": WeightSpec((self.vocab_size, self.model_size)), **bias}
+        return {"weight": WeightSpec((self.vocab_size, self.model_size), low_bit="matrix"), **bias}
 
     def states(self) -> tuple[LayerState, ...]:
         """None."""

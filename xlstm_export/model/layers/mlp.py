@@ -26,8 +26,8 @@ class MLP:
     def weights(self) -> dict[str, WeightSpec]:
         """hidden [U,D], out [D,U]."""
         return {
-            "hidden.weight": WeightSpec((self.hidden_size, self.model_size)),
-            "out.weight": WeightSpec((self.model_size, self.hidden_size)),
+            "hidden.weight": WeightSpec((self.hidden_size, self.model_size), low_bit="matrix"),
+            "out.weight": WeightSpec((self.model_size, self.hidden_size), low_bit="matrix"),
         }
 
     def states(self) -> tuple[LayerState, ...]:

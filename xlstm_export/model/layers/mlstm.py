@@ -62,7 +62,7 @@ class MLSTM:
         rows = {"q": qk, "k": qk, "v": v, "output_gate": v}
         gate = WeightSpec((n, size), stays_float32=True)
         gate_bias = WeightSpec((n,), stays_float32=True)
-        specs = {f"{name}.weight": WeightSpec((count, size)) for name, count in rows.items()}
+        specs = {f"{name}.weight": WeightSpec((count, size), low_bit="matrix") for name, count in rows.items()}
         specs |= {f"{name}.bias": WeightSpec((c,), optional=True) for name, c in rows.items()}
         return specs | {
             "input_gate.weight": gate,
@@ -71,7 +71,7 @@ class MLSTM:
             "forget_gate.bias": gate_bias,
             "head_norm.weight": WeightSpec((v,), stays_float32=True),
             "head_norm.bias": WeightSpec((v,), stays_float32=True, optional=True),
-            "out.weight": WeightSpec((size, v)),
+            "out.weight": WeightSpec((size, v), low_bit="matrix"),
             "out.bias": WeightSpec((size,), optional=True),
         }
 

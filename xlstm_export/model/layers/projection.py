@@ -19,7 +19,7 @@ class Projection:
     def weights(self) -> dict[str, WeightSpec]:
         """[out,in], and a bias [out] where there is one."""
         return {
-            "out.weight": WeightSpec((self.out_size, self.in_size)),
+            "out.weight": WeightSpec((self.out_size, self.in_size), low_bit="matrix"),
             "out.bias": WeightSpec((self.out_size,), optional=True),
         }
 

@@ -33,11 +33,11 @@ class ResidualMLP:
         """hidden [H,in]; out [out,H]; residual [out,in]; each with a bias."""
         wide, given, made = self.hidden_size, self.in_size, self.out_size
         return {
-            "hidden.weight": WeightSpec((wide, given)),
+            "hidden.weight": WeightSpec((wide, given), low_bit="matrix"),
             "hidden.bias": WeightSpec((wide,)),
-            "out.weight": WeightSpec((made, wide)),
+            "out.weight": WeightSpec((made, wide), low_bit="matrix"),
             "out.bias": WeightSpec((made,)),
-            "residual.weight": WeightSpec((made, given)),
+            "residual.weight": WeightSpec((made, given), low_bit="matrix"),
             "residual.bias": WeightSpec((made,)),
         }
 

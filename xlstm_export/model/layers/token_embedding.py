@@ -18,7 +18,7 @@ class TokenEmbedding:
 
     def weights(self) -> dict[str, WeightSpec]:
         """The table."""
-        return {"weight": WeightSpec((self.vocab_size, self.model_size))}
+        return {"weight": WeightSpec((self.vocab_size, self.model_size), low_bit="table")}
 
     def states(self) -> tuple[LayerState, ...]:
         """None."""

@@ -45,8 +45,8 @@ class UpProjectedMLSTM:
         gate_bias = WeightSpec((n,), stays_float32=True)
         bias = WeightSpec((inner,), optional=True)
         return {
-            "up.weight": WeightSpec((inner, size)),
-            "z.weight": WeightSpec((inner, size)),
+            "up.weight": WeightSpec((inner, size), low_bit="matrix"),
+            "z.weight": WeightSpec((inner, size), low_bit="matrix"),
             "up.bias": bias,
             "z.bias": bias,
             **conv(inner, self.conv_width),
@@ -59,7 +59,7 @@ class UpProjectedMLSTM:
             "head_norm.weight": WeightSpec((inner,), stays_float32=True),
             "head_norm.bias": WeightSpec((inner,), stays_float32=True, optional=True),
             "skip.weight": WeightSpec((inner,)),
-            "out.weight": WeightSpec((size, inner)),
+            "out.weight": WeightSpec((size, inner), low_bit="matrix"),
             "out.bias": WeightSpec((size,), optional=True),
         }
 

@@ -32,7 +32,7 @@ class VariateAttention:
 
     def weights(self) -> dict[str, WeightSpec]:
         """q, k, v and out, each [D,D]."""
-        square = WeightSpec((self.model_size, self.model_size))
+        square = WeightSpec((self.model_size, self.model_size), low_bit="matrix")
         return {f"{name}.weight": square for name in ("q", "k", "v", "out")}
 
     def states(self) -> tuple[LayerState, ...]:

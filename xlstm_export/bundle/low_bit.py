@@ -1,0 +1,77 @@
+"""What a manifest says of weights in 8 or 4 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from xlstm_export.errors import BundleError
+
+BITS = (4, 8)
+LEAST_BLOCK, LARGEST_BLOCK = 16, 256
+"""Sizes of blocks that ONNX Runtime multiplies by; powers of two between them are."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Whole numbers of ``bits``, a scale for every ``size`` of them along a matrix's inputs.
+
+    ``symmetric``: signed around 0; else unsigned with a zero point beside each scale.
+    """
+
+    bits: int
+    size: int
+    symmetric: bool = True
+
+    def at_least(self, bits: int) -> Blocks:
+        """The same with ``bits``, where they are fewer."""
+        return replace(self, bits=max(bits, self.bits))
+
+
+@dataclass(frozen=True)
+class LowBit:
+    """How the projections, tables and heads of a bundle are stored.
+
+    ``wide`` names those that keep the bundle's dtype, ``eight`` those that take 8 bits where the
+    others take 4. ``matmul_nbits``: products are ``com.microsoft::MatMulNBits``, not standard
+    operators. ``calibrated``: the scales were chosen by what layers got of real input, whose mean
+    squares are in the bundle.
+    """
+
+    bits: int
+    block_size: int
+    symmetric: bool = True
+    wide: tuple[str, ...] = ()
+    eight: tuple[str, ...] = ()
+    matmul_nbits: bool = False
+    calibrated: bool = False
+
+    @property
+    def blocks(self) -> Blocks:
+        """Of the weights that are not among the exceptions."""
+        return Blocks(self.bits, self.block_size, self.symmetric)
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        kind = "symmetric" if self.symmetric else "asymmetric"
+        extra = ", scales calibrated" if self.calibrated else ""
+        return f"int{self.bits} in blocks of {self.block_size}, {kind}{extra}"
+
+
+def is_block_size(size: int) -> bool:
+    """Whether runtimes multiply by blocks of ``size``."""
+    return LEAST_BLOCK <= size <= LARGEST_BLOCK and size & (size - 1) == 0
+
+
+def check_low_bit(low_bit: LowBit) -> None:
+    """Raise for what no runtime can use: ValueError, or BundleError for a kind of a later version.
+
+    >>> check_low_bit(LowBit(bits=4, block_size=32))
+    """
+    if low_bit.bits not in BITS:
+        raise BundleError(
+            f"weights in {low_bit.bits} bits, which this version does not know (8 and 4 it does); "
+            "upgrade xlstm-export"
+        )
+    if not is_block_size(low_bit.block_size):
+        raise ValueError(f"low_bit: block_size {low_bit.block_size}")
