@@ -55,14 +55,16 @@ def write_checkpoint(folder: Path, width: int, blocks: int, vocabulary: int) -> 
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
-def test_memory_of_an_export_is_that_of_a_few_tensors(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize(
+    "options", [["--dtype", "fp32"], ["--dtype", "fp16"], ["--weight-format", "int4"]], ids=str
+)
+def test_memory_of_an_export_is_that_of_a_few_tensors(tmp_path: Path, options: list[str]) -> None:
     write_checkpoint(tmp_path / "small", width=64, blocks=1, vocabulary=64)
     size = write_checkpoint(tmp_path / "large", width=512, blocks=7, vocabulary=2048)
     assert size > 95e6
     runs = {
         name: run_cli(
-            ["export", str(tmp_path / name), "-o", str(tmp_path / f"{name}.out"), "--dtype", dtype]
+            ["export", str(tmp_path / name), "-o", str(tmp_path / f"{name}.out"), *options]
         )
         for name in ("small", "large")
     }

@@ -18,6 +18,7 @@ from xlstm_export.bundle.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
     Dims,
+    Manifest,
     TensorInfo,
     shape_text,
 )
@@ -153,6 +154,7 @@ def inspect_bundle(path: Path) -> Facts:
         "bundle": str(path),
         "family": manifest.family,
         "dtype": manifest.dtype,
+        "weights": _weight_words(manifest),
         "numerics": manifest.numerics,
         "opset": str(manifest.opset),
         "operators": f"{manifest.ops.domain} {manifest.ops.version}",
@@ -168,6 +170,19 @@ def inspect_bundle(path: Path) -> Facts:
     }
     found = {"is_unchanged": is_unchanged, "verdict": verdict}
     return Facts({"bundle": str(path), **asdict(manifest), **found}, words)
+
+
+def _weight_words(manifest: Manifest) -> list[str]:
+    """How the weights are stored, and what a step reads of them."""
+    low_bit = manifest.low_bit
+    lines = [manifest.dtype if low_bit is None else low_bit.words]
+    if low_bit is not None:
+        lines += [f"wide: {name}" for name in low_bit.wide]
+        lines += [f"8 bits: {name}" for name in low_bit.eight]
+        lines += ["products are com.microsoft::MatMulNBits"] if low_bit.matmul_nbits else []
+    if manifest.step_bytes:
+        lines.append(f"a step reads {manifest.step_bytes / 1e6:,.1f} MB of them")
+    return lines
 
 
 def _report_about(bundle: Path, digest: str) -> tuple[str | None, str]:

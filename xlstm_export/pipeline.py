@@ -81,19 +81,18 @@ def export(
     - ``progress`` is called as work goes on.
     - ``dtype``: float32 (the default), float16 or bfloat16 (also fp32, fp16, bf16) of projections
       and activations; norms, gates, states and logits stay float32.
-    - ``opset``: 18 (the default, 21 with ``weight_format``) to 21. ``logits``: "all" [B,T,vocab], the default, or "last"
-      [B,1,vocab].
+    - ``opset``: 18 (the default, 21 with ``weight_format``) to 21. ``logits``: "all" [B,T,vocab],
+      the default, or "last" [B,1,vocab].
     - ``ragged`` True adds the input ``sequence_lengths`` int32 [B].
     - ``state_names``: native (the default), genai or edgellm.
     - ``resolution``: height and width of the images, or words such as 384x384, for a model of
       images (vil); None: those that it was trained on.
     - ``numerics``: "faithful", the default, or "fp32" to round nothing to bfloat16 that upstream
       rounds (TiRex; an error for families where nothing is).
-    - ``weight_format``: "int8" or "int4" stores projections, tables and heads in blocks of
-      ``block_size`` (64; a power of two from 16 to 256) with a scale each, in ``symmetric`` blocks
-      (the default) or with zero points; ``keep_wide``: patterns of the names of weights that are
-      not. Tables of rows take 8 bits. ``matmul_nbits`` True writes ``com.microsoft::MatMulNBits``,
-      which ONNX Runtime alone reads, in place of standard operators.
+    - ``weight_format``: "int8" or "int4" stores projections, tables (in 8 bits) and heads in blocks
+      of ``block_size`` (64; a power of two from 16 to 256) with a scale each, ``symmetric`` (the
+      default) or with zero points; not weights that a pattern of ``keep_wide`` names.
+      ``matmul_nbits`` True writes ONNX Runtime's MatMulNBits, not standard operators.
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and
     BackendUnavailableError where a torch file or the Hub needs a package that is missing.
@@ -106,15 +105,22 @@ def export(
         symmetric=symmetric, keep_wide=tuple(keep_wide) or None, matmul_nbits=matmul_nbits,
     )  # fmt: skip
     size = parse_resolution(resolution)
-    if followed is not None:
-        source = followed.locate() if source is None else source
-        family = followed.family if family == "auto" else family
-    if source is None:
-        raise OptionError("recipe", "not given, and no checkpoint either; give one of them")
-    found = replace(resolve_source(str(source), _path(config), prefix), resolution=size)
+    if followed is not None and family == "auto":
+        family = followed.family
+    place = _place(source, followed)
+    found = replace(resolve_source(place, _path(config), prefix), resolution=size)
     return export_source(
         found, Path(out), chosen, family=family, overwrite=overwrite, progress=progress
     )
+
+
+def _place(source: PathLike | None, followed: Recipe | None) -> str:
+    """Where the checkpoint is: ``source``, else that of the recipe. Raises OptionError."""
+    if source is not None:
+        return str(source)
+    if followed is None:
+        raise OptionError("recipe", "not given, and no checkpoint either; give one of them")
+    return followed.locate()
 
 
 def _options(followed: Recipe | None, **given: Any) -> LoweringOptions:

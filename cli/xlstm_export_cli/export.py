@@ -69,6 +69,39 @@ LogitsOption = Annotated[
 RaggedOption = Annotated[
     bool | None, typer.Option("--ragged", help="Add the input sequence_lengths [batch].")
 ]
+WeightFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TYPE",
+        help="int8 or int4: projections, tables and heads in blocks with a scale each.",
+    ),
+]
+BlockSizeOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Weights under one scale: 16 to 256 (default 64).")
+]
+SymmetricOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--symmetric/--asymmetric",
+        help="Blocks around 0 (default), or with zero points, which TensorRT does not read.",
+        show_default=False,
+    ),
+]
+KeepWideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Names of weights that --weight-format leaves as they are, such as "
+        "'lm_head.*'; may be given again.",
+    ),
+]
+MatMulNBitsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--matmul-nbits",
+        help="Products as MatMulNBits, for ONNX Runtime alone, not standard operators.",
+    ),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
 ]
@@ -94,6 +127,11 @@ def export(
     state_names: StateNamesOption = None,
     resolution: ResolutionOption = None,
     numerics: NumericsOption = None,
+    weight_format: WeightFormatOption = None,
+    block_size: BlockSizeOption = None,
+    symmetric: SymmetricOption = None,
+    keep_wide: KeepWideOption = None,
+    matmul_nbits: MatMulNBitsOption = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -101,6 +139,8 @@ def export(
     of_checkpoints: dict[str, Any] = {
         "config": config, "prefix": prefix, "logits": logits, "ragged": ragged,
         "state_names": state_names, "resolution": resolution, "numerics": numerics,
+        "weight_format": weight_format, "block_size": block_size, "symmetric": symmetric,
+        "keep_wide": tuple(keep_wide or ()), "matmul_nbits": matmul_nbits,
     }  # fmt: skip
     own_module.refuse(module, {"source": source, "recipe": recipe, **of_checkpoints})
     of_all: dict[str, Any] = {"dtype": dtype, "opset": opset, "overwrite": overwrite}
@@ -140,6 +180,13 @@ def _about(made: xe.Bundle, seconds: float) -> dict[str, Any]:
     }
 
 
+def _reads(made: xe.Bundle) -> str:
+    """What a step of decoding moves at least: memory's speed by this is its bound."""
+    manifest = made.manifest
+    states = f" and {decimal(manifest.state_bytes)} of states twice" if manifest.states else ""
+    return f"  a step moves {decimal(manifest.step_bytes)} of weights{states}"
+
+
 def _print(made: xe.Bundle, files: dict[str, int], seconds: float) -> None:
     out = console()
     manifest = made.manifest
@@ -147,6 +194,11 @@ def _print(made: xe.Bundle, files: dict[str, int], seconds: float) -> None:
         f"{made.path}: {manifest.family}, {manifest.dtype}, opset {manifest.opset}, "
         f"{made.nodes} nodes, {len(manifest.states)} states, {seconds:.1f} s"
     )
+    low_bit = manifest.low_bit
+    if low_bit is not None:
+        wide = f"; {len(low_bit.wide)} kept wide" if low_bit.wide else ""
+        out.print(f"  weights: {low_bit.words}{wide}")
+        out.print(_reads(made))
     if made.left_out:
         some = ", ".join(made.left_out[:_SHOWN]) + (", …" if len(made.left_out) > _SHOWN else "")
         out.print(f"  left out: {len(made.left_out)} tensors outside the prefix ({some})")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xlstm_export.bundle.low_bit import LowBit
 from xlstm_export.bundle.manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -72,6 +73,7 @@ def test_keys_that_other_runtimes_rely_on(tmp_path: Path) -> None:
         "format_version", "family", "dtype", "opset", "ops", "inputs", "outputs", "states",
         "source", "versions", "runs_on", "logits", "ragged", "sha256",
         "data_bytes", "manifest_sha256", "continuation", "forecast", "numerics",
+        "low_bit", "step_bytes",
     }  # fmt: skip
     assert set(content["ops"]) == {"domain", "version"}
     assert set(content["source"]) == {"name", "sha256"}
@@ -97,9 +99,27 @@ def test_newer_formats_are_refused(tmp_path: Path) -> None:
         read_manifest(edited(tmp_path, format_version=2))
 
 
+def low_bit(**changes: Any) -> dict[str, Any]:
+    return {"bits": 4, "block_size": 32, **changes}
+
+
+def test_weights_in_few_bits_are_described(tmp_path: Path) -> None:
+    manifest = read(edited(tmp_path, low_bit=low_bit(wide=["head.weight"])))
+    assert manifest.low_bit == LowBit(4, 32, wide=("head.weight",))
+
+
+def test_a_newer_kind_of_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"weights in 2 bits, which .* upgrade xlstm-export"):
+        read_manifest(edited(tmp_path, low_bit=low_bit(bits=2)))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"low_bit": low_bit(block_size=48)}, "block_size 48"),
+        ({"low_bit": low_bit(block_size=0)}, "block_size 0"),
+        ({"low_bit": {"bits": 4}}, "block_size"),
+        ({"low_bit": low_bit(wide="head")}, "'head' is no list"),
         ({"format_version": ...}, "format_version"),
         ({"format_version": "1"}, "damaged"),
         ({"format_version": None}, "damaged"),

@@ -59,6 +59,9 @@ def test_the_help_of_family_names_them_all() -> None:
         ("export here -o x --dtype int8", "--dtype: int8 is not one of fp32, fp16, bf16"),
         ("export here -o x --opset 17", "--opset: 17 is not one of 18, 19, 20, 21"),
         ("export here -o x --opset new", "--opset"),
+        ("export here -o x --weight-format int2", "--weight-format: int2 is not one of int8"),
+        ("export here -o x --weight-format int4 --block-size 20", "--block-size: 20 is no power"),
+        ("export here -o x --asymmetric", "--symmetric: is for weights in few bits"),
         ("export here -o x --logits some", "all, last"),
         ("export here -o x --state-names hf", "native, genai, edgellm"),
         (

@@ -75,9 +75,9 @@ def test_numbers_beyond_the_type_are_refused(dtype: str, most: float, cure: str)
 
 
 def test_what_stays_float32_stays_so_in_every_bundle() -> None:
-    half = Storage("float16")
-    assert half.of(WeightSpec((1,), stays_float32=True)) == Storage("float32")
-    assert half.of(WeightSpec((1,))) == half
+    half, given = Storage("float16"), weight(NUMBERS)
+    assert half.kept("a", WeightSpec((1,), stays_float32=True), given).kept == "float32"
+    assert half.kept("a", WeightSpec((1,)), given).kept == "float16"
 
 
 NORM = Norm("layer", 1e-5, 2)

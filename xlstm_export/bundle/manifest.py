@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,11 @@ class Manifest:
     """Of matrices in 8 or 4 bits; None: all weights are of ``dtype``, or float32."""
     step_bytes: int = 0
     """Bytes of weights that a step reads: decoding takes at least the time of that. 0: unknown."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states of one sequence."""
+        return sum(np.dtype(s.dtype).itemsize * math.prod(s.sized(1)) for s in self.states)
 
     @property
     def takes_states(self) -> bool:

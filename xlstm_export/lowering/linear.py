@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from xlstm_export.bundle.low_bit import Blocks
 from xlstm_export.lowering.emit import Emitter
-from xlstm_export.lowering.low_bit import product
+from xlstm_export.lowering.low_bit import matmul
 from xlstm_export.model.weights import Array, Weight, Weights, concatenate, zeros_like
 
 BLOCK_WIDTH = 16
@@ -39,7 +39,7 @@ def linear(g: Emitter, x: ir.Value, weights: Weights, paths: Sequence[str]) -> S
 def _joined(g: Emitter, x: ir.Value, weights: Weights, paths: Sequence[str]) -> Sequence[ir.Value]:
     parts = [weights[f"{path}.weight"] for path in paths]
     name = f"{g.scope}/{'_'.join(paths)}"
-    y = product(g, x, name, concatenate(parts, axis=0), "_".join(paths))
+    y = matmul(g, x, name, concatenate(parts, axis=0), "_".join(paths))
     biases = [weights.get(f"{path}.bias") for path in paths]
     if any(biases):
         filled = [b or zeros_like(p, p.shape[0]) for b, p in zip(biases, parts, strict=True)]

@@ -1,9 +1,9 @@
 """Products with matrices in few bits, and rows of tables in few bits.
 
 A matrix stands as standard operators (opset 21): DequantizeLinear over blocks of the inputs of
-[in, out], in front of MatMul. ONNX Runtime makes ``MatMulNBits`` of the two as it loads the file (of
-4 bits from 1.20 on, of 8 bits from 1.31 on), and TensorRT reads them as a matrix that stays small;
-neither recognises [out, in] with a Transpose. Or it stands as ``com.microsoft::MatMulNBits`` itself,
+[in, out], in front of MatMul. ONNX Runtime makes ``MatMulNBits`` of the two as it loads the file
+(of 4 bits from 1.20 on, of 8 bits from 1.31 on; not of [out, in] with a Transpose), and TensorRT
+reads them as a matrix that stays small. Or it stands as ``com.microsoft::MatMulNBits`` itself,
 packed [out, blocks, bytes], which ONNX Runtime alone knows.
 """
 
@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from xlstm_export.bundle.low_bit import Blocks
@@ -30,7 +31,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-def product(g: Emitter, x: ir.Value, name: str, matrix: Weight, role: str) -> ir.Value:
+def matmul(g: Emitter, x: ir.Value, name: str, matrix: Weight, role: str) -> ir.Value:
     """x [..., in] times ``matrix`` [out, in], stored below ``name``: [..., out]."""
     if matrix.blocks is None:
         plain = g.weight(f"{name}.weight", matrix.with_view(lambda w: w.T))
@@ -48,7 +49,7 @@ def rows(
 ) -> ir.Value:
     """Rows ``ids`` [B,T] of ``table`` [rows, D], stored below ``name``: [B,T,D].
 
-    ``is_matrix``: it is a head's matrix as well, and stored once, as ``product`` has it.
+    ``is_matrix``: it is a head's matrix as well, and stored once, as ``matmul`` has it.
     """
     if table.blocks is None:
         return g.op("Gather", g.weight(f"{name}.weight", table), ids, axis=0, role=role)
@@ -156,7 +157,7 @@ def _packed(g: Emitter, name: str, matrix: Weight, blocks: Blocks) -> list[ir.Va
     return operands
 
 
-def _bytes(numbers: Array, bits: int) -> Array:
+def _bytes(numbers: npt.NDArray[np.uint8], bits: int) -> Array:
     """uint8 [rows, n] as bytes: two numbers of 4 bits in one, the first in its low half."""
     if bits == 8:
         return numbers

@@ -19,7 +19,7 @@ from xlstm_export.bundle.low_bit import Blocks
 
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Of the scale that reaches the largest number. In 8 bits nothing is gained by cutting off."""
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 """Numbers worked on at once: temporaries stay small beside the matrix, and in the cache."""
 
 Float = npt.NDArray[np.float32]

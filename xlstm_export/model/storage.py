@@ -81,7 +81,8 @@ class Storage:
         """
         numbers = weight.load()
         ends = np.asarray([numbers.min(), numbers.max()], np.float64)  # NaN where one is
-        if not (np.abs(ends) <= float(ml_dtypes.finfo(self.numpy).max)).all():
+        most = float(ml_dtypes.finfo(self.numpy).max)  # type: ignore[no-untyped-call]
+        if not (np.abs(ends) <= most).all():
             raise self._refusal(weight, numbers)
         return numbers
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from xlstm_export.runtime.ort_array import OrtArray
 from xlstm_export.runtime.ort_cuda import check_provider, cuda_providers, run_bound
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
+from xlstm_export.runtime.widening import WIDE, is_slower_in_blocks, version_of
 
 BODIES = "function bodies of standard operators, in stock ONNX Runtime"
 _NATIVE_THREADS = f"{DOMAIN}.intra_op_num_threads"
@@ -122,8 +122,7 @@ def session_setting(ort: Any, threads: int | None, native: bool, cuda: bool = Fa
 
 def _finds_data_of_bytes(ort: Any) -> bool:
     """Whether a graph given as bytes finds its external data: 1.20 looks beside a path only."""
-    major, minor = re.findall(r"\d+", ort.__version__)[:2]
-    return (int(major), int(minor)) >= (1, 21)
+    return version_of(ort) >= (1, 21)
 
 
 def _wrong_data(bundle: Path, manifest: Manifest) -> str:
@@ -271,7 +270,8 @@ class OrtSession:
 
     On the CPU, or with ``cuda`` on the first GPU, where the states then stay. ``native`` False
     takes the function bodies. ``graphs`` replace graphs by their file's name, on
-    the same external data (the bfloat16 emulation does). Raises BundleError,
+    the same external data (the bfloat16 emulation does). ``wide``: weights in few bits are made
+    wide as they are loaded, and activations stay as they are. Raises BundleError,
     BackendUnavailableError.
     """
 
@@ -285,6 +285,7 @@ class OrtSession:
         threads: int | None = None,
         native: bool = True,
         cuda: bool = False,
+        wide: bool = False,
     ) -> None:
         self.bundle = bundle
         self.manifest: Manifest = read_manifest(bundle)
@@ -301,6 +302,8 @@ class OrtSession:
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         setting.options.enable_mem_pattern = False
         setting.options.add_session_config_entry(_DATA_FOLDER, os.fsencode(bundle.resolve()))
+        if wide or is_slower_in_blocks(self.manifest, version_of(ort)):
+            setting.options.add_session_config_entry(*WIDE)
         processor = "CUDA" if cuda else "CPU"
         self.name = f"ONNX Runtime {ort.__version__}, {processor}, {self.manifest.dtype}"
 

@@ -60,6 +60,11 @@ _REPEATED = (
     "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
     "tensor the middle result counts"
 )
+WIDENED = (
+    "the weights are judged as the bundle holds them: what they are in 8 or 4 bits, upstream's "
+    "module was given. In this comparison they were made wide before they were multiplied by; "
+    "ONNX Runtime's low-bit products also round activations to 8 bits"
+)
 CHANGED = "the files of the bundle are not those that export wrote"
 """Notes of both comparisons, with a checkpoint and with a network of one's own."""
 _READER_STEPS = 16
@@ -104,12 +109,13 @@ def _validate(
     if is_as_written(bundle, manifest, digest) is False:
         notes.append(CHANGED)
     _tell(progress, "loading the float64 reference")
-    float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, manifest.dtype, "float64")
+    storage = Storage.of_bundle(manifest, {})
+    float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, "float64")
     _tell(progress, "loading the upstream module")
-    oracle = _oracle(module, checkpoint, manifest.dtype, notes) if upstream else None
+    oracle = _oracle(module, checkpoint, storage, notes) if upstream else None
     _tell(progress, "opening the bundle")
     subject = _subject(bundle, manifest, execution, notes)
-    baselines = _baselines(checkpoint, manifest.dtype)
+    baselines = _baselines(checkpoint, storage)
     runners = Runners(subject, oracle or float64, float64, *baselines)
     operators = bundle_operators(bundle, manifest, execution, notes)
     torch, workers = _share_threads(checkpoint, execution.threads)
@@ -207,9 +213,11 @@ def _check_same_model(bundle: Path, manifest: Manifest, source: Source, spec: Mo
         )
 
 
-def _oracle(module: Family, checkpoint: Checkpoint, dtype: str, notes: list[str]) -> Oracle | None:
+def _oracle(
+    module: Family, checkpoint: Checkpoint, storage: Storage, notes: list[str]
+) -> Oracle | None:
     try:
-        return module.oracle(checkpoint, Storage(dtype))
+        return module.oracle(checkpoint, storage)
     except BackendUnavailableError as error:
         notes.append(str(error))
         return None
@@ -218,13 +226,13 @@ def _oracle(module: Family, checkpoint: Checkpoint, dtype: str, notes: list[str]
 def _on_numerics(
     module: Family, checkpoint: Checkpoint, subject: Session, manifest: Manifest, feeds: Feeds
 ) -> str:
-    rounding = module.oracle(checkpoint, Storage(manifest.dtype))
+    rounding = module.oracle(checkpoint, Storage.of_bundle(manifest, {}))
     return errors_of_both(subject, manifest, rounding, checkpoint, feeds)
 
 
-def _baselines(checkpoint: Checkpoint, dtype: str) -> tuple[ReferenceModel, ReferenceModel]:
+def _baselines(checkpoint: Checkpoint, storage: Storage) -> tuple[ReferenceModel, ReferenceModel]:
     """Torch in the bundle's precision: recurrent, and chunkwise."""
-    recurrent = ReferenceModel(checkpoint.spec, checkpoint.weights, dtype, dtype, "recurrent")
+    recurrent = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, storage.dtype)
     return recurrent, recurrent.in_form("chunkwise")
 
 
@@ -232,16 +240,28 @@ def _subject(bundle: Path, manifest: Manifest, execution: Execution, notes: list
     """What ``execution`` says; on the CPU a bfloat16 bundle runs by a widened copy, as noted."""
     if execution.engine:
         notes.append(WHOLE)
-    if execution.engine or execution.is_cuda or manifest.dtype != "bfloat16":
+    is_as_it_runs = manifest.dtype != "bfloat16" and manifest.low_bit is None
+    if execution.engine or execution.is_cuda or is_as_it_runs:
         return open_session(bundle, execution)
     # its graph library takes half a second to load
     from xlstm_export.runtime.bf16_emulation import emulated_graph
+    from xlstm_export.runtime.widening import exact_graph
 
+    is_emulated = manifest.dtype == "bfloat16"
     files = (MODEL_FILE,) if manifest.takes_states else (MODEL_FILE, CONTINUE_FILE)
-    graphs = {file: emulated_graph(bundle / file) for file in files}
-    session = OrtSession(bundle, graphs=graphs, threads=execution.threads, native=execution.native)
-    session.name += " (emulated)"
-    notes.append(_EMULATED)
+    changed = {
+        file: emulated_graph(bundle / file) if is_emulated
+        else exact_graph(bundle / file, manifest.low_bit)
+        for file in files
+    }  # fmt: skip
+    graphs = {file: graph for file, graph in changed.items() if graph is not None}
+    session = OrtSession(
+        bundle, graphs=graphs, threads=execution.threads, native=execution.native,
+        wide=manifest.low_bit is not None,
+    )  # fmt: skip
+    session.name += " (emulated)" if is_emulated else ""
+    notes += [_EMULATED] if is_emulated else []
+    notes += [WIDENED] if manifest.low_bit is not None else []
     return session
 
 

@@ -144,7 +144,9 @@ def _table(checkpoint: Checkpoint, storage: Storage) -> npt.NDArray[np.float64]:
         if tuple(table.shape[2:]) != grid:
             table = nn.functional.interpolate(table, size=grid, mode="bicubic")
     numbers = table.movedim(1, -1).numpy()
-    return storage.without_blocks.round_trip(replace(stored, shape=numbers.shape, load=lambda: numbers))
+    return storage.without_blocks.round_trip(
+        replace(stored, shape=numbers.shape, load=lambda: numbers)
+    )
 
 
 def _load(module: nn.Module, state: dict[str, Tensor], origin: str) -> None:

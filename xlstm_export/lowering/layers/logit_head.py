@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from xlstm_export.lowering.emit import Emitter
-from xlstm_export.lowering.low_bit import product
+from xlstm_export.lowering.low_bit import matmul
 from xlstm_export.lowering.place import Place
 from xlstm_export.model.layers.logit_head import LogitHead
 
@@ -21,7 +21,7 @@ def emit(g: Emitter, x: ir.Value, layer: LogitHead, place: Place) -> ir.Value:
         transposed = g.op("Transpose", table, perm=[1, 0], role=f"{place.path}.transpose")
         y = g.op("MatMul", x, transposed, role=place.path)
     else:
-        y = product(g, x, source, matrix, place.path)
+        y = matmul(g, x, source, matrix, place.path)
     if "bias" in place.weights:
         y = g.op("Add", y, g.weight(f"{place.path}.bias", place.weights["bias"]))
     y = g.cast(y, "float32")

@@ -62,7 +62,10 @@ class MLSTM:
         rows = {"q": qk, "k": qk, "v": v, "output_gate": v}
         gate = WeightSpec((n, size), stays_float32=True)
         gate_bias = WeightSpec((n,), stays_float32=True)
-        specs = {f"{name}.weight": WeightSpec((count, size), low_bit="matrix") for name, count in rows.items()}
+        specs = {
+            f"{name}.weight": WeightSpec((count, size), low_bit="matrix")
+            for name, count in rows.items()
+        }
         specs |= {f"{name}.bias": WeightSpec((c,), optional=True) for name, c in rows.items()}
         return specs | {
             "input_gate.weight": gate,
