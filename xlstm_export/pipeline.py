@@ -72,30 +72,26 @@ def export(
     """Lower a checkpoint into the bundle ``out``: complete, or not there at all.
 
     - ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
-      Hugging Face Hub; None: the one of ``recipe``.
-    - ``recipe``: the name of a published model (``recipes``), whose source, family and options
-      are taken; what is given beside it goes first.
+      Hub; None: that of ``recipe``, a published model (``recipes``) whose source, family and
+      options are taken; what is given beside it goes first.
     - ``family``: auto, hf, xlstm_large, block_stack, tirex, tirex2 or vil.
     - ``prefix``: what the names of the model's tensors start with, where it is a part of another.
-    - ``overwrite`` replaces a bundle that is there.
-    - ``progress`` is called as work goes on.
+    - ``overwrite`` replaces a bundle that is there. ``progress`` is called as work goes on.
     - ``dtype``: float32 (the default), float16 or bfloat16 (also fp32, fp16, bf16) of projections
       and activations; norms, gates, states and logits stay float32.
     - ``opset``: 18 (the default, 21 with ``weight_format``) to 21. ``logits``: "all" [B,T,vocab],
       the default, or "last" [B,1,vocab].
     - ``ragged`` True adds the input ``sequence_lengths`` int32 [B].
     - ``state_names``: native (the default), genai or edgellm.
-    - ``resolution``: height and width of the images, or words such as 384x384, for a model of
-      images (vil); None: those that it was trained on.
+    - ``resolution``: height and width of images (vil), or 384x384; None: as it was trained on.
     - ``numerics``: "faithful", the default, or "fp32" to round nothing to bfloat16 that upstream
       rounds (TiRex; an error for families where nothing is).
-    - ``weight_format``: "int8" or "int4" stores projections, tables (in 8 bits) and heads in blocks
-      of ``block_size`` (64; a power of two from 16 to 256) with a scale each, ``symmetric`` (the
-      default) or with zero points; not weights that a pattern of ``keep_wide`` names.
-      ``matmul_nbits`` True writes ONNX Runtime's MatMulNBits, not standard operators.
+    - ``weight_format``: "int8" or "int4" stores projections, heads and (in 8 bits) tables in
+      ``symmetric`` blocks of ``block_size`` (64), but for what patterns of ``keep_wide`` name;
+      ``matmul_nbits`` writes ONNX Runtime's operator for them.
 
-    Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and
-    BackendUnavailableError where a torch file or the Hub needs a package that is missing.
+    Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and where a package
+    is missing BackendUnavailableError.
     """
     check_family(family)  # before anything is downloaded
     followed = None if recipe is None else find_recipe(recipe)
@@ -104,10 +100,8 @@ def export(
         numerics=numerics, weight_format=weight_format, block_size=block_size,
         symmetric=symmetric, keep_wide=tuple(keep_wide) or None, matmul_nbits=matmul_nbits,
     )  # fmt: skip
-    size = parse_resolution(resolution)
-    if followed is not None and family == "auto":
-        family = followed.family
-    place = _place(source, followed)
+    size, place = parse_resolution(resolution), _place(source, followed)
+    family = followed.family if followed and family == "auto" else family
     found = replace(resolve_source(place, _path(config), prefix), resolution=size)
     return export_source(
         found, Path(out), chosen, family=family, overwrite=overwrite, progress=progress

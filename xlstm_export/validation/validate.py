@@ -106,8 +106,7 @@ def _validate(
     checkpoint = replace(as_upstream, spec=with_numerics(as_upstream.spec, manifest.numerics))
     _check_same_model(bundle, manifest, source, checkpoint.spec)
     notes = list(checkpoint.notes)
-    if is_as_written(bundle, manifest, digest) is False:
-        notes.append(CHANGED)
+    notes += [CHANGED] if is_as_written(bundle, manifest, digest) is False else []
     _tell(progress, "loading the float64 reference")
     storage = Storage.of_bundle(manifest, {})
     float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, "float64")
