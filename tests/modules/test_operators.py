@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from xlstm_export.modules.operators import mlstm_form, torch_name, torch_operator
+from xlstm_export.modules.operators import reference_form, torch_name, torch_operator
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.reference import causal_conv1d, mlstm_chunkwise, mlstm_recurrent, slstm
 
@@ -51,9 +51,15 @@ def test_signature_is_the_catalogues(op_type: str) -> None:
 @pytest.mark.parametrize("op_type", CATALOG)
 def test_results_and_their_shapes(op_type: str, tx: torch.dtype) -> None:
     given, attributes = operands(op_type, tx), OTHER[op_type]
-    found = torch_operator(op_type)(*given, **attributes)
     wanted: Any = REFERENCES[op_type](*given, **attributes)
+    with reference_form("chunkwise"):
+        found = torch_operator(op_type)(*given, **attributes)
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    close = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+    found = torch_operator(op_type)(*given, **attributes)
+    for a, b in zip(found, wanted, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=close[tx], atol=close[tx])
     torch.library.opcheck(
         torch_operator(op_type), tuple(given), attributes,
         test_utils=("test_schema", "test_faketensor"),
@@ -62,10 +68,11 @@ def test_results_and_their_shapes(op_type: str, tx: torch.dtype) -> None:
 
 def test_the_form_of_mlstm_is_a_choice() -> None:
     given = operands("XlstmMLSTM", torch.float32)
-    with mlstm_form("recurrent"):
+    with reference_form("recurrent"):
         recurrent = torch.ops.xlstm.mlstm(*given)
     assert torch.equal(recurrent[0], mlstm_recurrent(*given).h)
-    chunkwise = torch.ops.xlstm.mlstm(*given)[0]
+    with reference_form("chunkwise"):
+        chunkwise = torch.ops.xlstm.mlstm(*given)[0]
     assert not torch.equal(recurrent[0], chunkwise)
     torch.testing.assert_close(recurrent[0], chunkwise, rtol=1e-4, atol=1e-4)
 
@@ -78,3 +85,32 @@ def test_operands_that_do_not_fit_are_named(op_type: str) -> None:
         with pytest.raises(ValueError, match=f"{op_type}: \\w+ is "):
             torch_operator(op_type)(given[0], wrong, *given[2:])
     assert name
+
+
+def test_native_kernels_compute_in_eager_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are built, on views and with several threads; else the reference does."""
+    from xlstm_export.modules import operators
+    from xlstm_export.native import c_library_path
+
+    assert c_library_path() is not None, "there is no libxlstm_c: `make wheel` builds it"
+    given = operands("XlstmMLSTM", torch.float32)
+    turned = [x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() > 1 else x for x in given]
+    native = torch.ops.xlstm.mlstm(*turned)
+    for a, b in zip(native, torch.ops.xlstm.mlstm(*given), strict=True):
+        assert torch.equal(a, b)
+    calls = []
+    kernels = operators.native_kernels()
+    assert kernels is not None
+    run = kernels.run
+    monkeypatch.setattr(kernels, "run", lambda *args: (calls.append(args[0].name), run(*args)))
+    torch.ops.xlstm.slstm(*operands("XlstmSLSTM", torch.float32))
+    assert calls == ["XlstmSLSTM"]
+    monkeypatch.setattr(operators, "native_kernels", lambda: None)
+    for a, b in zip(native, torch.ops.xlstm.mlstm(*given), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_kernels_refuse_is_said() -> None:
+    given = operands("XlstmCausalConv1d", torch.float32)
+    with pytest.raises(ValueError, match="length"):
+        torch.ops.xlstm.causal_conv1d(*given[:-1], torch.ones(3, dtype=torch.int32))

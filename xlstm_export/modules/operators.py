@@ -1,8 +1,8 @@
 """The operators in torch: ``torch.ops.xlstm.mlstm``, ``slstm`` and ``causal_conv1d``.
 
-Names, signatures and the shapes of results are made from the catalogue; the arithmetic is that of
-``ops/reference``. Importing this module registers them. They compute on the CPU and have no
-gradient.
+Names, signatures and the shapes of results are made from the catalogue. Importing this module
+registers them. They compute on the CPU, by the native kernels where those are built, else by
+``ops/reference``, and have no gradient.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from xlstm_export.modules.kernels import native_kernels
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.reference import causal_conv1d, mlstm_chunkwise, mlstm_recurrent, slstm
-from xlstm_export.ops.schema import OpSchema, TensorSpec
+from xlstm_export.ops.schema import OpSchema
 
 NAMESPACE = "xlstm"
 Form = Literal["recurrent", "chunkwise"]
 
-_form: ContextVar[Form] = ContextVar("form", default="chunkwise")
+_form: ContextVar[Form | None] = ContextVar("form", default=None)
 _LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def mlstm_form(form: Form) -> Iterator[None]:
-    """Compute ``torch.ops.xlstm.mlstm`` in this form in the block; else it is the chunkwise one."""
+def reference_form(form: Form) -> Iterator[None]:
+    """Compute every operator by the reference in the block, the mLSTM in this form."""
     token = _form.set(form)
     try:
         yield
@@ -101,10 +102,27 @@ def _size(letter: str, sizes: dict[str, int], found: int | None = None) -> int:
 
 def _eager(schema: OpSchema) -> Callable[..., tuple[Tensor, ...]]:
     def compute(*tensors: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
-        _check(schema, tensors)
-        return tuple(_COMPUTE[schema.name](*tensors, **schema.complete_attributes(attributes)))
+        sizes, tx = _check(schema, tensors)
+        complete = schema.complete_attributes(attributes)
+        kernels = native_kernels() if _form.get() is None else None
+        if kernels is None:
+            return tuple(_COMPUTE[schema.name](*tensors, **complete))
+        outputs = _empty(schema, tensors[0], sizes, tx)
+        kernels.run(schema, tensors, complete, sizes, tx, outputs)
+        return outputs
 
     return compute
+
+
+def _empty(
+    schema: OpSchema, like: Tensor, sizes: dict[str, int], tx: torch.dtype
+) -> tuple[Tensor, ...]:
+    """Results without numbers, where ``like`` is."""
+    kinds = {"TX": tx, "TS": state_type(tx)}
+    return tuple(
+        like.new_empty([_size(d, sizes) for d in spec.dims], dtype=kinds[spec.type])
+        for spec in schema.outputs
+    )
 
 
 def _fake(schema: OpSchema) -> Callable[..., tuple[Tensor, ...]]:
@@ -113,12 +131,7 @@ def _fake(schema: OpSchema) -> Callable[..., tuple[Tensor, ...]]:
     def shapes(*tensors: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
         del attributes
         sizes, tx = _check(schema, tensors)
-
-        def empty(spec: TensorSpec) -> Tensor:
-            dtype = tx if spec.type == "TX" else state_type(tx)
-            return tensors[0].new_empty([_size(d, sizes) for d in spec.dims], dtype=dtype)
-
-        return tuple(empty(spec) for spec in schema.outputs)
+        return _empty(schema, tensors[0], sizes, tx)
 
     return shapes
 

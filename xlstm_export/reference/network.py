@@ -20,7 +20,7 @@ from xlstm_export.modules.call import (
 )
 from xlstm_export.modules.cells import SLSTMCell
 from xlstm_export.modules.describe import weights_sha256
-from xlstm_export.modules.operators import Form, mlstm_form
+from xlstm_export.modules.operators import Form, reference_form
 from xlstm_export.modules.replace import replace_recurrences
 from xlstm_export.modules.shapes import BATCH, symbols
 from xlstm_export.runtime.session import Array
@@ -94,7 +94,7 @@ class NetworkReference:
             else torch.from_numpy(states[key])
             for key, size in sizes.items()
         ]  # fmt: skip
-        with torch.no_grad(), mlstm_form(self._form):
+        with torch.no_grad(), reference_form(self._form):
             found = [x.numpy() for x in self._whole(*inputs, *past)]
         outputs = dict(zip(names, found, strict=False))
         return outputs, dict(zip(sizes, found[len(names) :], strict=True))
