@@ -11,7 +11,7 @@ from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
 from xlstm_export.bundle.manifest import read_manifest, write_manifest
 from xlstm_export.environment import install
-from xlstm_export.errors import BackendUnavailableError, OptionError
+from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.lowering.options import make_options
 from xlstm_export.output import check_target, new_folder
 from xlstm_export.progress import Progress
@@ -96,7 +96,7 @@ def export_module(
       leaves every size free that the network leaves free.
     - ``states`` True: each recurrence's state is an input and an output of the whole; refused, with
       the reason, where calls with carried states are not one call.
-    - ``dtype``: float32 or float16 (also fp32, fp16). ``opset``: 18 to 21.
+    - ``dtype``: float32, float16 or bfloat16 (also fp32, fp16, bf16). ``opset``: 18 to 21.
     - ``output_names``: of the outputs, in order; None of a mapping's is needed.
     - ``overwrite`` replaces a bundle that is there.
     - ``progress`` is called as work goes on.
@@ -109,8 +109,6 @@ def export_module(
         dtype=dtype, opset=opset, logits="all", ragged=False, state_names="native",
         numerics="faithful",
     )  # fmt: skip
-    if options.dtype == "bfloat16":
-        raise OptionError("dtype", "a network of one's own is exported in fp32 or fp16")
     target = Path(out)
     check_target(target, overwrite)
     try:

@@ -169,6 +169,22 @@ def test_the_large_model_with_states_in_half_precision(tmp_path: Path) -> None:
     assert report.verdict == "validated", report.in_order()[0]
 
 
+@pytest.mark.parametrize("kind", [Classifier, Detector])
+def test_networks_in_bfloat16(tmp_path: Path, kind: type[nn.Module]) -> None:
+    """What has no bfloat16 in ONNX computes in float32; recurrences and products do not."""
+    network, states = made(kind), kind is Detector
+    bundle = xe.export_module(network, series(), tmp_path / "out", dtype="bf16", states=states)
+    assert "onnxruntime" not in bundle.manifest.runs_on
+    model = onnx.load(str(bundle.model_path))
+    types = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
+    wide = {n.name for n in model.graph.node if types.get(n.output[0]) == onnx.TensorProto.FLOAT}
+    assert ("/front/Conv" in wide) is (kind is Classifier)
+    assert not any(name.endswith(("/MatMul", "_joined", "/XlstmMLSTM")) for name in wide)
+    report = xe.validate_module(bundle, network, series(), threads=1)
+    assert report.verdict == "validated", report.in_order()[0]
+    assert any(note.startswith("bfloat16 emulated") for note in report.notes)
+
+
 REFUSED: dict[str, tuple[type[nn.Module], dict[str, Any], type[Exception], str]] = {
     "looks ahead": (Flipped, {"states": True}, xe.UnsupportedModelError, "a step sees later ones"),
     "pools": (Classifier, {"states": True}, xe.UnsupportedModelError, "pooling over time"),
@@ -193,7 +209,6 @@ REFUSED: dict[str, tuple[type[nn.Module], dict[str, Any], type[Exception], str]]
         "first size of every input is free and called batch; it is 2 in x",
     ),
     "names": (Detector, {"output_names": ["a"]}, xe.InputError, "1 names for 2 outputs"),
-    "bfloat16": (Detector, {"dtype": "bf16"}, xe.OptionError, "fp32 or fp16"),
 }  # fmt: skip
 
 

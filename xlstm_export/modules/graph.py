@@ -14,6 +14,7 @@ from xlstm_export.errors import UnsupportedModelError
 from xlstm_export.lowering.emit import scope_of
 from xlstm_export.lowering.functions import function_body
 from xlstm_export.lowering.lower import IR_VERSION
+from xlstm_export.lowering.widening import widen_what_lacks_bfloat16
 from xlstm_export.modules.join import join_products
 from xlstm_export.modules.shapes import renamed
 from xlstm_export.ops.catalog import DOMAIN, PLUGIN_ATTRIBUTES
@@ -54,6 +55,7 @@ def finish_graph(
         functions=bodies,
     )  # fmt: skip
     graph.name = "network"
+    widen_what_lacks_bfloat16(graph, opset)
     _forget_torch(graph)
     for pass_ in (
         common.ClearMetadataAndDocStringPass(), common.DeduplicateInitializersPass(),

@@ -17,7 +17,7 @@ from xlstm_export.errors import BundleError, UnsupportedModelError
 from xlstm_export.progress import Progress
 from xlstm_export.reference.network import Network, time_dims
 from xlstm_export.reference.threads import torch_threads
-from xlstm_export.runtime.open import Execution, open_session
+from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS, relative_distance
@@ -29,9 +29,9 @@ from xlstm_export.validation.tally import Tally, TensorResult
 from xlstm_export.validation.validate import (
     CHANGED,
     SMALL,
-    WHOLE,
     bundle_operators,
     middle_of_samples,
+    open_subject,
 )
 
 CALLS = (5, *[1] * 6, 19, *[1] * 6, 2, 24)
@@ -63,8 +63,8 @@ def validate_network(
         warnings.simplefilter("ignore")
         oracle, float64 = network.oracle(), network.reference("float64")
         forms = [network.reference(manifest.dtype, form) for form in ("recurrent", "chunkwise")]
-        subject = open_session(bundle, execution)
-        notes = [WHOLE] if execution.engine else []
+        notes: list[str] = []
+        subject = open_subject(bundle, manifest, execution, notes)
         if is_as_written(bundle, manifest, digest) is False:
             notes.append(CHANGED)
         operators = bundle_operators(bundle, manifest, execution, notes)

@@ -113,7 +113,7 @@ def _validate(
     _tell(progress, "loading the upstream module")
     oracle = _oracle(module, checkpoint, storage, notes) if upstream else None
     _tell(progress, "opening the bundle")
-    subject = _subject(bundle, manifest, execution, notes)
+    subject = open_subject(bundle, manifest, execution, notes)
     baselines = _baselines(checkpoint, storage)
     runners = Runners(subject, oracle or float64, float64, *baselines)
     operators = bundle_operators(bundle, manifest, execution, notes)
@@ -235,7 +235,9 @@ def _baselines(checkpoint: Checkpoint, storage: Storage) -> tuple[ReferenceModel
     return recurrent, recurrent.in_form("chunkwise")
 
 
-def _subject(bundle: Path, manifest: Manifest, execution: Execution, notes: list[str]) -> Session:
+def open_subject(
+    bundle: Path, manifest: Manifest, execution: Execution, notes: list[str]
+) -> Session:
     """What ``execution`` says; on the CPU a bfloat16 bundle runs by a widened copy, as noted."""
     if execution.engine:
         notes.append(WHOLE)
