@@ -267,3 +267,24 @@ def _direct() -> type[nn.Module]:
             return torch.ops.xlstm.mlstm(q, k, v, i, f, *states, self.lengths)[0]
 
     return Direct
+
+
+def test_token_ids_of_a_network_that_is_no_language_model(tmp_path: Path) -> None:
+    """Its logits are of classes: they say nothing about the ids that it takes."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.inner = nn.Embedding(50, CHANNELS), Classifier()
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.inner(self.embedding(input_ids))
+
+    network, ids = made(Tokens), torch.full((2, 9), 42)
+    bundle = xe.export_module(network, ids, tmp_path / "out", output_names=["logits"])
+    assert not bundle.manifest.is_language_model
+    found, _ = xe.open(bundle, threads=1).run({"input_ids": ids.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found["logits"], network(ids), rtol=1e-3, atol=1e-5)
+    with pytest.raises(xe.InputError, match="token id -1"):
+        xe.open(bundle, threads=1).run({"input_ids": -np.ones((1, 2), int)})

@@ -23,6 +23,8 @@ MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 CONTINUE_FILE = "continue.onnx"
 """The graph that goes on from states, where it is another than the one that begins."""
+MODULE_FAMILY = "module"
+"""The family of bundles that ``export_module`` makes."""
 FORMAT_VERSION = 1
 Numerics = Literal["faithful", "fp32"]
 """``faithful``: what upstream's module rounds to bfloat16 on every backend is rounded here too;
@@ -175,8 +177,16 @@ class Manifest:
 
     @property
     def is_language_model(self) -> bool:
-        """True when the graph maps token ids to logits."""
-        return self.inputs[0].name == "input_ids" and self.outputs[0].name == "logits"
+        """True when the graph maps token ids to logits, one row for each."""
+        ends = (self.inputs[0].name, self.outputs[0].name)
+        return ends == ("input_ids", "logits") and len(self.outputs[0].shape) == 3
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many token ids there are; None where that is not known, as of one's own network."""
+        size = self.outputs[0].shape[-1]
+        is_known = self.is_language_model and self.family != MODULE_FAMILY
+        return size if is_known and isinstance(size, int) else None
 
 
 def shape_text(shape: Sequence[int | str]) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 from xlstm_export.bundle.manifest import (
     FORMAT_VERSION,
+    MODULE_FAMILY,
     BundleDtype,
     Manifest,
     OpsInfo,
@@ -21,8 +22,6 @@ from xlstm_export.lowering.describe import RUNS_ON, tensor_info
 from xlstm_export.modules.call import Signature
 from xlstm_export.modules.shapes import BATCH
 from xlstm_export.ops.catalog import DOMAIN, VERSION
-
-FAMILY = "module"
 
 
 def describe_network(
@@ -40,7 +39,7 @@ def describe_network(
     )
     kind = type(module)
     return Manifest(
-        format_version=FORMAT_VERSION, family=FAMILY, dtype=dtype, opset=opset,
+        format_version=FORMAT_VERSION, family=MODULE_FAMILY, dtype=dtype, opset=opset,
         ops=OpsInfo(DOMAIN, VERSION), inputs=inputs, outputs=outputs, states=states,
         source=SourceInfo(f"{kind.__module__}.{kind.__qualname__}", weights_sha256(module)),
         versions=versions(), runs_on=RUNS_ON[dtype],

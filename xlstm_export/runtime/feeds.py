@@ -118,11 +118,10 @@ def _prepare(tensor: TensorInfo, given: Any, manifest: Manifest) -> Array:
 
 def check_ids(name: str, ids: Array, manifest: Manifest) -> None:
     """Raise InputError for an id that is negative, or outside the vocabulary where it is known."""
-    size = manifest.outputs[0].shape[-1] if manifest.is_language_model else None
-    most = size if isinstance(size, int) else np.iinfo(np.int64).max
-    wrong = ids[(ids < 0) | (ids >= most)]
+    size = manifest.vocabulary
+    wrong = ids[(ids < 0) | (ids >= (np.iinfo(np.int64).max if size is None else size))]
     if wrong.size:
-        known = f" of {size}" if isinstance(size, int) else ""
+        known = "" if size is None else f" of {size}"
         raise InputError(f"{name}: token id {wrong[0]} is outside the vocabulary{known}")
 
 

@@ -114,9 +114,10 @@ def _shapes(network: Network, oracle: Runner, rows: int, notes: list[str]) -> Sh
         if len(taken) < len(wanted):
             notes.append("the network itself takes no other sizes than those that were compared")
         if not taken:
+            reason = _refusal(oracle, network, _sized(manifest, rows, sizes))
             raise UnsupportedModelError(
-                f"{network.source}: fails in float64 on inputs of the examples' shapes; validation "
-                "compares with it in float64"
+                f"{network.source}: fails in float64 on inputs of the examples' shapes, and "
+                f"validation compares with it in float64 ({reason})"
             )
         return [[_sized(manifest, rows, w)] for w in taken for _ in range(_DRAWS)]
     in_time = {t.shape[times[t.name]] for t in manifest.inputs if t.name in times}
@@ -156,12 +157,16 @@ def _sized(manifest: Manifest, rows: int, sizes: Mapping[str, int]) -> dict[str,
 
 
 def _takes(oracle: Runner, network: Network, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    feeds = _draw(network, shapes, np.random.default_rng(0))
+    return not _refusal(oracle, network, shapes)
+
+
+def _refusal(oracle: Runner, network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Why the network does not take inputs of ``shapes``; nothing where it does."""
     try:
-        oracle.run(feeds)
-    except Exception:  # whatever the network raises where a size does not fit it
-        return False
-    return True
+        oracle.run(_draw(network, shapes, np.random.default_rng(0)))
+    except Exception as error:  # whatever the network raises where a size does not fit it
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return ""
 
 
 def _draw_all(network: Network, shapes: Shapes, rows: int, seed: int) -> Iterator[Rollout]:
