@@ -21,6 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xlstm_export.benchmark import Benchmark, bench
     from xlstm_export.bundle.bundle import Bundle
     from xlstm_export.engine.build import Built
     from xlstm_export.environment import Finding, diagnose
@@ -67,6 +68,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "BackendUnavailableError": "errors",
+    "Benchmark": "benchmark",
     "Built": "engine.build",
     "Bundle": "bundle.bundle",
     "BundleError": "errors",
@@ -89,6 +91,7 @@ _PLACES = {
     "TargetError": "errors",
     "UnsupportedModelError": "errors",
     "XlstmExportError": "errors",
+    "bench": "benchmark",
     "build": "pipeline",
     "cmake_dir": "native",
     "diagnose": "environment",
@@ -119,6 +122,7 @@ _NAMES_THERE = {"report_json": "to_json"}
 
 __all__ = [
     "BackendUnavailableError",
+    "Benchmark",
     "Built",
     "Bundle",
     "BundleError",
@@ -142,6 +146,7 @@ __all__ = [
     "UnsupportedModelError",
     "XlstmExportError",
     "__version__",
+    "bench",
     "build",
     "cmake_dir",
     "diagnose",

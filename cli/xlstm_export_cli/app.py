@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from xlstm_export_cli import build, doctor, export, inspect, recipes, run, validate
+from xlstm_export_cli import bench, build, doctor, export, inspect, recipes, run, validate
 
 
 def _with_dashes(name: str) -> str:
@@ -30,6 +30,7 @@ app.command("export")(export.export)
 app.command("build")(build.build)
 app.command("validate")(validate.validate)
 app.command("run")(run.run)
+app.command("bench")(bench.bench)
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
 
