@@ -44,7 +44,7 @@ $(BIN)/python:
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python $(LIBRARY)
 	$(BIN)/pip install $(PIP_FLAGS) $(TORCH)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,module,forecast,docs,test$(if $(NVCC),$(comma)rtx)]'
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[cpu,validate,module,forecast,serve,docs,test$(if $(NVCC),$(comma)rtx)]'
 	$(if $(NVCC),$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt tensorrt-lean-$(CUDA_TAG))
 	touch $@
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from xlstm_export.runtime.session import Session
     from xlstm_export.runtime.states import States
     from xlstm_export.runtime.step_batch import StepBatch
+    from xlstm_export.serving.serve import serve
     from xlstm_export.validation.result import Report
 
 __version__ = "0.1.0"
@@ -111,6 +112,7 @@ _PLACES = {
     "record_samples": "network",
     "report_json": "report.json",
     "run_embeddings": "inference",
+    "serve": "serving.serve",
     "trtexec_command": "pipeline",
     "validate": "pipeline",
     "validate_module": "network",
@@ -166,6 +168,7 @@ __all__ = [
     "record_samples",
     "report_json",
     "run_embeddings",
+    "serve",
     "trtexec_command",
     "validate",
     "validate_module",

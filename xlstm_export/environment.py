@@ -22,6 +22,7 @@ _REQUIRED = {
     "transformers": ">=5.0", "tirex-ts": ">=1.4", "tirex-2": ">=0.4",
     "tensorrt": ">=10.10", "tensorrt-rtx": ">=1.7", "polygraphy": ">=0.50.3",
     "cuda-python": ">=12.8", "onnxscript": ">=0.7", "pandas": ">=2", "matplotlib": ">=3.7",
+    "fastapi": ">=0.115", "uvicorn": ">=0.30", "prometheus_client": ">=0.20",
 }  # fmt: skip
 """Optional packages with the versions that the extras of pyproject.toml ask for."""
 
@@ -83,6 +84,7 @@ def diagnose() -> list[Finding]:
         _package("validate tirex2", "tirex-2"),
         _package("run: text in and out", "tokenizers"),
         _package("run: tables and plots of forecasts", "pandas", "matplotlib"),
+        _package("serve", "fastapi", "uvicorn", "prometheus_client"),
         _package("download org/name sources", "huggingface_hub"),
         _plugins(),
         _package("build: TensorRT-RTX engines", "tensorrt-rtx", "polygraphy"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from xlstm_export_cli import bench, build, doctor, export, inspect, recipes, run, validate
+from xlstm_export_cli import bench, build, doctor, export, inspect, recipes, run, serve, validate
 
 
 def _with_dashes(name: str) -> str:
@@ -31,6 +31,7 @@ app.command("build")(build.build)
 app.command("validate")(validate.validate)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("serve")(serve.serve)
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
 

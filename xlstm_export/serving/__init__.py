@@ -1,0 +1,1 @@
+"""A bundle behind HTTP, and as a model of Triton Inference Server."""

@@ -1,0 +1,107 @@
+"""``serve``: a bundle behind HTTP on one machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from xlstm_export.bundle.bundle import Bundle
+from xlstm_export.environment import install
+from xlstm_export.errors import BackendUnavailableError, BundleError, OptionError
+from xlstm_export.runtime.open import Execution, open_session
+from xlstm_export.runtime.session import Session
+from xlstm_export.serving.settings import Settings
+
+
+def serve(
+    bundle: str | Path | Bundle,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    name: str | None = None,
+    max_rows: int = 16,
+    max_waiting: int = 64,
+    max_prompt_tokens: int = 32_768,
+    max_new_tokens: int = 4_096,
+    max_series: int = 1_024,
+    timeout: float = 300.0,
+    ready: Callable[[str], None] | None = None,
+    engine: str | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    native: bool = True,
+) -> None:
+    """Answer HTTP requests with ``bundle`` until the program is told to stop.
+
+    A language model answers ``/v1/completions`` as OpenAI's clients ask, whole or as a stream; a
+    forecaster ``/v1/forecast``. ``/v1/models``, ``/health`` and Prometheus' ``/metrics`` are there.
+
+    - ``host``, ``port``: where to listen; by default this machine alone can reach it. There is no
+      login: put a proxy in front before others can. ``port`` 0 takes a free one.
+    - ``name`` of the model, as clients say it; default: the bundle's folder.
+    - ``max_rows`` continuations step together, ``max_waiting`` more wait; beyond that the answer is
+      429. ``max_prompt_tokens``, ``max_new_tokens``, ``max_series`` bound a request, ``timeout``
+      in seconds its answer.
+    - ``ready`` is called with the address when it listens.
+    - ``engine``, ``backend``, ``threads`` and ``native`` as in ``open``.
+
+    Raises BundleError where the bundle is neither, BackendUnavailableError where fastapi, uvicorn
+    or prometheus_client is missing, OptionError, and what ``open`` raises.
+    """
+    try:
+        import uvicorn
+
+        from xlstm_export.serving.app import make_app
+    except ModuleNotFoundError as error:
+        raise BackendUnavailableError(
+            f"serve needs {error.name}, which is not installed: "
+            f"{install('fastapi', 'uvicorn', 'prometheus_client')}"
+        ) from error
+    path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
+    settings = Settings(
+        name or path.resolve().name, max_rows, max_waiting, max_prompt_tokens, max_new_tokens,
+        max_series, timeout,
+    )  # fmt: skip
+    with _listen(host, port) as listening:
+        session = open_session(path, Execution(engine, backend, threads, native))
+        check_serves(session)
+        # long answers are what clients of this service wait for: a stop waits for them a moment
+        config = uvicorn.Config(
+            make_app(session, settings), log_level="warning", access_log=False,
+            timeout_graceful_shutdown=5,
+        )  # fmt: skip
+        address, bound = listening.getsockname()[:2]
+        if ready is not None:
+            ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
+        uvicorn.Server(config).run(sockets=[listening])
+        session.close()
+
+
+def check_serves(session: Session) -> None:
+    """Raise BundleError where the service has no answer to give with ``session``."""
+    manifest = session.manifest
+    if not manifest.is_language_model and manifest.forecast is None:
+        raise BundleError(
+            f"{session.bundle}: a {manifest.family} model of {manifest.inputs[0].name} is neither "
+            "a language model nor a forecaster; serve it with: xlstm-export triton"
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises OptionError where it cannot be listened there."""
+    if not 0 <= port < 2**16:
+        raise OptionError("port", f"{port} is not between 0 and 65535")
+    try:
+        is_six = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        is_six = False
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if is_six else socket.AF_INET, backlog=1024
+        )
+    except OSError as error:
+        raise OptionError(
+            "port", f"{host}:{port} cannot be listened to ({error.strerror or error})"
+        ) from error
