@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -50,15 +51,7 @@ def serve(
     Raises BundleError where the bundle is neither, BackendUnavailableError where fastapi, uvicorn
     or prometheus_client is missing, OptionError, and what ``open`` raises.
     """
-    try:
-        import uvicorn
-
-        from xlstm_export.serving.app import make_app
-    except ModuleNotFoundError as error:
-        raise BackendUnavailableError(
-            f"serve needs {error.name}, which is not installed: "
-            f"{install('fastapi', 'uvicorn', 'prometheus_client')}"
-        ) from error
+    check_packages()
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     settings = Settings(
         name or path.resolve().name, max_rows, max_waiting, max_prompt_tokens, max_new_tokens,
@@ -67,16 +60,34 @@ def serve(
     with _listen(host, port) as listening:
         session = open_session(path, Execution(engine, backend, threads, native))
         check_serves(session)
-        # long answers are what clients of this service wait for: a stop waits for them a moment
-        config = uvicorn.Config(
-            make_app(session, settings), log_level="warning", access_log=False,
-            timeout_graceful_shutdown=5,
-        )  # fmt: skip
-        address, bound = listening.getsockname()[:2]
         if ready is not None:
+            address, bound = listening.getsockname()[:2]
             ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
-        uvicorn.Server(config).run(sockets=[listening])
+        _run(session, settings, listening)
         session.close()
+
+
+def _run(session: Session, settings: Settings, listening: socket.socket) -> None:
+    """Serve until a signal comes; answers that are under way have a moment to end."""
+    import uvicorn
+
+    from xlstm_export.serving.app import make_app
+
+    config = uvicorn.Config(
+        make_app(session, settings), log_level="warning", access_log=False,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def check_packages() -> None:
+    """Raise BackendUnavailableError where a package of the service is missing."""
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        if importlib.util.find_spec(module) is None:
+            raise BackendUnavailableError(
+                f"serve needs {module}, which is not installed: "
+                f"{install('fastapi', 'uvicorn', 'prometheus_client')}"
+            )
 
 
 def check_serves(session: Session) -> None:
