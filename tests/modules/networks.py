@@ -51,6 +51,20 @@ class Detector(nn.Module):
         return {"score": self.score(h), "last": h[:, -1]}
 
 
+class Bottom(nn.Module):
+    """A block at the bottom of a U-shaped net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv1d(CHANNELS, SIZE, 4, stride=2, padding=1)
+        self.stack = build_upstream(block_stack_config(lm=False))
+        self.up = nn.ConvTranspose1d(SIZE, CHANNELS, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.down(x.transpose(1, 2)).transpose(1, 2)
+        return self.up(self.stack(h).transpose(1, 2)).transpose(1, 2) + x
+
+
 class Rounding(nn.Module):
     """TiRex' layer, which rounds to bfloat16 between its steps."""
 

@@ -1,0 +1,95 @@
+"""A network's bundle by export_module against the same stack by export, and against PyTorch.
+
+python -m benchmarks.bench_modules [sequence] [step] [--quick] [--threads N] [--work DIR]
+                                   [--json F] [--check]
+
+The network is upstream's block stack of `bench_models`, alone, so that all three compute the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import xlstm_export as xe
+from benchmarks.checkpoints import block_stack
+from benchmarks.command import check, judged, read_arguments
+from benchmarks.harness import Contender, compare, machine_facts
+from benchmarks.model_run import Plan, Result, export, open_native
+from benchmarks.upstream import BlockStackModel, difference
+from xlstm_export.runtime.ort import OrtSession, cpu_threads
+from xlstm_export.runtime.session import Array
+
+MODULE, FAMILY, PEER = 0, 1, 2
+STEPS = {"sequence": (256, 15), "step": (1, 60)}
+"""Steps of a call, and turns."""
+LEAST_OF_FAMILY = 0.9
+"""How much of the family export's speed is reached."""
+
+
+def bench(part: str, plan: Plan, result: Result) -> None:
+    """Calls of one length, from states that are carried where it is one step."""
+    steps, turns = STEPS[part]
+    source, module = block_stack(plan.work / "stack", small=plan.quick)
+    example = torch.randn(2, 16, module.config.embedding_dim)
+    own = xe.export_module(
+        module.eval(), example, plan.work / "module.bundle", states=True, overwrite=True
+    )
+    sessions = [open_native(own.path, plan), open_native(export(source, plan), plan)]
+    x = np.random.default_rng(0).standard_normal((1, steps, example.shape[2]), np.float32)
+    peer = BlockStackModel(module)
+    runs = [_call(session, x, part) for session in sessions]
+    runs.append((lambda: peer.forward(x)) if steps > 1 else _step_of(peer, x))
+    ours = runs[MODULE]()
+    names = ("export_module", "export", "PyTorch, eager")
+    sides = [
+        Contender(name, run, None if run is runs[MODULE] else difference(ours, run()))
+        for name, run in zip(names, runs, strict=True)
+    ]
+    calls = 1 if steps > 1 else 20
+    measured = compare(
+        f"block stack, {part} of {steps}", sides, turns=plan.turns(turns), calls=calls
+    )
+    result.comparisons.append(measured)
+    result.faster(measured, MODULE, FAMILY, LEAST_OF_FAMILY)
+    result.faster(measured, MODULE, PEER, 1.0)
+
+
+def _call(session: OrtSession, x: Array, part: str) -> Callable[[], Any]:
+    """A call from the states of one before; a sequence begins at zero."""
+    given, output = session.manifest.inputs[0].name, session.manifest.outputs[0].name
+    states = session.run({given: x})[1] if part == "step" else None
+    return lambda: session.run({given: x}, states)[0][output]
+
+
+def _step_of(peer: BlockStackModel, x: Array) -> Callable[[], Any]:
+    _, state = peer.run(x)
+    return lambda: peer.run(x, state)[0]
+
+
+def main() -> None:
+    """Measure the chosen calls, print, and say whether the bars hold."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
+    parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
+    quick = "a small stack, few turns: a try-out"
+    arguments = read_arguments(parser, quick=quick, parts=STEPS)
+    torch.set_num_threads(arguments.threads)
+    facts, result = machine_facts(arguments.threads), Result()
+    with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
+        plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
+        for part in arguments.parts:
+            bench(part, plan, result)
+    result.bars = judged(result.bars, arguments)
+    result.report(facts, arguments.json)
+    check(result.bars, arguments)
+
+
+if __name__ == "__main__":
+    main()
