@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include <unistd.h>
+
 #include <exception>
 
 namespace xlstm {
@@ -26,7 +28,7 @@ void pause(unsigned spin) {
 
 }  // namespace
 
-Pool::Pool(int threads) {
+Pool::Pool(int threads) : process_(getpid()) {
   workers_.reserve(threads - 1);
   try {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
@@ -36,6 +38,11 @@ Pool::Pool(int threads) {
 }
 
 Pool::~Pool() {
+  if (is_forked()) {
+    // their threads are not here to be joined, and a thread that could be must not be destroyed
+    new std::vector<std::thread>(std::move(workers_));
+    return;
+  }
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
@@ -45,7 +52,14 @@ Pool::~Pool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
+bool Pool::is_forked() const { return getpid() != process_; }
+
 void Pool::run(void (*task)(void*, int64_t), void* context, int64_t count) {
+  if (is_forked()) {  // whoever held a lock when it was forked will not release it here
+    for (int64_t index = 0; index < count; ++index) task(context, index);
+    return;
+  }
+  const std::lock_guard<std::mutex> turn(turn_);
   task_ = task;
   context_ = context;
   count_ = count;
@@ -65,8 +79,9 @@ void Pool::work() {
   for (;;) {
     for (unsigned spin = 0; spin < kSpins && generation_ == seen; ++spin) pause(spin);
     if (generation_ == seen) {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return generation_ != seen; });
+      const std::lock_guard<std::mutex> lock(mutex_);
+      // std::condition_variable::wait would ask for the libstdc++ of GCC 12
+      while (generation_ == seen) pthread_cond_wait(wake_.native_handle(), mutex_.native_handle());
     }
     seen = generation_;
     if (stop_) return;

@@ -1,6 +1,8 @@
 // Threads for callers that have none of their own.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -10,7 +12,9 @@
 
 namespace xlstm {
 
-// A fixed set of threads that share one call's tasks; the caller takes part. One run at a time.
+// A fixed set of threads that share one call's tasks; the caller takes part. Runs of several callers
+// take turns. In a process that was forked from the pool's there are none of its threads: there the
+// caller does all tasks.
 class Pool {
  public:
   // `threads` >= 1 counts the caller. Where the system gives fewer, there are fewer.
@@ -27,7 +31,10 @@ class Pool {
  private:
   void work();
   void take_tasks();
+  bool is_forked() const;
 
+  const pid_t process_;
+  std::mutex turn_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<std::thread> workers_;

@@ -39,8 +39,8 @@ typedef struct {
   size_t workspace_size;
 } xlstm_call;
 
-/* Threads that calls share; one call at a time may use a pool, and only in the
- * process that made it (not after fork). Null is the calling thread alone. */
+/* Threads that calls share: those of several callers take turns. After a fork the child's calls run
+ * on their own thread. Null is the calling thread alone. */
 typedef struct xlstm_pool xlstm_pool;
 
 XLSTM_C_API const char* xlstm_version(void);

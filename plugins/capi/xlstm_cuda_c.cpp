@@ -13,6 +13,8 @@ int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes) {
   return static_cast<int32_t>(status);
 }
 
+const char* xlstm_version(void) { return XLSTM_VERSION; }
+
 int32_t xlstm_cuda_prepare(void) { return static_cast<int32_t>(xlstm::cuda::prepare()); }
 
 int32_t xlstm_cuda_variant(const xlstm_call* call, const char** name) {

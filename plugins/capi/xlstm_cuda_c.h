@@ -11,6 +11,8 @@
 extern "C" {
 #endif
 
+/* The library has xlstm_version of xlstm_c.h, too. */
+
 /* Device bytes of workspace for these sizes, aligned to 64. Does not touch the device. */
 XLSTM_C_API int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes);
 /* Load every kernel on the current device, as the first launch there does: call it before the

@@ -1,13 +1,15 @@
 #include "file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "error.h"
 
@@ -53,18 +55,47 @@ bool write_all(int file, const Piece& piece) {
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path) {
+std::string join(const std::string& folder, const std::string& name) {
+  return folder.empty() || name.front() == '/' ? name : folder + "/" + name;
+}
+
+bool is_folder(const std::string& path) {
+  return Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)).number() >= 0;
+}
+
+bool is_file(const std::string& path) { return file_size(path) >= 0; }
+
+int64_t file_size(const std::string& path) {
+  if (is_folder(path)) return -1;
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat found {};
-  if (file.number() < 0 || ::fstat(file.number(), &found) != 0) {
-    fail_with(path.string(), "read", errno);
-  }
-  std::string content(static_cast<size_t>(found.st_size), '\0');
+  return file.number() < 0 ? -1 : ::lseek(file.number(), 0, SEEK_END);
+}
+
+std::string absolute(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> found(::realpath(path.c_str(), nullptr), std::free);
+  return found ? found.get() : path;
+}
+
+std::vector<std::string> list(const std::string& folder) {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, int (*)(DIR*)> opened(::opendir(folder.c_str()), ::closedir);
+  if (!opened) return names;
+  while (const dirent* entry = ::readdir(opened.get())) names.emplace_back(entry->d_name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string read_file(const std::string& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.number() < 0) fail_with(path, "read", errno);
+  const int64_t size = ::lseek(file.number(), 0, SEEK_END);
+  if (size < 0 || ::lseek(file.number(), 0, SEEK_SET) != 0) fail_with(path, "read", errno);
+  std::string content(static_cast<size_t>(size), '\0');
   size_t done = 0;
   while (done < content.size()) {
     const size_t wanted = std::min(content.size() - done, kMostAtOnce);
     const ssize_t now = ::read(file.number(), content.data() + done, wanted);
-    if (now < 0 && errno != EINTR) fail_with(path.string(), "read", errno);
+    if (now < 0 && errno != EINTR) fail_with(path, "read", errno);
     if (now == 0) break;
     if (now > 0) done += static_cast<size_t>(now);
   }
@@ -72,12 +103,12 @@ std::string read_file(const std::filesystem::path& path) {
   return content;
 }
 
-void write_file(const std::filesystem::path& path, const std::vector<Piece>& pieces) {
+void write_file(const std::string& path, const std::vector<Piece>& pieces) {
   static std::atomic<unsigned> count{0};
-  const std::string work = path.string() + ".partial-" + std::to_string(::getpid()) + "-" +
+  const std::string work = path + ".partial-" + std::to_string(::getpid()) + "-" +
                            std::to_string(++count);
   Descriptor file(::open(work.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-  if (file.number() < 0) fail_with(path.string(), "written", errno);
+  if (file.number() < 0) fail_with(path, "written", errno);
   int wrong = 0;  // the first error's number
   const auto step = [&wrong](bool is_done) {
     if (!is_done && wrong == 0) wrong = errno;
@@ -91,7 +122,7 @@ void write_file(const std::filesystem::path& path, const std::vector<Piece>& pie
   if (wrong == 0) step(::rename(work.c_str(), path.c_str()) == 0);
   if (wrong == 0) return;
   ::unlink(work.c_str());
-  fail_with(path.string(), "written", wrong);
+  fail_with(path, "written", wrong);
 }
 
 }  // namespace xlstm::session

@@ -1,15 +1,27 @@
-// Whole files, read at once and written at once.
+// Paths, and whole files, read at once and written at once. Not by <filesystem>, which would ask for
+// a newer libstdc++ than the systems have that a wheel is to load on.
 #pragma once
 
 #include <cstddef>
-#include <filesystem>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace xlstm::session {
 
+std::string join(const std::string& folder, const std::string& name);
+bool is_folder(const std::string& path);
+// Whether it is there and can be read as a file.
+bool is_file(const std::string& path);
+// -1 where there is none.
+int64_t file_size(const std::string& path);
+// Without links; the path itself where it leads nowhere.
+std::string absolute(const std::string& path);
+// Names in a folder, sorted; none where it is not there.
+std::vector<std::string> list(const std::string& folder);
+
 // Throws XLSTM_FILE_ERROR where the file cannot be read.
-std::string read_file(const std::filesystem::path& path);
+std::string read_file(const std::string& path);
 
 struct Piece {
   const void* data;
@@ -18,6 +30,6 @@ struct Piece {
 
 // The pieces one after another, under a temporary name beside `path` that is renamed at the end:
 // what `path` was before stays where anything fails. Throws XLSTM_FILE_ERROR.
-void write_file(const std::filesystem::path& path, const std::vector<Piece>& pieces);
+void write_file(const std::string& path, const std::vector<Piece>& pieces);
 
 }  // namespace xlstm::session

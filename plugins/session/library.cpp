@@ -3,17 +3,16 @@
 #include <dlfcn.h>
 
 #include "error.h"
+#include "file.h"
 
 namespace xlstm::session {
 namespace {
 
-namespace fs = std::filesystem;
-
-fs::path own_folder() {
+std::string own_folder() {
   Dl_info here{};
   if (dladdr(reinterpret_cast<const void*>(&own_folder), &here) == 0) return {};
-  std::error_code ignored;
-  return fs::weakly_canonical(here.dli_fname, ignored).parent_path();
+  const std::string path = absolute(here.dli_fname);
+  return path.substr(0, path.rfind('/'));
 }
 
 void check_version(const Library& library) {
@@ -52,13 +51,12 @@ void* Library::symbol(const char* name) const { return dlsym(handle_, name); }
 
 std::optional<Library> own_library(const char* given, const std::string& name) {
   if (given != nullptr && *given == '\0') return std::nullopt;
-  fs::path path = given == nullptr ? own_folder() / name : fs::path(given);
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
+  const std::string path = given == nullptr ? join(own_folder(), name) : given;
+  if (!is_file(path)) {
     if (given == nullptr) return std::nullopt;
-    fail(XLSTM_BACKEND_ERROR, path.string() + ": no such library; \"\" does without one");
+    fail(XLSTM_BACKEND_ERROR, path + ": no such library; \"\" does without one");
   }
-  const Library library(fs::absolute(path).string(), "it is of another kind of machine, or none");
+  const Library library(absolute(path), "it is of another kind of machine, or none");
   check_version(library);
   return library;
 }

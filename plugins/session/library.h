@@ -1,7 +1,6 @@
 // Shared libraries that are loaded when they are needed, and where this one lies.
 #pragma once
 
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>

@@ -11,8 +11,6 @@
 namespace xlstm::session {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr int64_t kFormatVersion = 1;
 constexpr int64_t kMostSize = INT32_MAX;
 
@@ -97,10 +95,8 @@ Manifest read(const Json& root) {
     const Json& entry = root["continuation"];
     manifest.continuation = {entry.at("file").get<std::string>(), read_tensors(entry.at("inputs")),
                              read_tensors(entry.at("outputs"))};
-    const fs::path file = manifest.continuation->file;
-    if (!file.has_filename() || file.has_parent_path()) {
-      damaged("continuation: file " + file.string());
-    }
+    const std::string& file = manifest.continuation->file;
+    if (file.empty() || file.find('/') != std::string::npos) damaged("continuation: file " + file);
   }
   for (const Json& entry : root.at("states")) manifest.states.push_back(read_state(entry));
   manifest.runs_on = root.at("runs_on").get<std::vector<std::string>>();
@@ -136,15 +132,14 @@ int64_t Manifest::vocabulary() const {
   return is_language_model() && size > 0 ? size : 0;
 }
 
-std::shared_ptr<const Manifest> read_manifest(const fs::path& bundle) {
-  const std::string path = (bundle / kManifestFile).string();
-  std::error_code ignored;
-  if (!fs::is_directory(bundle, ignored)) {
+std::shared_ptr<const Manifest> read_manifest(const std::string& bundle) {
+  const std::string path = join(bundle, kManifestFile);
+  if (!is_folder(bundle)) {
     fail(XLSTM_BUNDLE_ERROR,
-         bundle.string() + ": no such folder; make a bundle with: xlstm-export export");
+         bundle + ": no such folder; make a bundle with: xlstm-export export");
   }
-  if (!fs::is_regular_file(path, ignored)) {
-    fail(XLSTM_BUNDLE_ERROR, bundle.string() + ": no " + kManifestFile +
+  if (!is_file(path)) {
+    fail(XLSTM_BUNDLE_ERROR, bundle + ": no " + kManifestFile +
                                  ", so it is not an xlstm-export bundle");
   }
   try {
@@ -160,14 +155,13 @@ std::shared_ptr<const Manifest> read_manifest(const fs::path& bundle) {
   }
 }
 
-std::vector<int64_t> read_stop_ids(const fs::path& bundle) {
+std::vector<int64_t> read_stop_ids(const std::string& bundle) {
   for (const char* name : {"generation_config.json", "config.json"}) {
-    const fs::path path = bundle / name;
-    std::error_code ignored;
-    if (!fs::is_regular_file(path, ignored)) continue;
+    const std::string path = join(bundle, name);
+    if (!is_file(path)) continue;
     const Json root = Json::parse(read_file(path), nullptr, false);
     if (root.is_discarded()) {
-      fail(XLSTM_BUNDLE_ERROR, path.string() + ": not readable as JSON");
+      fail(XLSTM_BUNDLE_ERROR, path + ": not readable as JSON");
     }
     if (!root.is_object() || !has(root, "eos_token_id")) continue;
     const Json& eos = root["eos_token_id"];

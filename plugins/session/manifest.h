@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -73,9 +72,9 @@ struct Manifest {
 };
 
 // Throws XLSTM_BUNDLE_ERROR where it is missing, damaged or of a newer format.
-std::shared_ptr<const Manifest> read_manifest(const std::filesystem::path& bundle);
+std::shared_ptr<const Manifest> read_manifest(const std::string& bundle);
 
 // The ids that end a text, of generation_config.json, else of config.json; empty where none say.
-std::vector<int64_t> read_stop_ids(const std::filesystem::path& bundle);
+std::vector<int64_t> read_stop_ids(const std::string& bundle);
 
 }  // namespace xlstm::session

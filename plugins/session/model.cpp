@@ -36,7 +36,7 @@ std::vector<Output> describe(const std::vector<StateInfo>& states) {
 
 }  // namespace
 
-Model::Model(const std::filesystem::path& bundle, const Options& options)
+Model::Model(const std::string& bundle, const Options& options)
     : manifest_(read_manifest(bundle)) {
   check_options(options);
   const auto open = options.engine == nullptr ? open_onnxruntime : open_tensorrt;

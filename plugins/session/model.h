@@ -17,7 +17,7 @@ struct Step {
 
 class Model {
  public:
-  Model(const std::filesystem::path& bundle, const Options& options);
+  Model(const std::string& bundle, const Options& options);
 
   const Manifest& manifest() const { return *manifest_; }
   const std::string& description() const { return description_; }
@@ -27,7 +27,7 @@ class Model {
   const std::vector<Output>& ends(xlstm_ends which) const;
 
   States zeros(int64_t batch) const { return States::zeros(manifest_, backend_->pool(), batch); }
-  States load(const std::filesystem::path& path) const {
+  States load(const std::string& path) const {
     return States::load(manifest_, backend_->pool(), path);
   }
   // Continue from `past` (null: from the beginning), which is not changed. Throws what does not

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 
 #include "backend.h"
@@ -21,10 +20,10 @@ struct Options {
   int gpu = 0;
 };
 
-std::unique_ptr<Backend> open_onnxruntime(const std::filesystem::path& bundle,
+std::unique_ptr<Backend> open_onnxruntime(const std::string& bundle,
                                           std::shared_ptr<const Manifest> manifest,
                                           const Options& options);
-std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path& bundle,
+std::unique_ptr<Backend> open_tensorrt(const std::string& bundle,
                                        std::shared_ptr<const Manifest> manifest,
                                        const Options& options);
 

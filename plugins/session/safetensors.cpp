@@ -64,7 +64,7 @@ const Output* Safetensors::find(const std::string& name) const {
   return nullptr;
 }
 
-Safetensors read_safetensors(const std::filesystem::path& path) {
+Safetensors read_safetensors(const std::string& path) {
   const auto content = std::make_shared<const std::string>(read_file(path));
   try {
     return parse(content);
@@ -72,11 +72,11 @@ Safetensors read_safetensors(const std::filesystem::path& path) {
     throw;
   } catch (const std::exception& error) {
     fail(XLSTM_FILE_ERROR,
-         path.string() + ": not a readable safetensors file (" + error.what() + ")");
+         path + ": not a readable safetensors file (" + error.what() + ")");
   }
 }
 
-void write_safetensors(const std::filesystem::path& path, const std::vector<Output>& tensors,
+void write_safetensors(const std::string& path, const std::vector<Output>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   Json header = Json::object();
   header["__metadata__"] = metadata;

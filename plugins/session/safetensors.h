@@ -1,7 +1,6 @@
 // Files of named tensors: eight bytes of the header's size, the header in JSON, the tensors.
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,10 +18,10 @@ struct Safetensors {
 };
 
 // Throws XLSTM_FILE_ERROR where the file cannot be read, is cut short or is none.
-Safetensors read_safetensors(const std::filesystem::path& path);
+Safetensors read_safetensors(const std::string& path);
 
 // Complete, or not there. Throws XLSTM_FILE_ERROR.
-void write_safetensors(const std::filesystem::path& path, const std::vector<Output>& tensors,
+void write_safetensors(const std::string& path, const std::vector<Output>& tensors,
                        const std::map<std::string, std::string>& metadata);
 
 }  // namespace xlstm::session

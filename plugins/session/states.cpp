@@ -115,31 +115,31 @@ States States::reset(const std::vector<int64_t>& indices) const {
   return begun;
 }
 
-void States::save(const std::filesystem::path& path) const {
+void States::save(const std::string& path) const {
   std::vector<Output> tensors;
   for (size_t i = 0; i < offsets_.size(); ++i) tensors.push_back(host(i));
   write_safetensors(path, tensors, {{kFormat, kVersion}, {kDigest, manifest_->sha256}});
 }
 
 States States::load(std::shared_ptr<const Manifest> manifest, std::shared_ptr<Pool> pool,
-                    const std::filesystem::path& path) {
+                    const std::string& path) {
   const Safetensors file = read_safetensors(path);
-  check_metadata(file, path.string(), *manifest);
+  check_metadata(file, path, *manifest);
   int64_t batch = 0;
   for (const StateInfo& state : manifest->states) {
     const Output* tensor = file.find(state.key);
-    if (tensor == nullptr) fail(XLSTM_INPUT_ERROR, path.string() + ": has no " + state.key);
+    if (tensor == nullptr) fail(XLSTM_INPUT_ERROR, path + ": has no " + state.key);
     if (batch == 0 && !tensor->shape.empty()) batch = tensor->shape[0];
     Shape expected{batch};
     expected.insert(expected.end(), state.row.begin(), state.row.end());
     if (batch < 1 || tensor->shape != expected || tensor->dtype != state.dtype) {
-      fail(XLSTM_INPUT_ERROR, path.string() + ": " + state.key + " is " + tensor->dtype->name +
+      fail(XLSTM_INPUT_ERROR, path + ": " + state.key + " is " + tensor->dtype->name +
                                   " " + shape_text(tensor->shape) + ", expected " +
                                   state.dtype->name + " " + shape_text(expected));
     }
   }
   if (file.tensors.size() != manifest->states.size()) {
-    fail(XLSTM_INPUT_ERROR, path.string() + ": holds more than the states of this bundle");
+    fail(XLSTM_INPUT_ERROR, path + ": holds more than the states of this bundle");
   }
   States states(std::move(manifest), std::move(pool), batch);
   for (size_t i = 0; i < states.offsets_.size(); ++i) {

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -25,7 +24,7 @@ class States {
   static States join(const std::vector<const States*>& parts);
   // Throws XLSTM_FILE_ERROR, and XLSTM_INPUT_ERROR where the file is of another bundle.
   static States load(std::shared_ptr<const Manifest> manifest, std::shared_ptr<Pool> pool,
-                     const std::filesystem::path& path);
+                     const std::string& path);
 
   const Manifest& manifest() const { return *manifest_; }
   int64_t batch() const { return batch_; }
@@ -41,7 +40,7 @@ class States {
   States reset(const std::vector<int64_t>& indices) const;
   // A safetensors file: tensors by their keys in the manifest, the bundle's digest as metadata.
   // Complete, or not there. Throws XLSTM_FILE_ERROR.
-  void save(const std::filesystem::path& path) const;
+  void save(const std::string& path) const;
   // The state of that index on the host; it lies in `owner`, which may be these states' memory.
   Output host(size_t index) const;
 

@@ -18,6 +18,7 @@ from tests.cuda.nvcc import needs_nvcc
 from tests.cuda.on_cpu import ROOT, CudaRun, library, needs_compiler
 from tests.gpu.driver import why_no_gpu
 from tests.plugins.kernels import Call, Status
+from xlstm_export import __version__
 from xlstm_export.ops.catalog import CATALOG
 
 pytestmark = [needs_compiler, needs_nvcc]
@@ -46,7 +47,10 @@ def test_it_exports_its_functions_alone_and_needs_no_cuda_library() -> None:
     )
     symbols = {line.split()[-1] for line in listed.stdout.splitlines()}
     names = ("error_name", "launch", "prepare", "variant", "workspace_size")
-    assert symbols == {f"xlstm_cuda_{name}" for name in names}
+    assert symbols == {"xlstm_version", *(f"xlstm_cuda_{name}" for name in names)}
+    library = ctypes.CDLL(str(built()))
+    library.xlstm_version.restype = ctypes.c_char_p
+    assert library.xlstm_version() == __version__.encode()
     read = subprocess.run(["readelf", "-d", built()], capture_output=True, text=True, check=True)
     needed = re.findall(r"NEEDED.*\[(.*)\]", read.stdout)
     assert needed

@@ -130,7 +130,7 @@ class Buffer:
 
 
 class Pool:
-    """Threads that calls share; one call at a time."""
+    """Threads that calls share; those of several callers take turns."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -144,7 +144,7 @@ class Pool:
 
 
 shared_pool = cache(Pool)
-"""A pool of so many threads that lives as long as the process; not for concurrent calls."""
+"""A pool of so many threads that lives as long as the process."""
 
 
 def letters_of(schema: OpSchema) -> tuple[str, ...]:

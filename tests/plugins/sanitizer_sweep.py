@@ -1,6 +1,7 @@
 """What the children of test_sanitizers.py do.
 
-python -m tests.plugins.sanitizer_sweep cases|pool|callers|short-input|short-output|shared-state
+python -m tests.plugins.sanitizer_sweep NAME, which is one of
+cases|pool|callers|turns|short-input|short-output|shared-state
 
 The last three are planted faults: a sanitizer that stays silent there is not at work.
 """
@@ -48,13 +49,16 @@ def pool() -> None:
                 run_kernel(case, inputs, tx, pool=four, alias=alias, packed=alias)
 
 
-def callers() -> None:
-    """Eight threads call at once, each with a pool and states of its own; same bits as alone."""
+def callers(shared: Pool | None = None) -> None:
+    """Eight threads call at once, each with states of its own; same bits as alone.
+
+    Each has a pool of its own, where none is shared.
+    """
     jobs = [(case, tx) for case in WIDE for tx in TX_DTYPES]
     barrier, failures = Barrier(8), []
 
     def call(number: int) -> None:
-        own = Pool(2)
+        own = shared or Pool(2)
         barrier.wait()  # the library's first call too comes from all threads at once
         for case, tx in jobs[number:] + jobs[:number]:
             got = run_kernel(case, make_inputs(case, tx, number), tx, pool=own, alias=True)
@@ -70,6 +74,11 @@ def callers() -> None:
                 failures.append(f"thread {number}: {case} {tx}")
     if failures:
         raise SystemExit("\n".join(failures))
+
+
+def turns() -> None:
+    """The same on one pool: the calls take turns."""
+    callers(Pool(3))
 
 
 def shared_state() -> None:
@@ -116,7 +125,8 @@ def main() -> None:
     if name.startswith("short-"):
         short(name.removeprefix("short-"))
     else:
-        {"cases": cases, "pool": pool, "callers": callers, "shared-state": shared_state}[name]()
+        {"cases": cases, "pool": pool, "callers": callers, "turns": turns,
+         "shared-state": shared_state}[name]()  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -86,6 +86,10 @@ def test_concurrent_callers_do_not_race(thread_library: Path) -> None:
     assert_clean(run_child(THREAD, thread_library, ["-m", SWEEP, "callers"]))
 
 
+def test_callers_of_one_pool_take_turns(thread_library: Path) -> None:
+    assert_clean(run_child(THREAD, thread_library, ["-m", SWEEP, "turns"]))
+
+
 def test_two_callers_on_one_state_are_caught(thread_library: Path) -> None:
     done = run_child(THREAD, thread_library, ["-m", SWEEP, "shared-state"])
     assert_race(done, "xlstm::cpu::", "xlstm_cpu_run")

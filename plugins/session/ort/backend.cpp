@@ -11,8 +11,6 @@
 namespace xlstm::session {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr int64_t kMostSteps = 512;  // memory does not grow with the prompt
 constexpr char kLibrary[] = "libxlstm_ort.so";
 // The library cannot ask a session for its threads: it is told, before it is registered.
@@ -26,7 +24,7 @@ int usable_processors() {
 
 class OrtBackend : public Backend {
  public:
-  OrtBackend(const fs::path& bundle, std::shared_ptr<const Manifest> manifest,
+  OrtBackend(const std::string& bundle, std::shared_ptr<const Manifest> manifest,
              const Options& options)
       : bundle_(bundle),
         manifest_(std::move(manifest)),
@@ -87,7 +85,7 @@ class OrtBackend : public Backend {
     return *continue_;
   }
 
-  fs::path bundle_;
+  std::string bundle_;
   std::shared_ptr<const Manifest> manifest_;
   const Ort::Env& env_;
   std::shared_ptr<Pool> pool_;
@@ -99,12 +97,12 @@ class OrtBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> open_onnxruntime(const fs::path& bundle,
+std::unique_ptr<Backend> open_onnxruntime(const std::string& bundle,
                                           std::shared_ptr<const Manifest> manifest,
                                           const Options& options) {
   const auto& where = manifest->runs_on;
   if (std::find(where.begin(), where.end(), "onnxruntime-cpu") == where.end()) {
-    fail(XLSTM_BACKEND_ERROR, bundle.string() + ": a " + manifest->dtype +
+    fail(XLSTM_BACKEND_ERROR, bundle + ": a " + manifest->dtype +
                                   " bundle does not run on ONNX Runtime's CPU provider; export "
                                   "with --dtype fp32 or fp16, or run an engine");
   }

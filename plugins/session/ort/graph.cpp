@@ -3,11 +3,10 @@
 #include <map>
 
 #include "../error.h"
+#include "../file.h"
 
 namespace xlstm::session::ort {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct Expected {
   const DType* dtype;
@@ -39,18 +38,14 @@ bool agree(const Expected& expected, const Ort::ConstTensorTypeAndShapeInfo& fou
 }
 
 // What is wrong with the data file by its size; "" where it has the right one.
-std::string wrong_data(const fs::path& bundle, const Manifest& manifest) {
-  const fs::path path = bundle / kDataFile;
-  std::error_code missing;
-  const auto found = fs::file_size(path, missing);
-  if (manifest.data_bytes == 0 ||
-      (!missing && found == static_cast<uintmax_t>(manifest.data_bytes))) {
-    return "";
-  }
-  const std::string state = missing ? "missing"
-                                    : "has " + std::to_string(found) + " of " +
-                                          std::to_string(manifest.data_bytes) + " bytes";
-  return path.string() + ": " + state +
+std::string wrong_data(const std::string& bundle, const Manifest& manifest) {
+  const std::string path = join(bundle, kDataFile);
+  const int64_t found = file_size(path);
+  if (manifest.data_bytes == 0 || found == manifest.data_bytes) return "";
+  const std::string state = found < 0 ? "missing"
+                                      : "has " + std::to_string(found) + " of " +
+                                            std::to_string(manifest.data_bytes) + " bytes";
+  return path + ": " + state +
          "; a bundle is its whole folder: copy it again, or export again";
 }
 
@@ -63,17 +58,14 @@ Ort::Value tensor_of(const Ort::MemoryInfo& host, const DType& dtype, const Shap
 
 }  // namespace
 
-Graph::Graph(const fs::path& bundle, std::shared_ptr<const Manifest> manifest, const Ends& ends,
+Graph::Graph(const std::string& bundle, std::shared_ptr<const Manifest> manifest, const Ends& ends,
              bool takes_states, const Ort::Env& env, const Ort::SessionOptions& options)
     : manifest_(std::move(manifest)),
       ends_(ends),
       takes_states_(takes_states),
       host_(Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault)) {
-  const std::string path = (bundle / ends.file).string();
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
-    fail(XLSTM_BUNDLE_ERROR, path + ": missing; export again");
-  }
+  const std::string path = join(bundle, ends.file);
+  if (!is_file(path)) fail(XLSTM_BUNDLE_ERROR, path + ": missing; export again");
   const std::string wrong = wrong_data(bundle, *manifest_);
   if (!wrong.empty()) fail(XLSTM_BUNDLE_ERROR, wrong);
   try {

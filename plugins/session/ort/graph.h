@@ -1,7 +1,6 @@
 // One graph of a bundle, loaded in ONNX Runtime.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,7 +15,7 @@ class Graph {
  public:
   // `ends` and `takes_states` are what the manifest says of it. Throws XLSTM_BUNDLE_ERROR where the
   // graph is missing or damaged, or is another than the manifest describes.
-  Graph(const std::filesystem::path& bundle, std::shared_ptr<const Manifest> manifest,
+  Graph(const std::string& bundle, std::shared_ptr<const Manifest> manifest,
         const Ends& ends, bool takes_states, const Ort::Env& env,
         const Ort::SessionOptions& options);
 

@@ -12,16 +12,14 @@
 namespace xlstm::session {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr int64_t kMostSteps = 512;
 constexpr size_t kTime = 1;  // the axis of time in the first input, [B,T] or [B,T,D]
 using Shapes = std::map<std::string, Shape>;
 
-void check_record(const fs::path& path, const trt::EngineRecord& record, const Manifest& manifest,
+void check_record(const std::string& path, const trt::EngineRecord& record, const Manifest& manifest,
                   const std::string& capability) {
   if (!manifest.sha256.empty() && record.bundle_sha256 != manifest.sha256) {
-    fail(XLSTM_ENGINE_ERROR, path.string() + ": was built from another graph or other weights " +
+    fail(XLSTM_ENGINE_ERROR, path + ": was built from another graph or other weights " +
                                  "than the bundle's; build again: xlstm-export build");
   }
   const auto& built_for = record.compute_capability;
@@ -31,7 +29,7 @@ void check_record(const fs::path& path, const trt::EngineRecord& record, const M
   if (built_for.empty() || has("unknown") || has(capability.c_str())) return;
   std::string all;
   for (const std::string& one : built_for) all += (all.empty() ? "" : ", ") + one;
-  fail(XLSTM_ENGINE_ERROR, path.string() + ": built for compute capability " + all +
+  fail(XLSTM_ENGINE_ERROR, path + ": built for compute capability " + all +
                                ", and this GPU has " + capability +
                                ": build one for it with: xlstm-export build --backend " +
                                record.backend);
@@ -47,10 +45,10 @@ bool fits(const trt::ShapeRange& range, const Shape& shape) {
 
 class TrtBackend : public Backend {
  public:
-  TrtBackend(const fs::path& bundle, std::shared_ptr<const Manifest> manifest,
+  TrtBackend(const std::string& bundle, std::shared_ptr<const Manifest> manifest,
              const Options& options)
       : manifest_(std::move(manifest)) {
-    const fs::path path = trt::find_engine(bundle, options.engine);
+    const std::string path = trt::find_engine(bundle, options.engine);
     const trt::EngineRecord record = trt::read_record(path);
     std::unique_ptr<trt::Gpu> gpu = trt::open_gpu(options.gpu);
     gpu_ = gpu.get();
@@ -117,7 +115,7 @@ class TrtBackend : public Backend {
 
  private:
   // Names and types are the manifest's.
-  void check_tensors(const fs::path& path) const {
+  void check_tensors(const std::string& path) const {
     std::map<std::string, trt::EngineTensor> expected;
     for (const TensorInfo& tensor : manifest_->begin.inputs) {
       expected[tensor.name] = {tensor.dtype, true};
@@ -142,8 +140,8 @@ class TrtBackend : public Backend {
     }
   }
 
-  [[noreturn]] static void disagree(const fs::path& path, const std::string& name) {
-    fail(XLSTM_ENGINE_ERROR, path.string() + ": the engine's tensors are not the bundle's (" +
+  [[noreturn]] static void disagree(const std::string& path, const std::string& name) {
+    fail(XLSTM_ENGINE_ERROR, path + ": the engine's tensors are not the bundle's (" +
                                  name + "); build again");
   }
 
@@ -200,7 +198,7 @@ class TrtBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> open_tensorrt(const fs::path& bundle,
+std::unique_ptr<Backend> open_tensorrt(const std::string& bundle,
                                        std::shared_ptr<const Manifest> manifest,
                                        const Options& options) {
   return std::make_unique<TrtBackend>(bundle, std::move(manifest), options);

@@ -52,7 +52,7 @@ Shape shape_of(const Dims& dims) {
 
 }  // namespace
 
-Engine::Engine(const std::filesystem::path& path, const EngineRecord& record,
+Engine::Engine(const std::string& path, const EngineRecord& record,
                const char* library, const char* kernel_library)
     : path_(path) {
   const Kind& kind = kind_of(record.backend);
@@ -131,7 +131,7 @@ void Engine::deserialize(const EngineRecord& record) {
   const std::string cure = is_other ? "; " + built + " built it: build again, or use that version"
                                     : "; copy it again, or build again";
   fail(XLSTM_ENGINE_ERROR,
-       path_.string() + ": " + title_ + " cannot load it" + cure + log_.taken());
+       path_ + ": " + title_ + " cannot load it" + cure + log_.taken());
 }
 
 void Engine::read_tensors() {
@@ -140,7 +140,7 @@ void Engine::read_tensors() {
   for (int32_t i = 0; i < count; ++i) {
     const char* name = call_at<const char*>(places_->tensor_name, engine, i);
     if (call_at<Location>(places_->tensor_location, engine, name) != Location::kDevice) {
-      fail(XLSTM_ENGINE_ERROR, path_.string() + ": " + name + " is on the host; build again");
+      fail(XLSTM_ENGINE_ERROR, path_ + ": " + name + " is on the host; build again");
     }
     const int32_t type = call_at<int32_t>(places_->tensor_type, engine, name);
     const Mode mode = call_at<Mode>(places_->tensor_mode, engine, name);
@@ -204,7 +204,7 @@ void* Engine::context(size_t profile, void* stream) {
 
 void Engine::demand(bool is_done, const std::string& what) {
   if (is_done) return;
-  fail(XLSTM_ENGINE_ERROR, path_.string() + ": " + title_ + " refused " + what + log_.taken());
+  fail(XLSTM_ENGINE_ERROR, path_ + ": " + title_ + " refused " + what + log_.taken());
 }
 
 }  // namespace xlstm::session::trt

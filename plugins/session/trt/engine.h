@@ -1,7 +1,6 @@
 // An engine in TensorRT or TensorRT-RTX, whose library is loaded when it is opened.
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -32,7 +31,7 @@ class Engine {
   // `library` and `kernel_library` are as in xlstm_session_options. An engine runs the plugin code
   // that it carries: open only those that you trust. Throws XLSTM_BACKEND_ERROR and
   // XLSTM_ENGINE_ERROR.
-  Engine(const std::filesystem::path& path, const EngineRecord& record, const char* library,
+  Engine(const std::string& path, const EngineRecord& record, const char* library,
          const char* kernel_library);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -57,7 +56,7 @@ class Engine {
   void* context(size_t profile, void* stream);
   void demand(bool is_done, const std::string& what);
 
-  std::filesystem::path path_;
+  std::string path_;
   std::string title_;
   const Places* places_ = nullptr;
   Log log_;

@@ -1,7 +1,5 @@
 #include "record.h"
 
-#include <algorithm>
-
 #include "../error.h"
 #include "../file.h"
 #include "../json.h"
@@ -9,14 +7,17 @@
 namespace xlstm::session::trt {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr char kFolder[] = "engines", kSuffix[] = ".engine";
 constexpr int64_t kFormatVersion = 1;
 
-bool is_engine(const fs::path& path) {
-  std::error_code ignored;
-  return path.extension() == kSuffix && fs::is_regular_file(path, ignored);
+bool is_engine(const std::string& path) {
+  const size_t size = path.size(), suffix = sizeof kSuffix - 1;
+  return size > suffix && path.compare(size - suffix, suffix, kSuffix) == 0 && is_file(path);
+}
+
+// Without the suffix that is_engine has found.
+std::string stem(const std::string& engine) {
+  return engine.substr(0, engine.size() - (sizeof kSuffix - 1));
 }
 
 EngineRecord read(const Json& root) {
@@ -37,27 +38,23 @@ EngineRecord read(const Json& root) {
 
 }  // namespace
 
-fs::path find_engine(const fs::path& bundle, const std::string& engine) {
-  const fs::path folder = bundle / kFolder;
-  for (const fs::path& path : {fs::path(engine), folder / engine, folder / (engine + kSuffix)}) {
+std::string find_engine(const std::string& bundle, const std::string& engine) {
+  const std::string folder = join(bundle, kFolder);
+  for (const std::string& path : {engine, join(folder, engine), join(folder, engine + kSuffix)}) {
     if (is_engine(path)) return path;
   }
-  std::vector<std::string> names;
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(folder, none)) {
-    if (is_engine(entry.path())) names.push_back(entry.path().stem().string());
-  }
-  std::sort(names.begin(), names.end());
   std::string there;
-  for (const std::string& name : names) there += (there.empty() ? "there are " : ", ") + name;
-  if (there.empty()) there = "make one: xlstm-export build " + bundle.string();
-  fail(XLSTM_ENGINE_ERROR, engine + ": no engine of " + bundle.string() + "; " + there);
+  for (const std::string& name : list(folder)) {
+    if (!is_engine(join(folder, name))) continue;
+    there += (there.empty() ? "there are " : ", ") + stem(name);
+  }
+  if (there.empty()) there = "make one: xlstm-export build " + bundle;
+  fail(XLSTM_ENGINE_ERROR, engine + ": no engine of " + bundle + "; " + there);
 }
 
-EngineRecord read_record(const fs::path& engine) {
-  const std::string path = fs::path(engine).replace_extension(".json").string();
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
+EngineRecord read_record(const std::string& engine) {
+  const std::string path = stem(engine) + ".json";
+  if (!is_file(path)) {
     fail(XLSTM_ENGINE_ERROR, path + ": no such file; make it with: xlstm-export build");
   }
   try {

@@ -1,7 +1,6 @@
 // What lies beside an engine: its JSON, which says what it was built for and by what.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -17,9 +16,9 @@ struct EngineRecord {
 
 // The engine that `engine` names: a file, or a target in the bundle's folder of engines. Throws
 // XLSTM_ENGINE_ERROR that lists those there are.
-std::filesystem::path find_engine(const std::filesystem::path& bundle, const std::string& engine);
+std::string find_engine(const std::string& bundle, const std::string& engine);
 
 // Throws XLSTM_ENGINE_ERROR where it is missing, damaged, or of a newer format.
-EngineRecord read_record(const std::filesystem::path& engine);
+EngineRecord read_record(const std::string& engine);
 
 }  // namespace xlstm::session::trt
