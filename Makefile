@@ -5,6 +5,7 @@
 #   the CPU kernels, the session for C++, and where nvcc is found the CUDA kernels and TensorRT
 #   plugins. It fetches the headers of ONNX Runtime, nlohmann/json and TensorRT, unless
 #   XLSTM_ORT_INCLUDE, XLSTM_JSON_INCLUDE and XLSTM_TRT_INCLUDE name their folders.
+# make wheel-aarch64: the same wheel for AArch64, without CUDA, into dist/ alone.
 # make gpu-check: set up, then lay out in build/gpu-check what a GPU machine needs, in parts to be
 #   carried beside the checkout; there, python3 -m tests.gpu.check PART... --json FILE runs all that
 #   only a GPU shows.
@@ -27,6 +28,10 @@ CUDA_TAG := $(if $(NVCC),cu$(shell $(NVCC) --version | sed -n 's/.*release \([0-
 define := --config-settings=cmake.define.
 CUDA_SETTINGS := $(if $(NVCC),$(define)XLSTM_CUDA=ON $(define)XLSTM_TRT=ON \
   $(define)XLSTM_TRT_INCLUDE=$(abspath $(or $(XLSTM_TRT_INCLUDE),$(TRT_HEADERS))))
+SESSION_SETTINGS = --config-settings=wheel.cmake=true $(define)XLSTM_ORT=ON \
+  $(define)XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(ORT_HEADERS))) \
+  $(define)XLSTM_SESSION=ON \
+  $(define)XLSTM_JSON_INCLUDE=$(abspath $(or $(XLSTM_JSON_INCLUDE),$(JSON_HEADERS)))
 LIBRARY := xlstm_export/lib/libxlstm_ort.so
 NATIVE := $(addprefix xlstm_export/,lib include cmake)
 SOURCES := CMakeLists.txt pyproject.toml xlstm_export/__init__.py \
@@ -35,7 +40,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: setup wheel demo docs test lint gpu-check clean
+.PHONY: setup wheel wheel-aarch64 demo docs test lint gpu-check clean
 
 setup: $(VENV)/.ready
 
@@ -57,16 +62,26 @@ wheel: | $(BIN)/python
 	$(if $(XLSTM_JSON_INCLUDE),,PYTHON=$(BIN)/python sh plugins/fetch_json_headers.sh $(JSON_HEADERS))
 	$(if $(NVCC),$(if $(XLSTM_TRT_INCLUDE),,PYTHON=$(BIN)/python sh \
 	  plugins/fetch_tensorrt_headers.sh $(TRT_HEADERS)),@echo "No nvcc: without CUDA and TensorRT")
-	rm -rf build/unpacked dist/xlstm_export-*.whl
+	rm -rf build/unpacked dist/xlstm_export-*_$(shell uname -m).whl
 	XLSTM_WHEEL_TAG=$(or $(CUDA_TAG),cpu) $(BIN)/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist . \
-	  --config-settings=wheel.cmake=true $(define)XLSTM_ORT=ON \
-	  $(define)XLSTM_ORT_INCLUDE=$(abspath $(or $(XLSTM_ORT_INCLUDE),$(ORT_HEADERS))) \
-	  $(define)XLSTM_SESSION=ON \
-	  $(define)XLSTM_JSON_INCLUDE=$(abspath $(or $(XLSTM_JSON_INCLUDE),$(JSON_HEADERS))) $(CUDA_SETTINGS)
-	$(BIN)/python -m zipfile -e dist/xlstm_export-*.whl build/unpacked
+	  $(SESSION_SETTINGS) $(CUDA_SETTINGS)
+	$(BIN)/python -m zipfile -e dist/xlstm_export-*_$(shell uname -m).whl build/unpacked
 	rm -rf $(NATIVE)
 	mv $(addprefix build/unpacked/,$(NATIVE)) xlstm_export/
-	@ls dist/xlstm_export-*.whl $(LIBRARY)
+	@ls dist/xlstm_export-*_$(shell uname -m).whl $(LIBRARY)
+
+# The CPU's libraries for AArch64, by a cross-compiler; without CUDA.
+wheel-aarch64: | $(BIN)/python
+	@command -v aarch64-linux-gnu-g++ >/dev/null || \
+	  { echo "make wheel-aarch64 needs the package g++-aarch64-linux-gnu" >&2; exit 1; }
+	$(if $(XLSTM_ORT_INCLUDE),,sh plugins/fetch_onnxruntime_headers.sh $(ORT_HEADERS))
+	$(if $(XLSTM_JSON_INCLUDE),,PYTHON=$(BIN)/python sh plugins/fetch_json_headers.sh $(JSON_HEADERS))
+	rm -f dist/xlstm_export-*_aarch64.whl
+	_PYTHON_HOST_PLATFORM=linux-aarch64 XLSTM_WHEEL_TAG=cpu $(BIN)/pip wheel $(PIP_FLAGS) \
+	  --no-deps --wheel-dir dist . --config-settings=build-dir=build/native-aarch64 \
+	  $(SESSION_SETTINGS) $(define)CMAKE_SYSTEM_NAME=Linux $(define)CMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  $(define)CMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ $(define)CMAKE_STRIP=aarch64-linux-gnu-strip
+	@ls dist/xlstm_export-*_aarch64.whl
 
 $(LIBRARY): $(SOURCES)
 	$(MAKE) wheel

@@ -188,10 +188,10 @@ class CSession:
 
     def generate(
         self, prompt: Sequence[int], count: int, *, stop: Sequence[int] = (),
-        states: CStates | None = None, on_token: Callable[[int], int] = lambda _: 0,
+        states: CStates | None = None, on_token: Callable[[int], int] | None = lambda _: 0,
         **sampling: Any,
     ) -> tuple[list[int], CStates]:  # fmt: skip
-        """The new ids, and the states after them; ``states`` are taken."""
+        """The new ids, and the states after them; none are told without ``on_token``."""
         options = _Generation(max_new_tokens=count, **sampling)
         stops = (ctypes.c_int64 * len(stop))(*stop)
         options.stop, options.stop_count = ctypes.cast(stops, _int64_p), len(stop)
@@ -199,12 +199,13 @@ class CSession:
 
         def take(_: object, token: int) -> int:
             made.append(token)
-            return on_token(token)
+            return on_token(token) if on_token else 1
 
         after = states.copy() if states else CStates(self.library, ctypes.c_void_p())
         status = self.library.xlstm_session_generate(
             self.handle, (ctypes.c_int64 * len(prompt))(*prompt), _size(prompt),
-            ctypes.byref(options), _ON_TOKEN(take), None, ctypes.byref(after.handle),
+            ctypes.byref(options), _ON_TOKEN(take) if on_token else None, None,
+            ctypes.byref(after.handle),
         )  # fmt: skip
         check(self.library, status)
         return made, after
