@@ -1,6 +1,7 @@
 """Texts continued in C++ against Python: the same bundle, runtime, threads and ids.
 
-python -m benchmarks.bench_cpp [125m] [demo] [--quick] [--threads N] [--work DIR] [--json F] [--check]
+python -m benchmarks.bench_cpp [125m] [demo] [--quick] [--threads N] [--work DIR] [--json F]
+                               [--check]
 
 The C++ library is called once for all tokens; both choose the likeliest id each time.
 """
