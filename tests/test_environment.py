@@ -17,6 +17,7 @@ from xlstm_export.environment import Finding, diagnose, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 NATIVE = "run: native CPU kernels"
+DRIVER = "run on a GPU: NVIDIA driver"
 PLUGINS = "build: TensorRT plugins"
 
 
@@ -98,7 +99,7 @@ def test_native_kernels_that_do_not_fit(package: Path) -> None:
 
 def test_nothing_installed_has_a_cure_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
-    built = (NATIVE, PLUGINS)
+    built = (NATIVE, PLUGINS, DRIVER)
     missing = [f for f in diagnose() if not f.ok and f.what not in built]
     assert len(missing) >= 6
     assert all(f.cure.startswith("pip install") for f in missing)
@@ -120,6 +121,40 @@ def test_kernels_for_the_gpu_need_their_package_then_their_library(
     library = package / "lib" / "libxlstm_ort_cuda.so"
     library.touch()
     assert finding(what) == environment.Finding(what, True, str(library))
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "driver", "ok", "told"),
+    [
+        ("13.0", "580.65.06", True, "580; CUDA 13.0 in the kernels needs 580 or later"),
+        ("13.0", "570.86.10", False, "570; CUDA 13.0 in the kernels needs 580 or later"),
+        ("12.9", "570.86.10", True, "570; CUDA 12.9 in the kernels needs 525 or later"),
+        ("13.0", None, False, "none; CUDA 13.0 in the kernels needs 580 or later"),
+    ],
+)
+def test_kernels_for_the_gpu_need_a_driver_of_their_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    toolkit: str,
+    driver: str | None,
+    ok: bool,
+    told: str,
+) -> None:
+    path = tmp_path / "version"
+    monkeypatch.setattr(environment, "_DRIVER_FILE", path)
+    monkeypatch.setattr(environment, "cuda_toolkit", lambda: toolkit)
+    if driver:
+        path.write_text(f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {driver}  Rel")
+    found = finding(DRIVER)
+    assert (found.ok, found.found) == (ok, told)
+    assert ("+cu12" in found.cure) == (driver is not None and not ok)
+
+
+@pytest.mark.usefixtures("package")
+def test_without_kernels_for_the_gpu_no_driver_is_asked_for() -> None:
+    found = finding(DRIVER)
+    assert (found.ok, found.found) == (False, "no kernels for GPUs")
+    assert "make wheel" in found.cure
 
 
 def test_cures_ask_for_what_the_extras_ask_for() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -103,6 +104,31 @@ def test_the_libraries_are_stripped_and_need_no_framework() -> None:
         assert b".symtab" not in content
         assert b".debug_info" not in content
         assert b"libonnxruntime" not in content
+
+
+def test_they_load_where_glibc_is_2_28() -> None:
+    """What auditwheel asks of manylinux_2_28: glibc 2.28, and the libstdc++ of GCC 8."""
+    most = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11)}
+    folder = xe.cmake_dir().parent / "lib"
+    libraries = sorted(folder.glob("*.so"))
+    assert {"libxlstm_c.so", "libxlstm_ort.so", "libxlstm_session.so"} <= {
+        path.name for path in libraries
+    }
+    for path in libraries:
+        command = ["objdump", "-T", path]
+        table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for name, number in re.findall(r"\((GLIBC|GLIBCXX|CXXABI)_([\d.]+)\)", table):
+            version = tuple(int(part) for part in number.split("."))
+            assert version <= most[name], f"{path.name} asks for {name}_{number}"
+
+
+def test_a_wheel_carries_the_notices(pure_wheel: Path) -> None:
+    with zipfile.ZipFile(pure_wheel) as file:
+        notices = [name for name in file.namelist() if name.endswith("NOTICES.txt")]
+        assert len(notices) == 1
+        text = file.read(notices[0]).decode()
+    for name in ("nlohmann/json", "ONNX Runtime", "TensorRT", "CUDA Runtime"):
+        assert name in text
 
 
 def test_the_version_names_the_libraries_inside(monkeypatch: pytest.MonkeyPatch) -> None:

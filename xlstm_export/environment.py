@@ -6,15 +6,22 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from xlstm_export import __version__
 from xlstm_export.errors import BackendUnavailableError
-from xlstm_export.native import load_ort_library, ort_cuda_library_path, trt_library_path
+from xlstm_export.native import (
+    cuda_toolkit,
+    load_ort_library,
+    ort_cuda_library_path,
+    trt_library_path,
+)
 
 _REQUIRED = {
     "onnxruntime": ">=1.20", "onnxruntime-gpu": ">=1.20", "tokenizers": ">=0.22",
@@ -28,6 +35,10 @@ _REQUIRED = {
 
 _INSTALL = "pip install --force-reinstall --no-deps dist/*.whl"
 """Replaces what is installed, also by a wheel of the same version."""
+
+_LEAST_DRIVER = {"12": 525, "13": 580}
+"""Major version of the NVIDIA driver that CUDA of a major version needs, for what it carries."""
+_DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
 _BODIES_INSTEAD = "not built: function bodies run instead, slower"
 
@@ -90,6 +101,7 @@ def diagnose() -> list[Finding]:
         _package("build: TensorRT-RTX engines", "tensorrt-rtx", "polygraphy"),
         _package("build: TensorRT engines", "tensorrt", "polygraphy"),
         _engines(),
+        _driver(),
     ]
 
 
@@ -137,6 +149,33 @@ def _gpu_kernels() -> Finding:
         cure = f"{install('onnxruntime-gpu')}, in onnxruntime's place"
         return Finding(what, False, "onnxruntime-gpu missing", cure)
     return _library(what, ort_cuda_library_path, _BODIES_INSTEAD, _with_nvcc)
+
+
+def _driver() -> Finding:
+    """Whether the NVIDIA driver here is new enough for the CUDA that the kernels carry."""
+    what = "run on a GPU: NVIDIA driver"
+    kernels = _library(what, cuda_toolkit, "no kernels for GPUs", _with_nvcc)
+    if not kernels.ok:
+        return kernels
+    least = _LEAST_DRIVER.get(kernels.found.partition(".")[0], 0)
+    wanted = f"CUDA {kernels.found} in the kernels needs {least or 'a newer one'} or later"
+    driver = _driver_version()
+    if driver is None:
+        return Finding(what, False, f"none; {wanted}", "install it on a machine with a GPU")
+    if driver < least:
+        cure = "update the driver, or take a wheel whose version ends in +cu12"
+        return Finding(what, False, f"{driver}; {wanted}", cure)
+    return Finding(what, True, f"{driver}; {wanted}")
+
+
+def _driver_version() -> int | None:
+    """Major version of the NVIDIA driver that runs; None where there is none."""
+    try:
+        text = _DRIVER_FILE.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module .*?\b(\d+)\.\d", text)
+    return int(found[1]) if found else None
 
 
 def _plugins() -> Finding:

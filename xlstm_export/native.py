@@ -19,6 +19,7 @@ _ORT_CUDA_LIBRARY = "libxlstm_ort_cuda.so"
 _C_LIBRARY = "libxlstm_c.so"
 _TRT_LIBRARY = "libxlstm_trt.so"
 _SESSION_LIBRARY = "libxlstm_session.so"
+_CUDA_LIBRARY = "libxlstm_cuda_c.so"
 
 
 def ort_library_path() -> Path | None:
@@ -48,6 +49,21 @@ def trt_library_path() -> Path | None:
 def session_library_path() -> Path | None:
     """Sessions for C and C++ programs, behind ``xlstm_session.h``; as ``ort_library_path``."""
     return _library_path(_SESSION_LIBRARY)
+
+
+def cuda_toolkit() -> str | None:
+    """CUDA's version that the kernels for GPUs were built with, such as 13.0; None: not built.
+
+    Raises BackendUnavailableError where the library does not fit this machine or this package.
+    """
+    path = _library_path(_CUDA_LIBRARY)
+    if path is None:
+        return None
+    toolkit_of = getattr(load_library(path), "xlstm_cuda_toolkit", None)
+    if toolkit_of is None:
+        raise BackendUnavailableError(f"{path}: does not say which CUDA it has; {CURE}")
+    toolkit_of.restype = ctypes.c_char_p
+    return str((toolkit_of() or b"").decode())
 
 
 def cmake_dir() -> Path:

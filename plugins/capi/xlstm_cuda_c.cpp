@@ -15,6 +15,8 @@ int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes) {
 
 const char* xlstm_version(void) { return XLSTM_VERSION; }
 
+const char* xlstm_cuda_toolkit(void) { return XLSTM_CUDA_TOOLKIT; }
+
 int32_t xlstm_cuda_prepare(void) { return static_cast<int32_t>(xlstm::cuda::prepare()); }
 
 int32_t xlstm_cuda_variant(const xlstm_call* call, const char** name) {

@@ -11,7 +11,9 @@
 extern "C" {
 #endif
 
-/* The library has xlstm_version of xlstm_c.h, too. */
+/* The library has xlstm_version of xlstm_c.h, too. CUDA's version that it was built with, such as
+ * "13.0", says which driver it needs. */
+XLSTM_C_API const char* xlstm_cuda_toolkit(void);
 
 /* Device bytes of workspace for these sizes, aligned to 64. Does not touch the device. */
 XLSTM_C_API int32_t xlstm_cuda_workspace_size(const xlstm_call* call, size_t* bytes);

@@ -102,6 +102,16 @@ def test_no_instruction_set_of_another_processor_is_built(built: Path) -> None:
     assert "xlstm::cpu::avx" not in symbols
 
 
+def test_it_loads_where_glibc_is_2_28(built: Path) -> None:
+    command = [OBJDUMP, "-T", built / "libxlstm_c.so"]
+    table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    versions = set(re.findall(r"\((GLIBC|GLIBCXX)_([\d.]+)\)", table))
+    assert ("GLIBC", "2.17") in versions
+    for name, number in versions:
+        version = tuple(int(part) for part in number.split("."))
+        assert version <= ((2, 28) if name == "GLIBC" else (3, 4, 24)), f"{name}_{number}"
+
+
 @pytest.mark.parametrize("forced", [None, "portable"])
 def test_emulated_kernels_obey_the_rule(program: Path, forced: str | None, tmp_path: Path) -> None:
     jobs = [(case, tx) for case in CASES for tx in (TX_DTYPES[:1] if forced else TX_DTYPES)]
