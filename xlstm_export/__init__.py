@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from xlstm_export.recipe.read import find_recipe, recipes
     from xlstm_export.recipe.recipe import Recipe
     from xlstm_export.report.json import to_json as report_json
+    from xlstm_export.report.junit import write_junit
     from xlstm_export.report.write import write_report
     from xlstm_export.runtime.session import Session
     from xlstm_export.runtime.states import States
@@ -116,6 +117,7 @@ _PLACES = {
     "trtexec_command": "pipeline",
     "validate": "pipeline",
     "validate_module": "network",
+    "write_junit": "report.junit",
     "write_report": "report.write",
 }
 """Public name -> the module it comes from."""
@@ -172,6 +174,7 @@ __all__ = [
     "trtexec_command",
     "validate",
     "validate_module",
+    "write_junit",
     "write_report",
 ]
 

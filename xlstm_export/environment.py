@@ -30,6 +30,7 @@ _REQUIRED = {
     "tensorrt": ">=10.10", "tensorrt-rtx": ">=1.7", "polygraphy": ">=0.50.3",
     "cuda-python": ">=12.8", "onnxscript": ">=0.7", "pandas": ">=2", "matplotlib": ">=3.7",
     "fastapi": ">=0.115", "uvicorn": ">=0.30", "prometheus_client": ">=0.20",
+    "jinja2": ">=3.1",
 }  # fmt: skip
 """Optional packages with the versions that the extras of pyproject.toml ask for."""
 
@@ -74,6 +75,16 @@ def versions() -> dict[str, str]:
         if version:
             found[package] = version
     return found
+
+
+def machine() -> dict[str, str]:
+    """What computes here: system, processor, its instruction set and how many there are."""
+    return {
+        "system": platform.platform(terse=True),
+        "processor": _processor(),
+        "instruction set": _isa(),
+        "logical processors": str(os.cpu_count()),
+    }
 
 
 def diagnose() -> list[Finding]:
@@ -224,6 +235,16 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _processor() -> str:
+    """Its name where the system tells it, else its architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+            names = (line.partition(":")[2].strip() for line in file if "model name" in line)
+            return next(names, platform.machine())
+    except OSError:
+        return platform.machine()
 
 
 def _isa() -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
@@ -237,6 +238,9 @@ def validate(
     batch: int = 2,
     seed: int = 0,
     samples: PathLike | None = None,
+    budget: str = "fast",
+    inputs: PathLike | None = None,
+    save_io: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compare ``bundle`` with the upstream module of the checkpoint ``reference``.
@@ -254,10 +258,15 @@ def validate(
     - ``batch``: rows of the rollout, whose inputs are drawn by ``seed``.
     - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
       the bundle has to reproduce as well.
+    - ``budget``: "fast", or "full" for long rollouts and more of everything. A keyboard interrupt
+      ends the checks of either; the report then says that it is not ``complete``.
+    - ``inputs``: a file to compare on in place of random inputs: a text (.txt), .npy, .npz, a
+      table (.csv), or what Polygraphy saved (.json).
+    - ``save_io``: a folder for the bundle's inputs and outputs, in Polygraphy's format.
     - ``progress`` is called as work goes on.
 
     It needs some 32 bytes of memory for each parameter. Raises BundleError, CheckpointError,
-    InputError, UnsupportedModelError, EngineError, BackendUnavailableError, OptionError.
+    UnsupportedModelError, EngineError, BackendUnavailableError, InputError, OptionError.
     """
     from xlstm_export.runtime.open import Execution
 
@@ -269,16 +278,40 @@ def validate(
     source = replace(source, resolution=image_size(manifest.inputs))
     module = find_family(source, family)
     try:
-        from xlstm_export.validation.validate import validate_bundle
+        from xlstm_export.validation.validate import Task, validate_bundle
     except ModuleNotFoundError as error:
         raise BackendUnavailableError(
             f"validate computes references with {error.name}, which is not installed: "
             f"{install('torch')}"
         ) from error
-    return validate_bundle(
-        path, source, module, execution, upstream=upstream, batch=batch, seed=seed,
-        samples=_path(samples), progress=progress,
+    task = Task(batch, seed, cast(Any, budget), _path(inputs), _path(save_io), _path(samples))
+    report = validate_bundle(
+        path, source, module, execution, upstream=upstream, task=task, progress=progress
+    )
+    command = _validate_command(
+        path, reference=reference, family=family, config=config, prefix=prefix, upstream=upstream,
+        native=native, engine=engine, backend=backend, threads=threads, batch=batch, seed=seed,
+        budget=budget, inputs=inputs, samples=samples,
     )  # fmt: skip
+    return replace(report, command=command)
+
+
+_AS_BY_ITSELF = {
+    "family": "auto", "config": None, "prefix": "", "upstream": True, "native": True,
+    "engine": None, "backend": "auto", "threads": None, "budget": "fast", "inputs": None,
+    "samples": None,
+}  # fmt: skip
+"""Options of ``validate`` that a command leaves out where they say this."""
+
+
+def _validate_command(bundle: Path, **given: Any) -> str:
+    """The command that does what ``validate`` did."""
+    words = ["xlstm-export", "validate", str(bundle)]
+    for name, value in given.items():
+        if name in _AS_BY_ITSELF and value == _AS_BY_ITSELF[name]:
+            continue
+        words += [f"--no-{name}"] if value is False else [f"--{name}", str(value)]
+    return shlex.join(words)
 
 
 def _bundle_path(bundle: PathLike | Bundle) -> Path:

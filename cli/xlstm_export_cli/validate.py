@@ -37,6 +37,23 @@ SamplesOption = Annotated[
     typer.Option("--samples", metavar="FILE", help="Inputs and outputs recorded elsewhere (.npz)."),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of the inputs.", min=0)]
+BudgetOption = Annotated[
+    str, typer.Option(metavar="fast|full", help="How much the checks do; full takes minutes.")
+]
+InputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Compare on this: text, .npy, .npz, .csv, or Polygraphy's .json.",
+    ),
+]
+SaveOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Save inputs and outputs here for Polygraphy."),
+]
+JunitOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML, for CI.")
+]
 ReportOption = Annotated[
     Path | None,
     typer.Option(
@@ -63,6 +80,10 @@ def validate(
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
     samples: SamplesOption = None,
+    budget: BudgetOption = "fast",
+    inputs: InputsOption = None,
+    save_io: SaveOption = None,
+    junit: JunitOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -71,7 +92,11 @@ def validate(
     Every output and every state is compared, over a rollout with carried states. Where the report
     cannot be written, the exit code is still that of the verdict.
     """
-    own_module.refuse(module, {"reference": reference, "config": config, "prefix": prefix})
+    own_module.refuse(
+        module,
+        {"reference": reference, "config": config, "prefix": prefix, "inputs": inputs,
+         "save-io": save_io},
+    )  # fmt: skip
     how: dict[str, Any] = {
         "native": native, "engine": engine, "backend": backend, "threads": threads,
         "batch": batch, "seed": seed, "samples": samples,
@@ -82,13 +107,13 @@ def validate(
         elif reference is not None:
             found = xe.validate(
                 bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
-                progress=progress, **how,
+                budget=budget, inputs=inputs, save_io=save_io, progress=progress, **how,
             )  # fmt: skip
         else:
             raise typer.BadParameter("give --reference SOURCE, or --module")
     if not json:
         _print(found)
-    path, failure = _write(found, report or bundle / "reports", engine)
+    path, failure = _write(found, report or bundle / "reports", engine, junit)
     if json:
         typer.echo(xe.report_json(found, failure))
     elif path:
@@ -98,11 +123,17 @@ def validate(
         error_console().print(f"warning: {warning}", style="yellow")
     if not found.ok:
         raise typer.Exit(1)
+    if not found.complete:
+        raise typer.Exit(130)
 
 
-def _write(report: xe.Report, folder: Path, engine: str | None) -> tuple[Path | None, str]:
+def _write(
+    report: xe.Report, folder: Path, engine: str | None, junit: Path | None
+) -> tuple[Path | None, str]:
     """Path of the report, or why it could not be written."""
     try:
+        if junit is not None:
+            xe.write_junit(report, junit)
         return xe.write_report(report, folder, engine), ""
     except xe.TargetError as error:
         return None, str(error)
@@ -114,6 +145,9 @@ def _print(report: xe.Report) -> None:
     out.print(f"verdict: {report.verdict}", style=colour)
     if not report.ok:
         out.print(f"  failed     {report.explanation}")
+    if report.location is not None:
+        out.print(f"  where      {report.location.words}")
+        out.print(f"  likely     {report.location.cause}")
     out.print(f"  subject    {report.subject}")
     for domain, implementation in report.subject_ops.items():
         out.print(f"  operators  {domain}: {implementation}")
@@ -122,6 +156,13 @@ def _print(report: xe.Report) -> None:
         out.print(f"  note       {note}")
     if not report.source_matches_bundle:
         out.print("  note       the reference is not the source this bundle was made from")
+    for check in report.checks:
+        if not check.ok:
+            out.print(f"  check      {check.name}: {check.reason}")
+    if report.checks:
+        ran = [check for check in report.checks if check.outcome != "skipped"]
+        more = "" if report.complete else ", interrupted before the rest"
+        out.print(f"  checks     {sum(c.ok for c in ran)} of {len(ran)} passed{more}")
     results = report.in_order()
     for result in results[:_SHOWN]:
         j = result.judgement

@@ -197,7 +197,7 @@ def test_validate_agrees(made: Made, tmp_path: Path) -> None:
     assert json.loads((bundle / "reports" / "validation.json").read_text()) == report
     text = succeed("validate", bundle, "--reference", source, "--no-upstream", "--batch", 1)
     assert text.startswith("verdict: self-consistent")
-    assert f"{bundle}/reports/validation.md" in text
+    assert f"{bundle}/reports/validation.html" in text
 
 
 def test_native_kernels_compute_unless_told_otherwise(made: Made, tmp_path: Path) -> None:

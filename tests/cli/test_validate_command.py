@@ -74,7 +74,7 @@ def test_a_report_that_cannot_be_written_hides_no_verdict(
     assert content["report_error"] in outcome.err
     outcome = run_cli(*words, "--report", tmp_path / "elsewhere")
     assert (outcome.code, outcome.err) == (code, "")
-    assert outcome.out.endswith(f"  report     {tmp_path}/elsewhere/validation.md\n")
+    assert outcome.out.endswith(f"  report     {tmp_path}/elsewhere/validation.html\n")
     written = json.loads((tmp_path / "elsewhere" / "validation.json").read_text())
     assert written["verdict"] == verdict
     assert "report_error" not in written

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 from xlstm_export_cli.main import main
@@ -129,30 +130,48 @@ def _other_convolution_bias(model: onnx.ModelProto) -> None:
         bias.CopyFrom(numpy_helper.from_array(zeros, bias.name))
 
 
+def _transposed_projection(model: onnx.ModelProto) -> None:
+    """One square projection is multiplied from the other side."""
+    for node in _nodes(model, "MatMul"):
+        if node.name == "/layers.1/mlstm/out":
+            turned = onnx.helper.make_node(
+                "Transpose", [node.input[1]], [f"{node.name}/turned"], perm=[1, 0]
+            )
+            model.graph.node.insert(list(model.graph.node).index(node), turned)
+            node.input[1] = turned.output[0]
+
+
 @pytest.mark.parametrize(
-    ("case", "edit"),
+    ("case", "edit", "layer", "cause"),
     [
-        (STACK, _swap_slstm_gates),
-        (STACK, _wrong_scale_side),
-        (LARGE, _wrong_scale_side),
-        (STACK, _state_not_carried),
-        (LARGE, _state_not_carried),
-        (LARGE, _another_soft_cap),
-        (STACK, _other_convolution_bias),
+        (STACK, _swap_slstm_gates, "layers.1.slstm", "swapped gates: input gate and forget gate"),
+        (STACK, _wrong_scale_side, "layers.0.mlstm", "1/sqrt(K) is on the wrong side"),
+        (LARGE, _wrong_scale_side, "layers.0.mlstm", "1/sqrt(K) is on the wrong side"),
+        (STACK, _state_not_carried, "layers.0.mlstm", "state 0.mlstm.n is not carried"),
+        (LARGE, _state_not_carried, "layers.0.mlstm", "state 0.mlstm.n is not carried"),
+        (LARGE, _another_soft_cap, "layers.0.mlstm", "gate_soft_cap of XlstmMLSTM is 14 in"),
+        (STACK, _other_convolution_bias, "layers.0.mlstm", "conv.bias is all zeros"),
+        (LARGE, _transposed_projection, "layers.1.mlstm", "/layers.1/mlstm/out"),
     ],
-    ids=lambda x: x.id if isinstance(x, ModelCase) else x.__name__.strip("_"),
+    ids=lambda x: x.id if isinstance(x, ModelCase) else getattr(x, "__name__", "").strip("_"),
 )
-def test_a_fault_in_the_graph_fails(
+def test_a_fault_in_the_graph_fails_and_is_found(
     library: Library,
     verdict_of_twin: Callable[[ModelCase], str],
     tmp_path: Path,
     case: ModelCase,
     edit: Edit,
+    layer: str,
+    cause: str,
 ) -> None:
     assert verdict_of_twin(case) == "validated"
     report = _verdict(library, case, _planted(library, case, tmp_path, edit))
     assert report.verdict == "failed"
     assert not report.ok
+    assert report.location is not None
+    assert report.location.layer == layer
+    assert cause in report.location.cause
+    assert report.location.error > report.location.allowed
 
 
 def test_eps_inside_the_max_fails(library: Library, tmp_path: Path) -> None:
@@ -166,7 +185,34 @@ def test_eps_inside_the_max_fails(library: Library, tmp_path: Path) -> None:
 def test_eps_inside_the_max_fails_with_the_usual_eps(library: Library, tmp_path: Path) -> None:
     """eps = 1e-6 shows where exp(-m) is small: the extremes of the gates are in the rollout."""
     bundle = _planted(library, STACK, tmp_path, _eps_inside_the_max)
-    assert _verdict(library, STACK, bundle).verdict == "failed"
+    report = _verdict(library, STACK, bundle)
+    assert report.verdict == "failed"
+    assert report.location is not None
+    assert report.location.operator == "XlstmMLSTM"
+    assert "adds eps inside the max" in report.location.cause
+
+
+def test_a_stale_weight_and_a_norm_without_its_one_are_found(
+    library: Library, tmp_path: Path
+) -> None:
+    """Weights lie outside the graph; the first fault is named, and the second beside it."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(library.bundle(STACK), bundle)
+    model = ir.load(bundle / "model.onnx")
+    weights = model.graph.initializers
+    stale, norm = "/layers.0/mlstm/out.weight", "/layers.1/ffn_norm.weight"
+    random = np.random.default_rng(0)
+    matrix = weights[stale].const_value.numpy()
+    noise = random.standard_normal(matrix.shape).astype(np.float32)
+    weights[stale].const_value = ir.tensor(matrix + 0.05 * noise)
+    weights[norm].const_value = ir.tensor(weights[norm].const_value.numpy() - np.float32(1))
+    ir.save(model, bundle / "model.onnx")
+    report = _verdict(library, STACK, bundle)
+    assert report.location is not None
+    assert report.location.layer == "layers.0.mlstm"
+    assert f"{stale} is stale" in report.location.cause
+    assert report.location.others == ("layers.1.ffn_norm: the layer's result",)
+    assert "goes wrong in layers.0.mlstm" in report.to_html()
 
 
 @pytest.fixture
@@ -177,7 +223,12 @@ def _reader_without_one_plus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_reader_without_one_plus")
 def test_a_norm_without_its_one_fails(library: Library, tmp_path: Path) -> None:
     pipeline.export_source(library.source(STACK), tmp_path / "bundle", LoweringOptions())
-    assert _verdict(library, STACK, tmp_path / "bundle").verdict == "failed"
+    report = _verdict(library, STACK, tmp_path / "bundle")
+    assert report.verdict == "failed"
+    assert report.location is not None
+    assert report.location.layer == "layers.0.mlstm"
+    assert "without their +1" in report.location.cause
+    assert "reader" in report.location.operator
 
 
 @pytest.mark.usefixtures("_reader_without_one_plus")

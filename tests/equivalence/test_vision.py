@@ -28,7 +28,7 @@ from xlstm_export.model.layers.residual import Residual
 from xlstm_export.model.weights import Weight
 from xlstm_export.runtime.open import Execution
 from xlstm_export.validation.result import Report
-from xlstm_export.validation.validate import validate_bundle
+from xlstm_export.validation.validate import Task, validate_bundle
 
 vil = importlib.import_module("xlstm_export.families.vil.read")
 """The package has its function under this name."""
@@ -42,7 +42,7 @@ GRID += [(case, "float16") for case in NARROW] + [(case, "bfloat16") for case in
 def report(source: Source, bundle: Path, batch: int = 2) -> Report:
     """By the source as it is: a file of settings and all."""
     module = find_family(source)
-    return validate_bundle(bundle, source, module, Execution(), upstream=True, batch=batch, seed=0)
+    return validate_bundle(bundle, source, module, Execution(), upstream=True, task=Task(batch))
 
 
 @pytest.mark.parametrize(("case", "dtype"), GRID, ids=str)

@@ -9,37 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.reports import report_of
 from xlstm_export.report.json import to_json
 from xlstm_export.report.markdown import to_markdown
 from xlstm_export.report.write import write_report
-from xlstm_export.validation.result import Report, Verdict, decide
+from xlstm_export.validation.result import Verdict, decide
 from xlstm_export.validation.tally import BestToken, TensorResult
 from xlstm_export.validation.tolerance import Judgement
 
 GOOD = TensorResult("logits", "output", Judgement(1e-6, 2e-6, 1e-7, 2e-7), 3.0, (1e-6, 1e-7))
 BAD = TensorResult("0.mlstm.C", "state", Judgement(1e-3, 2e-6, 1e-4, 2e-7), 3.0, (1e-3, 1e-7))
-
-
-def _report(verdict: Verdict, *results: TensorResult) -> Report:
-    return Report(
-        verdict=verdict,
-        bundle="out",
-        bundle_sha256="ab" * 32,
-        manifest_sha256="cd" * 32,
-        source="checkpoint",
-        source_matches_bundle=True,
-        subject="ONNX Runtime",
-        subject_ops={"ai.xlstm": "function bodies"},
-        reference="upstream 1.0, kernels native",
-        baselines=("recurrent", "chunkwise"),
-        reader_distance=1e-15,
-        batch=2,
-        fed="calls of 7, 1 steps with carried states",
-        seed=0,
-        notes=("a note",),
-        versions={"onnx": "1"},
-        results=results,
-    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +37,7 @@ def test_verdict(
 
 
 def test_json_holds_every_number_and_verdict() -> None:
-    content = json.loads(to_json(_report("failed", GOOD, BAD)))
+    content = json.loads(to_json(report_of("failed", GOOD, BAD)))
     assert content["verdict"] == "failed"
     assert [entry["ok"] for entry in content["results"]] == [True, False]
     assert content["results"][1]["judgement"]["max_error"] == 1e-3
@@ -68,29 +47,29 @@ def test_json_holds_every_number_and_verdict() -> None:
     assert content["manifest_sha256"] == "cd" * 32
     assert content["baselines"] == ["recurrent", "chunkwise"]
     assert "report_error" not in content
-    unwritten = json.loads(to_json(_report("failed", GOOD, BAD), "no space"))
+    unwritten = json.loads(to_json(report_of("failed", GOOD, BAD), "no space"))
     assert unwritten == {**content, "report_error": "no space"}
 
 
 def test_outputs_lead_unless_something_broke_the_rule() -> None:
     state = replace(BAD, judgement=Judgement(1.9e-6, 2e-6, 1e-7, 2e-7))
     operator = replace(state, name="XlstmMLSTM#0 C_out", kind="operator")
-    assert _report("validated", operator, state, GOOD).in_order()[0] == GOOD
-    assert _report("failed", operator, state, GOOD, BAD).in_order()[:2] == [BAD, GOOD]
+    assert report_of("validated", operator, state, GOOD).in_order()[0] == GOOD
+    assert report_of("failed", operator, state, GOOD, BAD).in_order()[:2] == [BAD, GOOD]
 
 
 def test_likeliest_tokens_are_counted() -> None:
     logits = replace(GOOD, best_token=BestToken(400, 0.9975, 0.98))
-    text = to_markdown(_report("validated", logits, BAD))
+    text = to_markdown(report_of("validated", logits, BAD))
     line = "logits: the likeliest entry is the exact one at 99.8 % of 400 positions"
     assert f"- {line} (the torch baseline in this precision: 98.0 %)" in text
-    assert json.loads(to_json(_report("validated", logits)))["results"][0]["best_token"] == {
+    assert json.loads(to_json(report_of("validated", logits)))["results"][0]["best_token"] == {
         "positions": 400, "subject": 0.9975, "torch": 0.98
     }  # fmt: skip
 
 
 def test_markdown_leads_with_the_verdict_and_the_worst_tensor() -> None:
-    text = to_markdown(_report("failed", GOOD, BAD))
+    text = to_markdown(report_of("failed", GOOD, BAD))
     assert text.startswith("# Validation: failed")
     assert text.index("0.mlstm.C") < text.index("`logits`")
     assert "✗" in text
@@ -100,18 +79,18 @@ def test_markdown_leads_with_the_verdict_and_the_worst_tensor() -> None:
 
 def test_a_failure_is_counted() -> None:
     nan = TensorResult("x", "state", Judgement(math.inf, 1, math.inf, 1), 3.0, (math.inf,), False)
-    assert _report("failed", GOOD, BAD).explanation.startswith("1 of 2 tensors are outside")
-    assert "NaN" not in _report("failed", GOOD, BAD).explanation
-    counted = _report("failed", GOOD, BAD, nan, nan).explanation
+    assert report_of("failed", GOOD, BAD).explanation.startswith("1 of 2 tensors are outside")
+    assert "NaN" not in report_of("failed", GOOD, BAD).explanation
+    counted = report_of("failed", GOOD, BAD, nan, nan).explanation
     assert counted == (
         "3 of 4 tensors are outside the tolerance rule; the bundle computed NaN or infinity in 2."
     )
-    assert counted in to_markdown(_report("failed", GOOD, BAD, nan, nan))
-    assert "outside" not in _report("validated", GOOD).explanation
+    assert counted in to_markdown(report_of("failed", GOOD, BAD, nan, nan))
+    assert "outside" not in report_of("validated", GOOD).explanation
 
 
 def test_self_consistent_says_what_it_cannot_see() -> None:
-    text = to_markdown(_report("self-consistent", GOOD))
+    text = to_markdown(report_of("self-consistent", GOOD))
     assert "reading the checkpoint cannot be seen" in " ".join(text.split())
     assert "validated" not in text
 
@@ -120,17 +99,18 @@ def test_self_consistent_says_what_it_cannot_see() -> None:
     ("engine", "name"),
     [(None, "validation"), ("sm89", "validation-sm89"), ("a/b/sm89.engine", "validation-sm89")],
 )
-def test_both_documents_are_written(tmp_path: Path, engine: str | None, name: str) -> None:
-    report = _report("validated", GOOD)
+def test_all_documents_are_written(tmp_path: Path, engine: str | None, name: str) -> None:
+    report = report_of("validated", GOOD)
     path = write_report(report, tmp_path / "reports", engine)
-    assert path == tmp_path / "reports" / f"{name}.md"
-    assert path.read_text(encoding="utf-8") == to_markdown(report)
+    assert path == tmp_path / "reports" / f"{name}.html"
+    assert path.read_text(encoding="utf-8") == report.to_html()
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == to_markdown(report)
     assert path.with_suffix(".json").read_text(encoding="utf-8") == to_json(report)
 
 
 def test_infinity_is_null() -> None:
     """JSON has no word for it."""
     nan = TensorResult("x", "state", Judgement(math.inf, 1, math.nan, 1), 3.0, (math.inf,), False)
-    (entry,) = json.loads(to_json(_report("failed", nan)))["results"]
+    (entry,) = json.loads(to_json(report_of("failed", nan)))["results"]
     assert entry["judgement"]["max_error"] is entry["judgement"]["rms_error"] is None
     assert entry["errors_by_call"] == [None]

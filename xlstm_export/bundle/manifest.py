@@ -29,6 +29,8 @@ FORMAT_VERSION = 1
 Numerics = Literal["faithful", "fp32"]
 """``faithful``: what upstream's module rounds to bfloat16 on every backend is rounded here too;
 ``fp32``: it is not."""
+LAYERS = "xlstm.layers"
+"""The graph's metadata: JSON, name of each layer's result -> name of the value."""
 LENGTHS = "sequence_lengths"
 """The input of a ragged bundle: int32 [batch], steps of each row."""
 IMAGES = "pixel_values"

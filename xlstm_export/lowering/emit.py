@@ -42,6 +42,8 @@ class Emitter:
         self._tape = ir.tape.Tape()
         self._uses: dict[str, int] = {}
         self.float32_values: set[ir.Value] = set()
+        self.results: dict[str, list[ir.Value]] = {}
+        """What each layer computes, by its ``result_name``; of one that is emitted twice, both."""
 
     @property
     def nodes(self) -> Sequence[ir.Node]:

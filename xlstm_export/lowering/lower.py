@@ -6,13 +6,14 @@ recurrence is one ``ai.xlstm`` node whose standard-operator body travels with th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
 
 from xlstm_export import __version__
-from xlstm_export.bundle.manifest import LENGTHS, TensorInfo
+from xlstm_export.bundle.manifest import LAYERS, LENGTHS, TensorInfo
 from xlstm_export.lowering.emit import Emitter
 from xlstm_export.lowering.functions import function_body
 from xlstm_export.lowering.last_step import last_step
@@ -109,4 +110,10 @@ def _model(g: Emitter, opset: int, ir_version: int) -> ir.Model:
         producer_name="xlstm-export",
         producer_version=__version__,
         functions=functions,
+        metadata_props={LAYERS: json.dumps(_results(g))},
     )
+
+
+def _results(g: Emitter) -> dict[str, str]:
+    """``result_name`` of each layer -> name of the value that it computes, where that is one."""
+    return {path: str(values[0].name) for path, values in g.results.items() if len(values) == 1}

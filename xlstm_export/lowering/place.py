@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from xlstm_export.lowering.emit import Emitter, ir_type, scope_of
-from xlstm_export.model.layer import Layer, file_at
+from xlstm_export.model.layer import Layer, file_at, result_name
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import StateNaming, StateSpec, state_specs
 from xlstm_export.model.weights import Weights, below
@@ -129,6 +129,7 @@ def emit_layer(g: Emitter, x: ir.Value, layer: Layer, place: Place) -> ir.Value:
     """The output of ``layer`` at ``place`` for x [B,T,...]."""
     here = replace(place, layer=layer, x=x)
     result: ir.Value = file_at("lowering", layer).emit(g, x, layer, here)
+    g.results.setdefault(result_name(place.path, layer), []).append(result)
     return result
 
 

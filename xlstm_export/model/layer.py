@@ -89,6 +89,13 @@ def leaves(path: str, layer: Layer) -> Iterator[tuple[str, Layer]]:
         yield path, layer
 
 
+def result_name(path: str, layer: Layer) -> str:
+    """What the result of ``layer`` at ``path`` is called: its path; a composite may stand where
+    its last part does, and has its kind beside it.
+    """
+    return f"{path} {type(layer).__name__}" if isinstance(layer, Composite) else path
+
+
 def beside(path: str, name: str) -> str:
     """The path of ``name`` in the place where ``path`` is: a.b and c give a.c."""
     return ".".join([*path.split(".")[:-1], name])

@@ -15,23 +15,24 @@ def mlstm_cell(
 ) -> Tensor:
     """h [B,T,N,V] from q, k, v [B,T,N*size] and gates [B,T,N]."""
     q, k, v = (by_head(x, cell.heads) for x in (q, k, v))
+    q, k, v, i, f = place.tap("XlstmMLSTM", "qkvif", (q, k, v, *gates))
     h, *states = place.mlstm(
-        q, k, v, *gates, *place.take("mlstm", "Cnm"), ALL_STEPS,
+        q, k, v, i, f, *place.take("mlstm", "Cnm"), ALL_STEPS,
         gate_soft_cap=cell.gate_soft_cap, eps=cell.eps,
         scale_side=cell.scale_side, chunk_size=cell.chunk_size,
     )  # fmt: skip
     place.give("mlstm", "Cnm", states)
-    result: Tensor = h
-    return result
+    return place.tap("XlstmMLSTM", "h", (h,))[0]
 
 
 def causal_conv(x: Tensor, place: Place) -> Tensor:
     """silu(conv(x)) [B,T,D]."""
     weight, bias = place["conv.weight"], place["conv.bias"]
     (window,) = place.take("conv", "x")
+    (x,) = place.tap("XlstmCausalConv1d", "x", (x,))
     y, state = causal_conv1d(x, weight, bias, window, ALL_STEPS, activation=1)
     place.give("conv", "x", [state])
-    return y
+    return place.tap("XlstmCausalConv1d", "y", (y,))[0]
 
 
 def grid_conv(x: Tensor, grid: tuple[int, int], place: Place) -> Tensor:

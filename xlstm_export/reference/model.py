@@ -20,7 +20,7 @@ from xlstm_export.model.storage import Storage, left_of
 from xlstm_export.model.weights import Weights
 from xlstm_export.ops.reference import mlstm_chunkwise, mlstm_recurrent
 from xlstm_export.ops.schema import state_dtype
-from xlstm_export.reference.place import Place, StateKey, evaluate_layer
+from xlstm_export.reference.place import Place, StateKey, Taps, evaluate_layer
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.states import States
 
@@ -71,16 +71,30 @@ class ReferenceModel:
     ) -> tuple[dict[str, Array], States]:
         """As ``Session.run``; outputs and states in the state type."""
         with torch.inference_mode():
-            return self._run(feeds, states)
+            return self._run(feeds, states, None)
+
+    def run_tapped(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None,
+        forced: Mapping[str, Array],
+    ) -> tuple[dict[str, Array], States]:  # fmt: skip
+        """What passes between the parts of the model, by the names of ``reference.place.Taps``,
+        and the states after the call; bfloat16 numbers as float32.
+
+        Parts go on with what is ``forced``; what several runs of one layer make is left out.
+        """
+        taps = Taps(forced)
+        with torch.inference_mode():
+            _, states = self._run(feeds, states, taps)
+        return {n: _array(seen[0]) for n, seen in taps.seen.items() if len(seen) == 1}, states
 
     def _run(
-        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None, taps: Taps | None
     ) -> tuple[dict[str, Array], States]:
         inputs = {tensor.name: self._input(feeds[tensor.name]) for tensor in self.spec.inputs}
         new: dict[StateKey, Tensor] = {}
         place = Place(
             "", self._parameters, self._old(states), new, self._x_type, self._s_type, self._mlstm,
-            inputs,
+            inputs, taps=taps,
         )  # fmt: skip
         x = inputs[self.spec.inputs[0].name]
         x = x if self.spec.takes_input_as_is else x.to(self._x_type)
@@ -100,3 +114,9 @@ class ReferenceModel:
             (s.path, f"{s.kind}.{s.letter}"): torch.tensor(states[s.key]).to(self._s_type)
             for s in self.states
         }
+
+
+def _array(tensor: Tensor) -> Array:
+    """As numpy, which has no bfloat16 that torch knows."""
+    result: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return result

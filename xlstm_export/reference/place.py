@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xlstm_export.model.layer import Layer, file_at
+from xlstm_export.model.layer import Layer, file_at, result_name
 
 ALL_STEPS = torch.tensor([-1], dtype=torch.int32)
 """``lengths`` of an operator where every row has every step."""
 
 StateKey = tuple[str, str]
 """Path of the layer, and ``kind.letter``."""
+
+
+@dataclass
+class Taps:
+    """What is seen of a model while it runs: the result of each layer, and what goes into its
+    recurrent operators and comes out.
+
+    ``seen`` is by name: ``result_name`` of the layer, or path, operator and tensor as in
+    ``tap_name``; a layer that runs more than once a call is seen as often. ``forced``: numbers to
+    go on with in place of those that were computed, so that every part gets exact inputs.
+    """
+
+    forced: Mapping[str, Any] = field(default_factory=dict)
+    seen: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def pass_on(self, name: str, value: Tensor) -> Tensor:
+        """See ``value``, and return what the model goes on with."""
+        self.seen.setdefault(name, []).append(value)
+        if name not in self.forced:
+            return value
+        return torch.as_tensor(self.forced[name]).to(value.dtype)
+
+
+def tap_name(path: str, op_type: str, tensor: str) -> str:
+    """How a tensor of the operator in the layer at ``path`` is called."""
+    return f"{path} {op_type}.{tensor}"
 
 
 @dataclass(frozen=True)
@@ -26,7 +52,7 @@ class Place:
     ``old`` is None in a call that begins: states are then zero. ``inputs`` are the model's by
     name. ``layer`` is what stands here, and ``rows`` how many rows came to it. ``x_type`` is the
     type of activations, ``s_type`` that of norms, gates and states; ``mlstm`` is the form of the
-    recurrence that computes.
+    recurrence that computes; ``taps`` see what passes.
     """
 
     path: str
@@ -39,6 +65,7 @@ class Place:
     inputs: Mapping[str, Tensor]
     layer: Layer | None = None
     rows: int = 0
+    taps: Taps | None = None
 
     @property
     def begins(self) -> bool:
@@ -75,6 +102,15 @@ class Place:
         keys = [(self.path, f"{kind}.{letter}") for letter in letters]
         self.new.update(zip(keys, values, strict=True))
 
+    def tap(self, op_type: str, names: Sequence[str], values: Sequence[Tensor]) -> list[Tensor]:
+        """Tensors of the layer's operator ``op_type``, seen where somebody looks."""
+        if self.taps is None:
+            return list(values)
+        return [
+            self.taps.pass_on(tap_name(self.path, op_type, name), value)
+            for name, value in zip(names, values, strict=True)
+        ]
+
     def given(self, path: str, kind: str, letters: Sequence[str]) -> list[Tensor]:
         """States after the call of the layer at ``path``, which came before, one per letter."""
         return [self.new[path, f"{kind}.{letter}"] for letter in letters]
@@ -108,7 +144,9 @@ def evaluate_layer(x: Tensor, layer: Layer, place: Place) -> Tensor:
     """The output of ``layer`` at ``place`` for x [B,T,...]."""
     here = replace(place, layer=layer, rows=len(x))
     result: Tensor = file_at("reference", layer).evaluate(x, layer, here)
-    return result
+    return (
+        result if place.taps is None else place.taps.pass_on(result_name(place.path, layer), result)
+    )
 
 
 def by_head(x: Tensor, heads: int) -> Tensor:

@@ -26,7 +26,7 @@ def emulated_graph(model: Path) -> bytes:
     if not model.is_file():
         raise BundleError(f"{model}: missing; export again")
     try:
-        return _widened(ir.load(model))
+        return widened(ir.load(model))
     except MemoryError:
         raise
     except Exception as error:  # a damaged graph fails in many ways and places
@@ -34,7 +34,8 @@ def emulated_graph(model: Path) -> bytes:
         raise BundleError(f"{model}: not a readable graph; export again ({reason})") from error
 
 
-def _widened(emulated: ir.Model) -> bytes:
+def widened(emulated: ir.Model) -> bytes:
+    """The graph ``emulated``, widened and serialised. Raises ValueError where it holds no nodes."""
     if not len(emulated.graph):
         raise ValueError("it holds no nodes")
     bf16 = bf16_values(emulated.graph)

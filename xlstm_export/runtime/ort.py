@@ -41,7 +41,7 @@ _NUMPY_NAMES = {
     "tensor(int32)": "int32", "tensor(int64)": "int64",
 }  # fmt: skip
 """onnx_ir has such a table too, and takes half a second of every start to load."""
-_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def import_onnxruntime() -> Any:
@@ -301,7 +301,7 @@ class OrtSession:
         self._operators = setting.operators
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         setting.options.enable_mem_pattern = False
-        setting.options.add_session_config_entry(_DATA_FOLDER, os.fsencode(bundle.resolve()))
+        setting.options.add_session_config_entry(DATA_FOLDER, os.fsencode(bundle.resolve()))
         if wide or is_slower_in_blocks(self.manifest, version_of(ort)):
             setting.options.add_session_config_entry(*WIDE)
         processor = "CUDA" if cuda else "CPU"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -62,7 +63,11 @@ def in_words(rollouts: Sequence[Rollout]) -> str:
     first = next(iter(rollouts[0][0]))
     calls = [call[first].shape for rollout in rollouts for call in rollout]
     if len(rollouts) == 1:
-        return f"calls of {', '.join(str(shape[1]) for shape in calls)} steps with carried states"
+        runs = ((steps, len(list(same))) for steps, same in groupby(shape[1] for shape in calls))
+        words = ", ".join(
+            f"{count} x {steps}" if count > 1 else str(steps) for steps, count in runs
+        )
+        return f"calls of {words} steps with carried states"
     shapes = "; ".join(
         ", then ".join(shape_text(call[first].shape[1:]) for call in rollout)
         for rollout in rollouts

@@ -12,7 +12,7 @@ import numpy as np
 
 from xlstm_export.bundle.checksum import bundle_sha256, is_as_written, manifest_sha256
 from xlstm_export.bundle.manifest import Manifest, read_manifest, shape_text
-from xlstm_export.environment import versions
+from xlstm_export.environment import machine, versions
 from xlstm_export.errors import BundleError, UnsupportedModelError
 from xlstm_export.progress import Progress
 from xlstm_export.reference.network import Network, time_dims
@@ -23,16 +23,16 @@ from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS, relative_distance
 from xlstm_export.validation.checks.samples import compare_samples
 from xlstm_export.validation.inputs import Feeds, Rollout
-from xlstm_export.validation.result import Report, decide
-from xlstm_export.validation.samples import read_samples
-from xlstm_export.validation.tally import Tally, TensorResult
-from xlstm_export.validation.validate import (
+from xlstm_export.validation.participants import (
     CHANGED,
     SMALL,
     bundle_operators,
-    middle_of_samples,
     open_subject,
 )
+from xlstm_export.validation.result import Report, decide
+from xlstm_export.validation.samples import read_samples
+from xlstm_export.validation.tally import Tally, TensorResult
+from xlstm_export.validation.validate import middle_of_samples
 
 CALLS = (5, *[1] * 6, 19, *[1] * 6, 2, 24)
 """Steps of the calls of a bundle with states: it, and the network, see them as one sequence."""
@@ -90,7 +90,7 @@ def validate_network(
         subject_ops=subject.describe(), reference=oracle.name,
         baselines=(forms[0].name, forms[1].name), reader_distance=distance, batch=batch,
         fed=_in_words(shapes), seed=seed, notes=tuple(notes), versions=versions(),
-        results=tuple(results),
+        results=tuple(results), machine=machine(),
     )  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from xlstm_export.validation.tally import TensorResult, ratio
 
 Verdict = Literal["validated", "self-consistent", "failed"]
+Outcome = Literal["passed", "failed", "skipped"]
 
 _EXPLANATION = {
     "validated": (
@@ -24,6 +25,64 @@ _EXPLANATION = {
 RECORDED = "recorded "
 """In front of the names of outputs that are compared with numbers recorded elsewhere."""
 _REPRODUCED = " It reproduces the numbers that were recorded elsewhere."
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found: its outcome, and in words what was done and seen.
+
+    ``series`` are numbers over steps, for a plot: by name, pairs of a step and a value.
+    """
+
+    name: str
+    outcome: Outcome
+    reason: str
+    series: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """False only where it failed; what was skipped proves nothing and breaks nothing."""
+        return self.outcome != "failed"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a bundle first goes wrong, and what would explain it.
+
+    ``layer`` is the path of the layer, ``operator`` what computes the wrong tensor, ``tensor`` its
+    name; ``error`` and ``allowed`` are of it alone, on exact inputs. ``others`` are further places
+    that are wrong by themselves.
+    """
+
+    layer: str
+    operator: str
+    tensor: str
+    error: float
+    allowed: float
+    cause: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """One sentence."""
+        return (
+            f"first wrong in {self.layer}, {self.operator}: {self.tensor} is off by "
+            f"{self.error:.1e} where the rule allows {self.allowed:.1e}"
+        )
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One prompt, and how subject and reference go on from it by their likeliest tokens.
+
+    ``same`` counts the tokens before the first that differs.
+    """
+
+    prompt: str
+    subject: str
+    reference: str
+    tokens: int
+    same: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +111,15 @@ class Report:
     notes: tuple[str, ...]
     versions: dict[str, str]
     results: tuple[TensorResult, ...]
+    checks: tuple[Check, ...] = ()
+    location: Location | None = None
+    continuations: tuple[Continuation, ...] = ()
+    machine: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    """What makes this report again."""
+    budget: str = "fast"
+    complete: bool = True
+    """False where it was interrupted: what is there is true, and not all."""
 
     @property
     def ok(self) -> bool:
@@ -68,7 +136,29 @@ class Report:
         outside = sum(not result.judgement.ok for result in self.results)
         unbounded = sum(not result.finite for result in self.results)
         nan = f"; the bundle computed NaN or infinity in {unbounded}" if unbounded else ""
-        return f"{outside} of {count} tensors are outside the tolerance rule{nan}."
+        failed = [check.name for check in self.checks if not check.ok]
+        checks = f"; failed checks: {', '.join(failed)}" if failed else ""
+        return f"{outside} of {count} tensors are outside the tolerance rule{nan}{checks}."
+
+    def to_html(self) -> str:
+        """The report as one page that needs nothing else. Raises BackendUnavailableError where
+        jinja2 is missing.
+        """
+        from xlstm_export.report.html import to_html
+
+        return to_html(self)
+
+    def to_markdown(self) -> str:
+        """The report as Markdown."""
+        from xlstm_export.report.markdown import to_markdown
+
+        return to_markdown(self)
+
+    def to_json(self) -> str:
+        """The report as JSON: every number of it."""
+        from xlstm_export.report.json import to_json
+
+        return to_json(self)
 
     def in_order(self) -> list[TensorResult]:
         """What broke the rule first, then the model's outputs, then the rest; the worst ahead."""
@@ -77,8 +167,10 @@ class Report:
         )
 
 
-def decide(results: Iterable[TensorResult], against_upstream: bool) -> Verdict:
+def decide(
+    results: Iterable[TensorResult], against_upstream: bool, checks: Iterable[Check] = ()
+) -> Verdict:
     """The verdict of a comparison; ``validated`` needs the upstream module as the reference."""
-    if not all(result.judgement.ok for result in results):
+    if not (all(r.judgement.ok for r in results) and all(check.ok for check in checks)):
         return "failed"
     return "validated" if against_upstream else "self-consistent"

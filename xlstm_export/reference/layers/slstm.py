@@ -21,11 +21,13 @@ def evaluate(normed: Tensor, layer: SLSTM, place: Place) -> Tensor:
     ]
     y, c, n, m = place.take("slstm", "ycnm")
     R = place["R.weight"]
+    (stacked,) = place.tap("XlstmSLSTM", ["gates"], [torch.stack(gates, dim=2).to(place.s_type)])
     y_all, *states = slstm(
-        torch.stack(gates, dim=2).to(place.s_type),
+        stacked,
         to_bfloat16(R) if layer.state_rounding else R, place["R.bias"],
         y, c, n, m, ALL_STEPS,
         n_floor=layer.n_floor, f_clamp=layer.f_clamp, state_rounding=layer.state_rounding,
     )  # fmt: skip
     place.give("slstm", "ycnm", states)
+    (y_all,) = place.tap("XlstmSLSTM", ["y_all"], [y_all])
     return place.head_norm(y_all, layer.head_norm_eps)

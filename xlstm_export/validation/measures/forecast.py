@@ -14,6 +14,9 @@ import numpy as np
 
 from xlstm_export.runtime.session import Array
 
+_SHOWN = 3
+"""So many horizons of the series are kept with an example."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -23,6 +26,16 @@ class Score:
 
     quantile_loss: float
     coverage: float
+
+
+@dataclass(frozen=True)
+class ForecastExample:
+    """One forecast to look at: the end of its series, what came, and quantiles step by step."""
+
+    context: tuple[float, ...]
+    observed: tuple[float, ...]
+    subject: tuple[tuple[float, ...], ...]
+    reference: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,7 @@ class ForecastMeasures:
     band: tuple[float, float]
     subject: Score | None
     reference: Score | None
+    example: ForecastExample | None = None
 
 
 @dataclass
@@ -49,6 +63,7 @@ class ForecastTally:
     errors: list[Array] = field(default_factory=list)
     losses: list[Array] = field(default_factory=list)
     inside: list[Array] = field(default_factory=list)
+    example: ForecastExample | None = None
 
     def add(self, got: Array, exact: Array, context: Array, observed: Array | None) -> None:
         """Quantiles [..., H, Q] after ``context`` [..., T], and what came after it: [..., up to H].
@@ -57,6 +72,8 @@ class ForecastTally:
         """
         spread = _spread(context)
         known = np.isfinite(spread) & (spread > 0)
+        if known.any() and (self.example is None or not self.example.observed):
+            self.example = _example(tuple(np.argwhere(known)[0]), got, exact, context, observed)
         got, exact, spread = got[known], exact[known], spread[known][:, None, None]
         self.errors.append((np.abs(got - exact) / spread).ravel())
         if observed is None or not observed.shape[-1]:
@@ -88,6 +105,7 @@ class ForecastTally:
             band=(float(self.levels[0]), float(self.levels[-1])),
             subject=scores[0],
             reference=scores[1],
+            example=self.example,
         )
 
     def _score(self, quantiles: Array, y: Array) -> tuple[Array, Array]:
@@ -105,3 +123,16 @@ def _spread(context: Array) -> Array:
     mean = zeroed.sum(-1) / np.maximum(count, 1)
     squares = np.where(is_seen, np.square(zeroed - mean[..., None]), 0.0).sum(-1)
     return np.where(count > 1, np.sqrt(squares / np.maximum(count, 1)), np.nan)
+
+
+def _example(
+    row: tuple[int, ...], got: Array, exact: Array, context: Array, observed: Array | None
+) -> ForecastExample:
+    steps = got.shape[-2]
+    seen = context[row][-_SHOWN * steps :]
+    came = () if observed is None else tuple(map(float, observed[row][:steps]))
+    return ForecastExample(
+        tuple(map(float, seen)),
+        came if np.isfinite(came).all() else (),
+        *(tuple(tuple(map(float, step)) for step in q[row]) for q in (got, exact)),
+    )

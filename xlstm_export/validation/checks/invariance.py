@@ -1,0 +1,175 @@
+"""What must not change a result: where a sequence is cut, who else is in the batch, how many
+threads compute, what stands behind the end of a row, and whether a state was kept meanwhile.
+
+Each check runs the bundle twice and compares it with itself: two results of one computation may
+differ by twice what the rule allows one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from xlstm_export.bundle.manifest import LENGTHS
+from xlstm_export.runtime.open import open_session
+from xlstm_export.runtime.session import Array
+from xlstm_export.validation.checks.plan import Plan, takes_sequences, worst_difference
+from xlstm_export.validation.inputs import Feeds, draw_rollouts, rollout_inputs
+from xlstm_export.validation.participants import Participants
+from xlstm_export.validation.result import Check
+
+_STEPS = 70
+"""Beyond a chunk of the chunkwise form, and no multiple of one."""
+_ROWS = 7
+"""More than the rollout has: a fault may be in any row."""
+
+
+def check_splits(everyone: Participants, plan: Plan) -> Check:
+    """One call against calls of other lengths, each on the states of the one before."""
+    name = "one call or many"
+    if not takes_sequences(everyone):
+        return Check(name, "skipped", "the model takes no sequence with carried states")
+    random = np.random.default_rng(plan.seed)
+    inputs = rollout_inputs(everyone.spec, 2, _STEPS, plan.seed)
+    whole = _flat(*_run_parts(everyone, inputs, [_STEPS]))
+    cuts = [[1] * _STEPS, [1, _STEPS - 1], [_STEPS - 1, 1]]
+    cuts += [_cut(random) for _ in range(plan.pick(3, 40))]
+    found = [
+        (worst_difference(_flat(*_run_parts(everyone, inputs, cut)), whole, plan.allowed), cut)
+        for cut in cuts
+    ]
+    (tensor, part), cut = max(found, key=lambda pair: pair[0][1])
+    words = f"{_STEPS} steps in one call and in {len(cuts)} other ways"
+    return _judged(name, words, tensor, part, f" cut as {_short(cut)}")
+
+
+def check_batch(everyone: Participants, plan: Plan) -> Check:
+    """Each row alone against all of them together."""
+    name = "alone or in a batch"
+    calls = [rollout[0] for rollout in draw_rollouts(everyone.spec, _ROWS, plan.seed)]
+    calls = [_shortened(everyone, call) for call in calls[: plan.pick(1, 4)]]
+    found = []
+    for call in calls:
+        together = _flat(*everyone.subject.run(call))
+        for row in range(_ROWS):
+            alone = _flat(*everyone.subject.run({n: x[row : row + 1] for n, x in call.items()}))
+            own = {n: x[row : row + 1] for n, x in together.items()}
+            own = {n: x for n, x in own.items() if x.shape == alone[n].shape}
+            found.append((worst_difference(own, alone, plan.allowed), row))
+    (tensor, part), row = max(found, key=lambda pair: pair[0][1])
+    return _judged(name, f"{_ROWS} rows together and each alone", tensor, part, f" row {row + 1}")
+
+
+def check_threads(everyone: Participants, plan: Plan) -> Check:
+    """One thread against several."""
+    name, execution = "one thread or several", everyone.execution
+    if execution.engine or execution.is_cuda or everyone.manifest.dtype == "bfloat16":
+        return Check(name, "skipped", "not run by ONNX Runtime on the CPU as it is")
+    call = _shortened(everyone, draw_rollouts(everyone.spec, 2, plan.seed)[0][0])
+    sessions = [open_session(everyone.bundle, replace(execution, threads=n)) for n in (1, 3)]
+    first, second = (_flat(*session.run(call)) for session in sessions)
+    for session in sessions:
+        session.close()
+    tensor, part = worst_difference(first, second, plan.allowed)
+    return _judged(name, "one call on 1 thread and on 3", tensor, part)
+
+
+def check_padding(everyone: Participants, plan: Plan) -> Check:
+    """Rows of other lengths, filled up with this and with that."""
+    name = "what stands behind the end of a row"
+    if not everyone.manifest.ragged:
+        return Check(name, "skipped", "the bundle takes rows of one length: export with --ragged")
+    inputs = rollout_inputs(everyone.spec, 4, _STEPS, plan.seed)
+    lengths = np.array([_STEPS, 33, 1, 0], np.int32)
+    other = inputs.copy()
+    for row, length in enumerate(lengths):
+        other[row, length:] = rollout_inputs(everyone.spec, 1, _STEPS, plan.seed + 1)[0, length:]
+    feed = everyone.manifest.inputs[0].name
+    first, second = (
+        _within(lengths, everyone, *everyone.subject.run({feed: x, LENGTHS: lengths}))
+        for x in (inputs, other)
+    )
+    tensor, part = worst_difference(first, second, plan.allowed)
+    return _judged(name, "rows of 70, 33, 1 and 0 steps, filled up in two ways", tensor, part)
+
+
+def check_fork(everyone: Participants, plan: Plan) -> Check:
+    """Go on from kept states twice, with something else between: the same bits."""
+    name = "fork and restore"
+    if not takes_sequences(everyone):
+        return Check(name, "skipped", "the model takes no sequence with carried states")
+    inputs = rollout_inputs(everyone.spec, 2, 3 * 16, plan.seed)
+    feed, run = everyone.manifest.inputs[0].name, everyone.subject.run
+    start, first, second = (inputs[:, i * 16 : i * 16 + 16] for i in range(3))
+    _, kept = run({feed: start})
+    before = {key: np.array(value) for key, value in kept.items()}
+    once = _flat(*run({feed: first}, kept))
+    run({feed: second}, kept)
+    again = _flat(*run({feed: first}, kept))
+    changed = [k for k, value in before.items() if not np.array_equal(value, kept[k])]
+    differing = [n for n in once if not np.array_equal(once[n], again[n], equal_nan=True)]
+    if changed:
+        return Check(name, "failed", f"a call changed the states it was given: {changed[0]}")
+    if differing:
+        return Check(name, "failed", f"the same call gave other numbers: {differing[0]}")
+    return Check(name, "passed", "16 steps from kept states, twice, with others between: same bits")
+
+
+def _run_parts(
+    everyone: Participants, inputs: Array, lengths: Sequence[int]
+) -> tuple[dict[str, Array], Mapping[str, Array]]:
+    """Outputs over time, of the last step alone where there are no others, and last states."""
+    feed, start = everyone.manifest.inputs[0].name, 0
+    states: Mapping[str, Array] | None = None
+    parts = []
+    for length in lengths:
+        outputs, states = everyone.subject.run({feed: inputs[:, start : start + length]}, states)
+        parts.append(outputs)
+        start += length
+    assert states is not None
+    if everyone.manifest.logits == "last":
+        return dict(parts[-1]), states
+    return {n: np.concatenate([p[n] for p in parts], axis=1) for n in parts[0]}, states
+
+
+def _flat(outputs: Mapping[str, Array], states: Mapping[str, Array]) -> dict[str, Array]:
+    return {**outputs, **{key: np.asarray(value) for key, value in states.items()}}
+
+
+def _within(
+    lengths: Array,
+    everyone: Participants,
+    outputs: Mapping[str, Array],
+    states: Mapping[str, Array],
+) -> dict[str, Array]:  # fmt: skip
+    """States, and outputs up to the end of each row: what a head makes of padding is nobody's."""
+    if everyone.manifest.logits == "last":
+        return _flat({n: x[lengths > 0] for n, x in outputs.items()}, states)
+    is_step = np.arange(_STEPS) < lengths[:, None]
+    return _flat({n: x[is_step] for n, x in outputs.items()}, states)
+
+
+def _shortened(everyone: Participants, call: Feeds) -> Feeds:
+    """A call as it is; of a sequence, some of its steps."""
+    if not everyone.spec.has_sequence:
+        return call
+    (name,) = call
+    return {name: rollout_inputs(everyone.spec, len(call[name]), 40, seed=len(call[name]))}
+
+
+def _cut(random: np.random.Generator) -> list[int]:
+    """Lengths of parts of ``_STEPS`` steps."""
+    places = np.sort(random.choice(np.arange(1, _STEPS), random.integers(1, 6), replace=False))
+    return [int(n) for n in np.diff([0, *places, _STEPS])]
+
+
+def _short(cut: Sequence[int]) -> str:
+    words = ", ".join(map(str, cut[:6]))
+    return f"{words}, …" if len(cut) > 6 else words
+
+
+def _judged(name: str, words: str, tensor: str, part: float, where: str = "") -> Check:
+    shown = f"{words}: largest difference {part:.1e} of what rounding explains, in {tensor}"
+    return Check(name, "passed" if part <= 1 else "failed", shown + ("" if part <= 1 else where))

@@ -1,0 +1,1 @@
+"""Where a bundle that failed goes wrong, and what would explain it."""

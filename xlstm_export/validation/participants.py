@@ -1,0 +1,195 @@
+"""Who takes part in a comparison: the bundle, upstream's module, and our model in torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xlstm_export.bundle.checksum import is_as_written
+from xlstm_export.bundle.manifest import CONTINUE_FILE, MODEL_FILE, Manifest
+from xlstm_export.checkpoint.source import Checkpoint, Source
+from xlstm_export.errors import BackendUnavailableError, BundleError
+from xlstm_export.families.family import Family
+from xlstm_export.families.oracle import Oracle
+from xlstm_export.model.numerics import with_numerics
+from xlstm_export.model.spec import ModelSpec
+from xlstm_export.model.state import state_specs
+from xlstm_export.model.storage import Storage
+from xlstm_export.progress import Progress
+from xlstm_export.reference.model import ReferenceModel
+from xlstm_export.runtime.open import Execution, open_session
+from xlstm_export.runtime.operators import BundleOperators
+from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
+from xlstm_export.runtime.session import Session
+from xlstm_export.validation.checks.rollout import Runners
+
+_EMULATED = (
+    "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and its "
+    "result was rounded to bfloat16"
+)
+_BOTH_WAYS = (
+    "each operator alone was also checked by its function body, which runs where there is no "
+    "native library"
+)
+WIDENED = (
+    "the weights are judged as the bundle holds them: what they are in 8 or 4 bits, upstream's "
+    "module was given. In this comparison they were made wide before they were multiplied by; "
+    "ONNX Runtime's low-bit products also round activations to 8 bits"
+)
+WHOLE = "an engine is compared as a whole: its operators cannot be run one by one"
+CHANGED = "the files of the bundle are not those that export wrote"
+"""Notes of both comparisons, with a checkpoint and with a network of one's own."""
+SMALL = 20_000_000
+"""Parameters up to which a step's products are too short for several threads."""
+
+
+@dataclass(frozen=True)
+class Participants:
+    """Who takes part, and what they are made from.
+
+    ``checkpoint`` is as the bundle computes, ``as_upstream`` as upstream rounds it. ``operators``
+    compute single operators, by the ending of the results' names. ``notes`` are of the report.
+    """
+
+    bundle: Path
+    manifest: Manifest
+    execution: Execution
+    storage: Storage
+    checkpoint: Checkpoint
+    as_upstream: Checkpoint
+    subject: Session
+    oracle: Oracle | None
+    float64: ReferenceModel
+    recurrent: ReferenceModel
+    chunkwise: ReferenceModel
+    operators: dict[str, BundleOperators]
+    notes: list[str]
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        return self.checkpoint.spec
+
+    @property
+    def runners(self) -> Runners:
+        """As a rollout takes them; without upstream our float64 model is the reference."""
+        return Runners(
+            self.subject, self.oracle or self.float64, self.float64, self.recurrent, self.chunkwise
+        )
+
+
+def gather(
+    bundle: Path, manifest: Manifest, digest: str, source: Source, module: Family,
+    execution: Execution, upstream: bool, progress: Progress | None,
+) -> Participants:  # fmt: skip
+    """Read and load everyone. Raises BundleError where bundle and source are not one model."""
+    tell(progress, "reading the checkpoint")
+    as_upstream = module.read(source)
+    checkpoint = replace(as_upstream, spec=with_numerics(as_upstream.spec, manifest.numerics))
+    _check_same_model(bundle, manifest, source, checkpoint.spec)
+    notes = list(checkpoint.notes)
+    if is_as_written(bundle, manifest, digest) is False:
+        notes.append(CHANGED)
+    tell(progress, "loading the float64 reference")
+    storage = Storage.of_bundle(manifest, {})
+    float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, "float64")
+    tell(progress, "loading the upstream module")
+    oracle = _oracle(module, checkpoint, storage, notes) if upstream else None
+    tell(progress, "opening the bundle")
+    subject = open_subject(bundle, manifest, execution, notes)
+    recurrent = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, storage.dtype)
+    operators = bundle_operators(bundle, manifest, execution, notes)
+    return Participants(
+        bundle, manifest, execution, storage, checkpoint, as_upstream, subject, oracle, float64,
+        recurrent, recurrent.in_form("chunkwise"), operators, notes,
+    )  # fmt: skip
+
+
+def share_threads(checkpoint: Checkpoint, threads: int | None) -> tuple[int | None, int]:
+    """Threads of torch (None: as many as it has), and how many runners compute side by side.
+
+    In a small model torch's threads wait for each other longer than they compute: there each
+    runner takes one thread, and several run at once.
+    """
+    parameters = sum(math.prod(weight.shape) for weight in checkpoint.weights.values())
+    if parameters > SMALL:
+        return threads, 1
+    return 1, threads or cpu_threads()
+
+
+def tell(progress: Progress | None, what: str) -> None:
+    """Say ``what`` is going on, where somebody listens."""
+    if progress is not None:
+        progress(what, 0, 0)
+
+
+def bundle_operators(
+    bundle: Path, manifest: Manifest, execution: Execution, notes: list[str]
+) -> dict[str, BundleOperators]:
+    """Who computes single operators, by the ending of the results' names; nobody, of an engine."""
+    if execution.engine:
+        return {}
+
+    def made(native: bool) -> BundleOperators:
+        return BundleOperators(
+            bundle, manifest, threads=execution.threads, native=native, cuda=execution.is_cuda
+        )
+
+    runners = {"": made(execution.native)}
+    if BODIES not in runners[""].describe().values():
+        runners[" by body"] = made(False)
+        notes.append(_BOTH_WAYS)
+    return runners
+
+
+def _check_same_model(bundle: Path, manifest: Manifest, source: Source, spec: ModelSpec) -> None:
+    states = [(s.key, s.shape) for s in state_specs(spec)]
+    ends = (manifest.outputs[0].name, manifest.outputs[0].shape[-1])
+    is_same = states == [(s.key, s.shape) for s in manifest.states]
+    if not is_same or ends != (spec.outputs[0].name, spec.outputs[0].shape[-1]):
+        raise BundleError(
+            f"{bundle}: its states or outputs are not those of {source.path}; "
+            "give the source the bundle was made from"
+        )
+
+
+def _oracle(
+    module: Family, checkpoint: Checkpoint, storage: Storage, notes: list[str]
+) -> Oracle | None:
+    try:
+        return module.oracle(checkpoint, storage)
+    except BackendUnavailableError as error:
+        notes.append(str(error))
+        return None
+
+
+def open_subject(
+    bundle: Path, manifest: Manifest, execution: Execution, notes: list[str]
+) -> Session:
+    """What ``execution`` says; on the CPU a bfloat16 bundle runs by a widened copy, as noted."""
+    if execution.engine:
+        notes.append(WHOLE)
+    is_as_it_runs = manifest.dtype != "bfloat16" and manifest.low_bit is None
+    if execution.engine or execution.is_cuda or is_as_it_runs:
+        return open_session(bundle, execution)
+    # its graph library takes half a second to load
+    from xlstm_export.runtime.bf16_emulation import emulated_graph
+    from xlstm_export.runtime.widening import exact_graph
+
+    is_emulated = manifest.dtype == "bfloat16"
+    files = (MODEL_FILE,) if manifest.takes_states else (MODEL_FILE, CONTINUE_FILE)
+    changed = {
+        file: emulated_graph(bundle / file) if is_emulated
+        else exact_graph(bundle / file, manifest.low_bit)
+        for file in files
+    }  # fmt: skip
+    graphs = {file: graph for file, graph in changed.items() if graph is not None}
+    session = OrtSession(
+        bundle, graphs=graphs, threads=execution.threads, native=execution.native,
+        wide=manifest.low_bit is not None,
+    )  # fmt: skip
+    session.name += " (emulated)" if is_emulated else ""
+    notes += [_EMULATED] if is_emulated else []
+    notes += [WIDENED] if manifest.low_bit is not None else []
+    return session
