@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
@@ -268,15 +268,27 @@ def validate(
     It needs some 32 bytes of memory for each parameter. Raises BundleError, CheckpointError,
     UnsupportedModelError, EngineError, BackendUnavailableError, InputError, OptionError.
     """
+    given = {
+        "reference": reference, "family": family, "config": config, "prefix": prefix,
+        "upstream": upstream, "native": native, "engine": engine, "backend": backend,
+        "threads": threads, "batch": batch, "seed": seed, "budget": budget, "inputs": inputs,
+        "samples": samples,
+    }  # fmt: skip
+    report = _validated(_bundle_path(bundle), given, _path(save_io), progress)
+    return replace(report, command=_validate_command(_bundle_path(bundle), **given))
+
+
+def _validated(
+    path: Path, given: Mapping[str, Any], save_io: Path | None, progress: Progress | None
+) -> Report:
     from xlstm_export.runtime.open import Execution
 
-    execution = Execution(engine, backend, threads, native)
-    check_family(family)
-    path = _bundle_path(bundle)
+    execution = Execution(given["engine"], given["backend"], given["threads"], given["native"])
+    check_family(given["family"])
     manifest = read_manifest(path)  # before torch is loaded, which takes seconds
-    source = resolve_source(str(reference), _path(config), prefix)
+    source = resolve_source(str(given["reference"]), _path(given["config"]), given["prefix"])
     source = replace(source, resolution=image_size(manifest.inputs))
-    module = find_family(source, family)
+    module = find_family(source, given["family"])
     try:
         from xlstm_export.validation.validate import Task, validate_bundle
     except ModuleNotFoundError as error:
@@ -284,16 +296,13 @@ def validate(
             f"validate computes references with {error.name}, which is not installed: "
             f"{install('torch')}"
         ) from error
-    task = Task(batch, seed, cast(Any, budget), _path(inputs), _path(save_io), _path(samples))
-    report = validate_bundle(
-        path, source, module, execution, upstream=upstream, task=task, progress=progress
-    )
-    command = _validate_command(
-        path, reference=reference, family=family, config=config, prefix=prefix, upstream=upstream,
-        native=native, engine=engine, backend=backend, threads=threads, batch=batch, seed=seed,
-        budget=budget, inputs=inputs, samples=samples,
+    task = Task(
+        given["batch"], given["seed"], given["budget"], _path(given["inputs"]), save_io,
+        _path(given["samples"]),
     )  # fmt: skip
-    return replace(report, command=command)
+    return validate_bundle(
+        path, source, module, execution, upstream=given["upstream"], task=task, progress=progress
+    )
 
 
 _AS_BY_ITSELF = {

@@ -95,7 +95,7 @@ def validate(
     own_module.refuse(
         module,
         {"reference": reference, "config": config, "prefix": prefix, "inputs": inputs,
-         "save-io": save_io},
+         "save_io": save_io, "budget": budget != "fast"},
     )  # fmt: skip
     how: dict[str, Any] = {
         "native": native, "engine": engine, "backend": backend, "threads": threads,
@@ -111,9 +111,20 @@ def validate(
             )  # fmt: skip
         else:
             raise typer.BadParameter("give --reference SOURCE, or --module")
+    _tell(found, report or bundle / "reports", engine, junit, json)
+    if not found.ok:
+        raise typer.Exit(1)
+    if not found.complete:
+        raise typer.Exit(130)
+
+
+def _tell(
+    found: xe.Report, folder: Path, engine: str | None, junit: Path | None, json: bool
+) -> None:
+    """Print the report and write its files."""
     if not json:
         _print(found)
-    path, failure = _write(found, report or bundle / "reports", engine, junit)
+    path, failure = _write(found, folder, engine, junit)
     if json:
         typer.echo(xe.report_json(found, failure))
     elif path:
@@ -121,10 +132,6 @@ def validate(
     if failure:
         warning = f"the report is not written: {failure}; name another folder with --report DIR"
         error_console().print(f"warning: {warning}", style="yellow")
-    if not found.ok:
-        raise typer.Exit(1)
-    if not found.complete:
-        raise typer.Exit(130)
 
 
 def _write(

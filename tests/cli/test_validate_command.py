@@ -90,7 +90,7 @@ def test_a_failure_says_how_much_of_the_bundle_is_wrong(made: Made, bundle: Path
     text = run_cli(*words).out
     assert (
         f"  failed     {outside} of {len(results)} tensors are outside the tolerance rule; "
-        f"the bundle computed NaN or infinity in {unbounded}.\n"
+        f"the bundle computed NaN or infinity in {unbounded}; failed checks: one call or many"
     ) in text
     assert "[✗] logits                   NaN or infinity\n" in text
     assert " inf " not in text

@@ -28,7 +28,7 @@ SKIPPED = {
     "to set up": 5,  # installs, or builds the native part: what made this very environment
     "needs a GPU": 4,
     "needs the plugins": 1,  # tests/engine prints the command where they are built
-    "with files of yours": 5,
+    "with files of yours": 6,
     "takes a minute": 1,  # tests/recipes/test_length_extrapolation.py calls its parts
 }
 """Why a block is not run, and how many such blocks there are."""

@@ -12,7 +12,7 @@ import pytest
 import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
 from xlstm_export.bundle.manifest import MODEL_FILE
-from xlstm_export.validation.validate import WIDENED
+from xlstm_export.validation.participants import WIDENED
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "stack-mixed": {"weight_format": "int4", "block_size": 16},
