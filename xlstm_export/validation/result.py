@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -65,9 +66,10 @@ class Location:
     @property
     def words(self) -> str:
         """One sentence."""
+        off = f"off by {self.error:.1e}" if math.isfinite(self.error) else "no number"
         return (
-            f"first wrong in {self.layer}, {self.operator}: {self.tensor} is off by "
-            f"{self.error:.1e} where the rule allows {self.allowed:.1e}"
+            f"first wrong in {self.layer}, {self.operator}: {self.tensor} is {off} where the rule "
+            f"allows {self.allowed:.1e}"
         )
 
 
