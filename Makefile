@@ -90,6 +90,11 @@ $(LIBRARY): $(SOURCES)
 	$(BIN)/pip install $(PIP_FLAGS) --no-deps --target .ort/$* onnxruntime==$*
 	touch $@
 
+# the real tritonserver, and a numpy that the stub of its Python backend can read
+.triton/pytriton/__init__.py: | $(VENV)/.ready
+	$(BIN)/pip install $(PIP_FLAGS) --no-deps --target .triton nvidia-pytriton==0.7.0 numpy==1.26.4
+	touch $@
+
 demo: setup
 	BIN=$(BIN) OUT=$(OUT) bash recipes/demo/run.sh
 
@@ -103,11 +108,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint $(foreach v,$(ORT_VERSIONS),.ort/$(v)/onnxruntime/__init__.py)
+test: lint $(foreach v,$(ORT_VERSIONS),.ort/$(v)/onnxruntime/__init__.py) .triton/pytriton/__init__.py
 	XLSTM_ORT_DIRS=$(subst $(space),:,$(ORT_DIRS)) $(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
 
 gpu-check: demo wheel
 	$(BIN)/python -m tests.gpu.prepare build/gpu-check
 
 clean:
-	rm -rf $(VENV) .ort $(OUT) build dist $(NATIVE)
+	rm -rf $(VENV) .ort .triton $(OUT) build dist $(NATIVE)

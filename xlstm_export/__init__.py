@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from xlstm_export.runtime.states import States
     from xlstm_export.runtime.step_batch import StepBatch
     from xlstm_export.serving.serve import serve
+    from xlstm_export.serving.triton import triton_repository
     from xlstm_export.validation.result import Report
 
 __version__ = "0.1.0"
@@ -114,6 +115,7 @@ _PLACES = {
     "report_json": "report.json",
     "run_embeddings": "inference",
     "serve": "serving.serve",
+    "triton_repository": "serving.triton",
     "trtexec_command": "pipeline",
     "validate": "pipeline",
     "validate_module": "network",
@@ -171,6 +173,7 @@ __all__ = [
     "report_json",
     "run_embeddings",
     "serve",
+    "triton_repository",
     "trtexec_command",
     "validate",
     "validate_module",

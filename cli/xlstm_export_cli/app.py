@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from xlstm_export_cli import bench, build, doctor, export, inspect, recipes, run, serve, validate
+from xlstm_export_cli import (
+    bench,
+    build,
+    doctor,
+    export,
+    inspect,
+    recipes,
+    run,
+    serve,
+    triton,
+    validate,
+)
 
 
 def _with_dashes(name: str) -> str:
@@ -32,6 +43,7 @@ app.command("validate")(validate.validate)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("serve")(serve.serve)
+app.command("triton")(triton.triton)
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
 

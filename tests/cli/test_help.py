@@ -8,7 +8,18 @@ import pytest
 
 from tests.cli.terminal import run_process
 
-COMMANDS = ("inspect", "export", "build", "validate", "run", "bench", "serve", "recipes", "doctor")
+COMMANDS = (
+    "inspect",
+    "export",
+    "build",
+    "validate",
+    "run",
+    "bench",
+    "serve",
+    "triton",
+    "recipes",
+    "doctor",
+)
 
 
 def _words(command: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -1,0 +1,250 @@
+"""Model repositories: the real tritonserver reads every configuration, and serves the Python one.
+
+ONNX Runtime's and TensorRT's backends are not in the wheel: of those models it says that the
+backend is missing, which comes after their configuration was read.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xlstm_export as xe
+from tests.cli.terminal import assert_short_error, run_cli, succeed
+from tests.model_cases import BY_ID, VOCABULARY, Library
+from tests.runtime.conformance import ids
+from tests.serving.triton_server import running, with_paths
+from xlstm_export.errors import BundleError, OptionError, TargetError
+from xlstm_export.runtime.ort import OrtSession
+from xlstm_export.runtime.states import States
+from xlstm_export.serving.pbtxt import Word, to_text
+from xlstm_export.serving.triton import TritonOptions, configuration
+from xlstm_export.serving.triton_model import Sequences
+
+CLIENTS, REQUESTS = 16, 12
+START, END = 1, 2
+
+
+@pytest.fixture(scope="module")
+def bundle(library: Library) -> Path:
+    return library.bundle(BY_ID["stack-mixed"])
+
+
+@pytest.fixture(scope="module")
+def server(
+    library: Library, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """A server with models of every kind, and one whose configuration is wrong."""
+    folder = tmp_path_factory.mktemp("triton")
+    repository = folder / "repository"
+    tirex, vil = library.bundle(BY_ID["tirex-small"]), library.bundle(BY_ID["vil-two"])
+    xe.triton_repository(bundle, repository, name="python", backend="python")
+    xe.triton_repository(vil, repository, name="images", backend="python")
+    xe.triton_repository(bundle, repository, name="onnx", instances=2)
+    xe.triton_repository(bundle, repository, name="onnx-gpu", device="gpu")
+    xe.triton_repository(tirex, repository, name="forecaster")
+    xe.triton_repository(vil, repository, name="onnx-images")
+    engine = folder / "some.engine"
+    engine.write_bytes(b"an engine")
+    engine_options: dict[str, Any] = {"backend": "tensorrt", "engine": str(engine)}
+    xe.triton_repository(bundle, repository, name="engine", **engine_options)
+    for name in ("python", "images"):
+        with_paths(repository / name)
+    wrong = repository / "wrong" / "config.pbtxt"
+    wrong.parent.mkdir()
+    text = (repository / "onnx" / "config.pbtxt").read_text()
+    wrong.write_text(text.replace('"onnx"', '"wrong"').replace("oldest {", "eldest {"))
+    with running(repository, folder) as (address, log):
+        yield address, log
+
+
+def client(address: str) -> Any:
+    http = pytest.importorskip("tritonclient.http")
+    return http.InferenceServerClient(address, network_timeout=60, connection_timeout=60)
+
+
+def infer(connection: Any, model: str, name: str, array: Any, output: str, **options: Any) -> Any:
+    """``output`` of one request."""
+    http = pytest.importorskip("tritonclient.http")
+    kind = {"int64": "INT64", "float32": "FP32"}[array.dtype.name]
+    given = http.InferInput(name, list(array.shape), kind)
+    given.set_data_from_numpy(array)
+    return connection.infer(model, [given], **options).as_numpy(output)
+
+
+def test_every_configuration_is_read(server: tuple[str, Path]) -> None:
+    address, log = server
+    connection, text = client(address), log.read_text()
+    assert connection.is_model_ready("python")
+    assert connection.is_model_ready("images")
+    for name in ("onnx", "onnx-gpu", "forecaster", "onnx-images", "engine"):
+        assert f"Error parsing text-format inference.ModelConfig: {name}" not in text
+        missing = f"failed to load '{name}' version 1: "
+        reason = next(line for line in text.splitlines() if missing in line)
+        assert "unable to find backend library" in reason or "GPU" in reason, reason
+    assert "Poll failed for model directory 'wrong'" in text
+    assert text.count("Poll failed") == 1
+
+
+def test_what_the_server_makes_of_a_configuration(server: tuple[str, Path]) -> None:
+    config = client(server[0]).get_model_config("python")
+    assert config["max_batch_size"] == 16
+    assert config["sequence_batching"]["max_sequence_idle_microseconds"] == 600_000_000
+    assert config["sequence_batching"]["oldest"]["max_candidate_sequences"] == 256
+    assert config["instance_group"][0]["kind"] == "KIND_CPU"
+    warm_up = client(server[0]).get_model_config("images")["model_warmup"]
+    assert warm_up[0]["inputs"]["pixel_values"]["zero_data"] is True
+
+
+def test_images_are_answered(server: tuple[str, Path], library: Library) -> None:
+    session = OrtSession(library.bundle(BY_ID["vil-two"]), threads=1)
+    shape = (2, *(int(size) for size in session.manifest.inputs[0].shape[1:]))
+    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    got = infer(client(server[0]), "images", "pixel_values", images, "logits")
+    np.testing.assert_array_equal(got, session.run({"pixel_values": images})[0]["logits"])
+
+
+def test_sequences_at_once_are_what_each_is_alone(server: tuple[str, Path], bundle: Path) -> None:
+    """Clients that step, go without an end, and begin again, at random."""
+    session = OrtSession(bundle, threads=1)
+    wrong: list[str] = []
+
+    def talk(seed: int) -> None:
+        dice, connection = random.Random(seed), client(server[0])
+        try:
+            for round_ in range(3):
+                key = 1 + seed * 10 + round_
+                alone = Sequences(session, 1e9)
+                for number in range(dice.randint(1, REQUESTS)):
+                    steps = dice.randint(1, 9) if number == 0 else dice.choice([1, 1, 1, 4])
+                    array = ids(1, steps, seed * 1000 + number)
+                    flags = START if number == 0 else 0
+                    (expected,) = alone.run([(key, flags, {"input_ids": array})])
+                    got = infer(
+                        connection, "python", "input_ids", array, "logits",
+                        sequence_id=key, sequence_start=number == 0,
+                    )  # fmt: skip
+                    np.testing.assert_array_equal(got, expected["logits"])  # type: ignore[index]
+        except Exception as error:
+            wrong.append(f"client {seed}: {error}")
+
+    threads = [threading.Thread(target=talk, args=(seed,)) for seed in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:3]
+
+
+def test_an_error_is_told_to_who_asked(server: tuple[str, Path]) -> None:
+    connection = client(server[0])
+    wrong = np.array([[VOCABULARY]])
+    with pytest.raises(Exception, match="token id 199 is outside the vocabulary"):
+        infer(
+            connection, "python", "input_ids", wrong, "logits", sequence_id=9, sequence_start=True
+        )
+
+
+class TestSequences:
+    def test_states_are_kept_until_the_end(self, bundle: Path) -> None:
+        session = OrtSession(bundle, threads=1)
+        sequences = Sequences(session, 60)
+        token = {"input_ids": ids(1, 1)}
+        (first,) = sequences.run([("a", START, token)])
+        (second,) = sequences.run([("a", 0, token)])
+        assert not isinstance(second, str)
+        outputs, states = session.run({"input_ids": np.concatenate([ids(1, 1)] * 2)})
+        outputs, _ = session.run({"input_ids": np.concatenate([ids(1, 1)] * 2)}, states)
+        np.testing.assert_array_equal(second["logits"], outputs["logits"][:1])
+        (again,) = sequences.run([("a", START | END, token)])
+        np.testing.assert_array_equal(again["logits"], first["logits"])  # type: ignore[index]
+        assert len(sequences) == 0
+        assert sequences.run([("a", 0, token)]) == [
+            "sequence a: is not known; start it with sequence_start"
+        ]
+
+    def test_sequences_that_are_not_heard_of_end(self, bundle: Path) -> None:
+        sequences = Sequences(OrtSession(bundle, threads=1), idle_seconds=-1)
+        sequences.run([("a", START, {"input_ids": ids(1, 1)})])
+        assert "is not known" in str(sequences.run([("a", 0, {"input_ids": ids(1, 1)})])[0])
+
+    def test_many_at_once_in_one_call(self, bundle: Path) -> None:
+        session = OrtSession(bundle, threads=1)
+        sequences, calls = Sequences(session, 60), []
+        run = session.run
+        session.run = lambda f, s: (calls.append(f["input_ids"].shape), run(f, s))[1]  # type: ignore[method-assign, misc, assignment]
+        sequences.run([(n, START, {"input_ids": ids(1, 1, n)}) for n in range(5)])
+        sequences.run([(n, 0, {"input_ids": ids(1, 1 + n % 2, n)}) for n in range(5)])
+        assert calls == [(5, 1), (3, 1), (1, 2), (1, 2)]
+        sequences.run([(7, START, {"input_ids": ids(1, 1)})])
+        assert calls[-1] == (2, 1)  # beside an idle row
+
+
+def test_the_states_of_a_configuration_are_the_manifests(bundle: Path) -> None:
+    manifest = xe.Bundle.open(bundle).manifest
+    content: Any = configuration(manifest, TritonOptions("m"), "/models/m/1/library.so")
+    states = content["sequence_batching"]["state"]
+    zeros = States.zeros(manifest, 1)
+    assert [(s["input_name"], s["output_name"]) for s in states] == [
+        (s.input, s.output) for s in manifest.states
+    ]
+    for state, info in zip(states, manifest.states, strict=True):
+        assert tuple(state["dims"]) == zeros[info.key].shape[1:]
+        assert state["initial_state"]["dims"] == state["dims"]
+    assert content["model_operations"] == {"op_library_filename": ["/models/m/1/library.so"]}
+
+
+def test_text_of_a_message() -> None:
+    message = {"a": 'x"\n', "b": [1, -2], "c": {"d": True, "e": Word("KIND_CPU")}, "f": [{}, {}]}
+    assert to_text(message) == (  # type: ignore[arg-type]
+        'a: "x\\"\\n"\nb: 1\nb: -2\nc {\n  d: true\n  e: KIND_CPU\n}\nf {\n}\nf {\n}\n'
+    )
+
+
+def test_the_command_line(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "repository"
+    words = ("triton", bundle, "-o", out, "--name", "lm", "--seen-at", "/models")
+    assert succeed(*words) == f"{out / 'lm'}\n"
+    files = sorted(path.name for path in (out / "lm").rglob("*") if path.is_file())
+    assert files == ["config.pbtxt", "libxlstm_ort.so", "model.onnx", "model.onnx.data"]
+    text = (out / "lm" / "config.pbtxt").read_text()
+    assert 'op_library_filename: "/models/lm/1/libxlstm_ort.so"' in text
+    assert_short_error(run_cli(*words), "already exists", "--name")
+    assert_short_error(run_cli("triton", bundle, "-o", out, "--name", "a/b"), "is no name", code=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "pytorch"}, "not one of onnxruntime, tensorrt, python"),
+        ({"backend": "tensorrt"}, "needs one"),
+        ({"engine": "some"}, "goes with the backend tensorrt"),
+        ({"device": "tpu"}, "not one of auto, cpu, gpu"),
+        ({"instances": 0}, "0 is not 1 or more"),
+        ({"delay_microseconds": -1}, "0 or more"),
+    ],
+)
+def test_options_that_cannot_be(
+    bundle: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        xe.triton_repository(bundle, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bundles_that_triton_cannot_serve(library: Library, tmp_path: Path) -> None:
+    ragged = library.bundle(BY_ID["stack-mixed"], ragged=True)
+    with pytest.raises(BundleError, match="is ragged"):
+        xe.triton_repository(ragged, tmp_path / "out")
+    bf16 = library.bundle(BY_ID["stack-mixed"], dtype="bfloat16")
+    with pytest.raises(BundleError, match="bfloat16 needs a GPU"):
+        xe.triton_repository(bf16, tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises((TargetError, OSError)):
+        xe.triton_repository(library.bundle(BY_ID["stack-mixed"]), tmp_path / "file" / "x")
