@@ -2,7 +2,7 @@
 
 The wheel carries the Python backend alone. Its stub of this Python goes into a folder beside the
 backend, libpython's folder and the wheel's libraries onto the server's path. The stub reads no
-PYTHONPATH: where a server's own Python has the packages, the tests write their places into model.py.
+PYTHONPATH: where a server's own Python has the packages, the tests write their places in model.py.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def running(repository: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     command = [home() / "bin" / "tritonserver", "--model-repository", repository,
                "--backend-directory", backends(folder / "backends"), "--allow-grpc", "false",
                "--allow-metrics", "false", "--http-address", "127.0.0.1", "--http-port", port,
-               "--exit-on-error", "false", "--exit-timeout-secs", "3", "--strict-readiness", "false"]  # fmt: skip
+               "--exit-on-error", "false", "--exit-timeout-secs", "3",
+               "--strict-readiness", "false"]  # fmt: skip
     with log.open("w") as file:
         child = subprocess.Popen(list(map(str, command)), env=environment, stdout=file, stderr=file)
         try:
