@@ -28,6 +28,8 @@ SKIPPED = {
     "to set up": 5,  # installs, or builds the native part: what made this very environment
     "needs a GPU": 4,
     "needs the plugins": 1,  # tests/engine prints the command where they are built
+    "runs until you stop it": 1,  # tests/serving/test_http.py starts the command
+    "needs the service": 2,  # tests/serving ask as these do
     "with files of yours": 6,
     "takes a minute": 1,  # tests/recipes/test_length_extrapolation.py calls its parts
 }
