@@ -7,6 +7,7 @@ differ by twice what the rule allows one of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -108,7 +109,9 @@ def check_fork(everyone: Participants, plan: Plan) -> Check:
     once = _flat(*run({feed: first}, kept))
     run({feed: second}, kept)
     again = _flat(*run({feed: first}, kept))
-    changed = [k for k, value in before.items() if not np.array_equal(value, kept[k])]
+    changed = [
+        k for k, value in before.items() if not np.array_equal(value, kept[k], equal_nan=True)
+    ]
     differing = [n for n in once if not np.array_equal(once[n], again[n], equal_nan=True)]
     if changed:
         return Check(name, "failed", f"a call changed the states it was given: {changed[0]}")
@@ -171,5 +174,7 @@ def _short(cut: Sequence[int]) -> str:
 
 
 def _judged(name: str, words: str, tensor: str, part: float, where: str = "") -> Check:
+    if not math.isfinite(part):
+        return Check(name, "failed", f"{words}: NaN or infinity in {tensor}")
     shown = f"{words}: largest difference {part:.1e} of what rounding explains, in {tensor}"
     return Check(name, "passed" if part <= 1 else "failed", shown + ("" if part <= 1 else where))
