@@ -11,6 +11,10 @@
 
 namespace xlstm::session {
 
+// What a caller wants of outputs over time: all of them, or of one row the last step alone, where a
+// backend saves by it.
+enum class Wanted { kAll, kLastStep };
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -23,7 +27,8 @@ class Backend {
   // Outputs on the host for `feeds`, the prepared inputs of `ends`, in their order. `past` is null
   // where the graph takes no states; the states after are written to `present`.
   virtual std::vector<Output> run(const Ends& ends, const std::vector<Feed>& feeds,
-                                  const States* past, const States& present) = 0;
+                                  const States* past, const States& present,
+                                  Wanted wanted) = 0;
 };
 
 }  // namespace xlstm::session

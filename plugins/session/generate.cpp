@@ -39,7 +39,7 @@ States generate(Model* model, const std::vector<int64_t>& prompt, const Generati
   const auto read = [&](const int64_t* ids, int64_t count) {
     const Feed feed{name, find_dtype(XLSTM_INT64), {1, count}, ids};
     const States* before = step ? &step->states : past;
-    step = model->run({feed}, before);
+    step = model->run({feed}, before, Wanted::kLastStep);
   };
   const int64_t size = static_cast<int64_t>(prompt.size());
   for (int64_t begin = 0; begin < size; begin += model->most_steps()) {

@@ -52,7 +52,7 @@ const std::vector<Output>& Model::ends(xlstm_ends which) const {
   return which == XLSTM_INPUTS ? inputs_ : which == XLSTM_OUTPUTS ? outputs_ : states_;
 }
 
-Step Model::run(const std::vector<Feed>& given, const States* past) {
+Step Model::run(const std::vector<Feed>& given, const States* past, Wanted wanted) {
   const Ends& ends = past == nullptr ? manifest_->begin : manifest_->continued();
   std::vector<int32_t> lengths;
   const std::vector<Feed> feeds = prepare_feeds(*manifest_, ends, given, &lengths);
@@ -69,10 +69,10 @@ Step Model::run(const std::vector<Feed>& given, const States* past) {
   }
   Step step{{}, States(manifest_, backend_->pool(), batch)};
   if (past != nullptr || !manifest_->takes_states()) {
-    step.outputs = backend_->run(ends, feeds, past, step.states);
+    step.outputs = backend_->run(ends, feeds, past, step.states, wanted);
   } else {
     const States begun = zeros(batch);
-    step.outputs = backend_->run(ends, feeds, &begun, step.states);
+    step.outputs = backend_->run(ends, feeds, &begun, step.states, wanted);
   }
   return step;
 }

@@ -32,7 +32,7 @@ class Model {
   }
   // Continue from `past` (null: from the beginning), which is not changed. Throws what does not
   // fit as XLSTM_INPUT_ERROR.
-  Step run(const std::vector<Feed>& given, const States* past);
+  Step run(const std::vector<Feed>& given, const States* past, Wanted wanted = Wanted::kAll);
 
  private:
   std::shared_ptr<const Manifest> manifest_;

@@ -42,7 +42,7 @@ class OrtBackend : public Backend {
   int64_t most_steps() const override { return kMostSteps; }
 
   std::vector<Output> run(const Ends& ends, const std::vector<Feed>& feeds, const States* past,
-                          const States& present) override {
+                          const States& present, Wanted) override {
     ort::Graph& graph = &ends == &manifest_->begin ? *begin_ : continued();
     return graph.run(feeds, past, present);
   }

@@ -74,7 +74,7 @@ class TrtBackend : public Backend {
   int64_t most_steps() const override { return most_steps_; }
 
   std::vector<Output> run(const Ends& ends, const std::vector<Feed>& feeds, const States* past,
-                          const States& present) override {
+                          const States& present, Wanted wanted) override {
     if (&ends != &manifest_->begin) {
       fail(XLSTM_INPUT_ERROR, "states: the engine begins every call; give none");
     }
@@ -109,7 +109,9 @@ class TrtBackend : public Backend {
     }
     check_states(profile, present);
     engine_->enqueue(profile, addresses, gpu_->stream());
-    for (Output& output : outputs) fetch(addresses[output.name], &output);
+    for (Output& output : outputs) {
+      fetch(static_cast<const std::byte*>(addresses[output.name]), wanted, &output);
+    }
     return outputs;
   }
 
@@ -179,8 +181,13 @@ class TrtBackend : public Backend {
                                 "with a larger --max-batch-size and --max-input-len");
   }
 
-  void fetch(const void* address, Output* output) {
-    const size_t bytes = static_cast<size_t>(elements(output->shape)) * output->dtype->bytes;
+  // To the host; of one row [1,T,V] a prompt's logits are large, and the last step's are wanted.
+  void fetch(const std::byte* address, Wanted wanted, Output* output) {
+    Shape& shape = output->shape;
+    const size_t all = static_cast<size_t>(elements(shape)) * output->dtype->bytes;
+    if (wanted == Wanted::kLastStep && shape.size() == 3 && shape[0] == 1) shape[kTime] = 1;
+    const size_t bytes = static_cast<size_t>(elements(shape)) * output->dtype->bytes;
+    address += all - bytes;
     auto host = std::make_shared<std::vector<std::byte>>(bytes);
     gpu_->download(host->data(), address, bytes);
     output->data = host->data();
