@@ -223,7 +223,7 @@ def _validate(place: Place, by: str, bundle: Path, *words: str | Path) -> Outcom
 
 
 def engines(place: Place) -> list[Outcome]:
-    """An engine of TensorRT-RTX for each bundle: built here, then validated."""
+    """An engine of TensorRT-RTX for each bundle: built here, validated, and opened in C++."""
     if not (place.folder / "rtx" / "tensorrt_rtx_libs" / "libtensorrt_rtx.so.1").is_file():
         return [Outcome("engines", "not run", 0, "TensorRT-RTX's library has not come whole")]
     bundles = sorted((place.folder / "bundles").iterdir())
@@ -239,7 +239,12 @@ def _engine(place: Place, bundle: Path) -> list[Outcome]:
     if built.outcome != "passed":
         return [built]
     engine = next((bundle / "engines").glob("*.engine"))
-    return [built, _validate(place, "rtx", bundle, "--engine", engine)]
+    validated = _validate(place, "rtx", bundle, "--engine", engine)
+    return [
+        built,
+        validated,
+        place.run(f"C++ {name}", "-m", "tests.gpu.cpp_session", bundle, engine),
+    ]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from xlstm_export.native import session_library_path
 
@@ -53,6 +52,8 @@ class SessionError(Exception):
 
 def runtime_library() -> Path:
     """ONNX Runtime's shared library, inside the Python package."""
+    import onnxruntime  # not where an engine is run
+
     folder = Path(onnxruntime.__path__[0]) / "capi"
     return next(folder.glob("libonnxruntime.so.1.*"))
 
