@@ -34,7 +34,8 @@ def compare(bundle: str, engine: str) -> None:
     states: CStates | None = None
     theirs = None
     # a call that goes on is for graphs that take states
-    for steps in STEPS if manifest.takes_states else STEPS[:1]:
+    lengths = STEPS if manifest.takes_states else STEPS[:1]
+    for steps in lengths:
         values: Array = random.standard_normal((BATCH, steps, *map(int, tensor.shape[2:])))
         if manifest.is_language_model:
             values = random.integers(0, int(size), (BATCH, steps))
@@ -44,7 +45,7 @@ def compare(bundle: str, engine: str) -> None:
         for name, array in expected.items():
             if not np.array_equal(outputs[name], array, equal_nan=True):
                 sys.exit(f"{name}: C++ and Python differ, {steps} steps")
-    print(f"{len(STEPS)} calls are Python's: {ours.describe()}")
+    print(f"{len(lengths)} calls are Python's: {ours.describe()}")
 
 
 if __name__ == "__main__":
