@@ -14,9 +14,11 @@ import pytest
 
 from tests.cases import OP_CASES, OpCase, make_inputs
 from tests.cuda.on_cpu import build, needs_compiler, run_cuda
+from tests.model_cases import BY_ID
 from tests.ops.op_models import assert_within_rule, run_session
 from tests.plugins.native_builds import ROOT, build_target
 from tests.plugins.ort_library import kernel_model
+from tests.runtime.conformance import bound, conform
 from xlstm_export import __version__
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TX_DTYPES
@@ -77,6 +79,13 @@ def test_an_empty_batch_runs_nothing(op: str) -> None:
     }
     got = run_session(session_of(op, case.attributes, "float32"), op, inputs, "float32")
     assert all(array.size == 0 for array in got.values())
+
+
+@pytest.mark.parametrize("name", ["stack-mixed", "large-single"])
+def test_a_session_conforms(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
+    """States, rows and last steps by the CUDA kernels; they lie in the host's memory here."""
+    bundle = request.getfixturevalue("library").bundle(BY_ID[name])
+    conform(bound(bundle, library()), tmp_path)
 
 
 def test_what_a_kernel_refuses_is_told_by_operator(monkeypatch: pytest.MonkeyPatch) -> None:

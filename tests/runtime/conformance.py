@@ -9,10 +9,47 @@ import numpy as np
 import pytest
 
 from xlstm_export.errors import InputError
+from xlstm_export.runtime import ort
+from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Session
 from xlstm_export.runtime.states import States
 
 VOCABULARY = 199
+
+
+class BoundSetting(ort.Setting):
+    """As on a GPU, with the host's memory in place of its."""
+
+    @property
+    def is_cuda(self) -> bool:
+        return True
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def open(self, onnxruntime: object, model: bytes | str) -> object:
+        return onnxruntime.InferenceSession(  # type: ignore[attr-defined]
+            model, self.options, providers=self.providers
+        )
+
+
+def bound(bundle: Path, library: Path | None = None) -> Session:
+    """The session that binds its inputs and outputs, as the one on a GPU does.
+
+    Operators are by ``library`` where one is given.
+    """
+    plain = ort.session_setting
+
+    def setting(runtime: Any, threads: int | None, native: bool, *_: object) -> ort.Setting:
+        made = plain(runtime, threads, native and library is None)
+        if library is not None:
+            made.options.register_custom_ops_library(str(library))
+        return BoundSetting(made.options, made.providers, made.operators)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ort, "session_setting", setting)
+        return OrtSession(bundle, threads=1)
 
 
 def ids(batch: int, steps: int, seed: int = 0) -> Any:

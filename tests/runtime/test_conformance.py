@@ -12,42 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.model_cases import BY_ID, ONE_PER_FAMILY, Library, ModelCase
-from tests.runtime.conformance import conform
+from tests.runtime.conformance import bound, conform
 from tests.runtime.trt.host_device import stand_in
-from xlstm_export.runtime import ort
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Session
-
-
-class BoundSetting(ort.Setting):
-    """As on a GPU, with the host's memory in place of its."""
-
-    @property
-    def is_cuda(self) -> bool:
-        return True
-
-    @property
-    def device(self) -> str:
-        return "cpu"
-
-    def open(self, onnxruntime: object, model: bytes | str) -> object:
-        return onnxruntime.InferenceSession(  # type: ignore[attr-defined]
-            model, self.options, providers=self.providers
-        )
-
-
-def bound(bundle: Path) -> Session:
-    """The session that binds its inputs and outputs, as the one on a GPU does."""
-    plain = ort.session_setting
-
-    def setting(*arguments: object) -> ort.Setting:
-        made = plain(*arguments[:3])  # type: ignore[arg-type]
-        return BoundSetting(made.options, made.providers, made.operators)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ort, "session_setting", setting)
-        return OrtSession(bundle, threads=1)
-
 
 BACKENDS: dict[str, Callable[[Path], Session]] = {
     "ort": lambda bundle: OrtSession(bundle, threads=1),

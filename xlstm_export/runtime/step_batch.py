@@ -131,8 +131,8 @@ class StepBatch:
     def _prompt_piece(self) -> dict[int, Array]:
         """Computes a piece of the oldest prompt; its logits by row where it was the last."""
         first, most = self._joining[0], self.session.most_steps
-        piece, first.rest = first.rest[:most], first.rest[most:]
-        logits, first.states = self._run(piece[None], first.states)
+        logits, first.states = self._run(first.rest[None, :most], first.states)
+        first.rest = first.rest[most:]
         if first.rest.size:
             return {}
         self._joining.popleft()

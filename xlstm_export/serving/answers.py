@@ -22,6 +22,10 @@ class FailedError(Exception):
     """A choice went wrong after it was begun."""
 
 
+class LateError(Exception):
+    """The answer was not made in its time."""
+
+
 @dataclass
 class Choices:
     """Every continuation of one request, told of by one queue of its event loop."""
@@ -44,11 +48,14 @@ class Choices:
         self.jobs = [job(number, made) for number, made in enumerate(self.several)]
 
     async def events(self, deadline: float) -> AsyncIterator[Told]:
-        """Until every choice has come to its end. Raises FailedError, TimeoutError."""
+        """Until every choice has come to its end. Raises FailedError, LateError."""
         going = len(self.several)
         while going:
             left = deadline - asyncio.get_running_loop().time()
-            number, event = await asyncio.wait_for(self._queue.get(), max(left, 0.001))
+            try:
+                number, event = await asyncio.wait_for(self._queue.get(), max(left, 0.001))
+            except asyncio.TimeoutError as error:  # no builtin before Python 3.11
+                raise LateError from error
             if event.error:
                 raise FailedError(event.error)
             going -= event.is_last
@@ -97,7 +104,7 @@ async def stream(
             yield _sse({**choices.content(model, []), "usage": choices.usage()})
     except FailedError as error:
         yield _sse(error_content(str(error), "server_error"))
-    except TimeoutError:
+    except LateError:
         yield _sse(error_content("the answer took too long", "timeout"))
     yield "data: [DONE]\n\n"
 

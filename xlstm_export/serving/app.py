@@ -24,7 +24,14 @@ from xlstm_export.generation.prompt import read_prompts
 from xlstm_export.generation.sampling import Sampling
 from xlstm_export.generation.text import stop_ids
 from xlstm_export.runtime.session import Session
-from xlstm_export.serving.answers import Choices, FailedError, error_content, stream, whole
+from xlstm_export.serving.answers import (
+    Choices,
+    FailedError,
+    LateError,
+    error_content,
+    stream,
+    whole,
+)
 from xlstm_export.serving.counting import Counting
 from xlstm_export.serving.metrics import Metrics
 from xlstm_export.serving.schema import CompletionRequest, ForecastRequest
@@ -51,7 +58,10 @@ def make_app(session: Session, settings: Settings) -> FastAPI:
         if worker is not None:
             await run_in_threadpool(worker.stop)
 
-    app = FastAPI(title="xlstm-export", version=__version__, lifespan=lifespan)
+    # its page of the API would load scripts from elsewhere
+    app = FastAPI(
+        title="xlstm-export", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     _add_errors(app)
     app.add_middleware(Counting, metrics=metrics, max_body=settings.max_body)
 
@@ -197,6 +207,6 @@ def _add_errors(app: FastAPI) -> None:
     async def failed(_: Request, error: FailedError) -> Response:
         return answer(500, str(error), "server_error")
 
-    @app.exception_handler(TimeoutError)
-    async def late(_: Request, error: TimeoutError) -> Response:
+    @app.exception_handler(LateError)
+    async def late(_: Request, error: LateError) -> Response:
         return answer(504, "the answer took too long", "timeout")
