@@ -208,9 +208,12 @@ def check_figure(check: Check, number: int) -> Shown:
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, color=colour, linestyle=line, linewidth=1.2, label=name)
         axes.set_xlabel("step")
+        axes.set_ylabel(check.axis)
         axes.legend(loc="best")
 
-    return Shown(draw(f"check-{number}", f"{check.name}, over steps", 2.2, plot), check.reason)
+    title = f"{check.name}: {check.axis or 'values'} over steps"
+    caption = f"{check.axis or check.name}, by stretches of steps. {check.reason}."
+    return Shown(draw(f"check-{number}", title, 2.2, plot), caption)
 
 
 def _stepped(report: Report) -> list[TensorResult]:

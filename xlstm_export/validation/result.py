@@ -32,13 +32,15 @@ _REPRODUCED = " It reproduces the numbers that were recorded elsewhere."
 class Check:
     """What one check found: its outcome, and in words what was done and seen.
 
-    ``series`` are numbers over steps, for a plot: by name, pairs of a step and a value.
+    ``series`` are numbers over steps, for a plot: by name, pairs of a step and a value. ``axis``
+    says what the values are.
     """
 
     name: str
     outcome: Outcome
     reason: str
     series: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    axis: str = ""
 
     @property
     def ok(self) -> bool:

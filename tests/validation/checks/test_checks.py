@@ -126,7 +126,7 @@ def test_all_checks_pass_on_a_right_bundle(everyone: Participants, plan: Plan) -
     outcomes = {check.name: check.outcome for check in done.checks}
     assert list(outcomes.values()).count("passed") == 8
     assert outcomes["drift over carried steps"] == "skipped"
-    assert done.continuations[0].tokens == done.continuations[0].same == 24
+    assert done.continuations[0].tokens == done.continuations[0].same == 16
 
 
 @pytest.mark.parametrize("name", ["stack-bare", "vil-one", "tirex-small"])

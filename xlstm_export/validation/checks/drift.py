@@ -13,7 +13,7 @@ from xlstm_export.validation.checks.plan import Plan, takes_sequences
 from xlstm_export.validation.inputs import rollout_inputs
 from xlstm_export.validation.measures.tensor import TensorTally
 from xlstm_export.validation.participants import Participants
-from xlstm_export.validation.result import Check
+from xlstm_export.validation.result import Check, Outcome
 from xlstm_export.validation.tally import Tally, TensorResult, ratio
 
 STEPS = 16_384
@@ -40,8 +40,9 @@ def check_drift(
         f"{STEPS} steps with carried states: at most {part:.2g} of what the rule allows, "
         f"{worst.name.removeprefix('drift ')}"
     )
-    series = {"largest error of the output, of the allowed": _curve(results[0])}
-    return Check(name, "passed" if part <= 1 else "failed", words, series), results
+    series = {"output": _curve(results[0])}
+    outcome: Outcome = "passed" if part <= 1 else "failed"
+    return Check(name, outcome, words, series, "largest error, of the allowed"), results
 
 
 def _rollout(everyone: Participants, plan: Plan, progress: Progress | None) -> list[TensorResult]:

@@ -35,7 +35,8 @@ def check_splits(everyone: Participants, plan: Plan) -> Check:
     random = np.random.default_rng(plan.seed)
     inputs = rollout_inputs(everyone.spec, 2, _STEPS, plan.seed)
     whole = _flat(*_run_parts(everyone, inputs, [_STEPS]))
-    cuts = [[1] * _STEPS, [1, _STEPS - 1], [_STEPS - 1, 1]]
+    single = plan.pick(12, _STEPS)
+    cuts = [[1] * single + [_STEPS - single] * (single < _STEPS), [_STEPS - 1, 1]]
     cuts += [_cut(random) for _ in range(plan.pick(3, 40))]
     found = [
         (worst_difference(_flat(*_run_parts(everyone, inputs, cut)), whole, plan.allowed), cut)

@@ -13,7 +13,7 @@ from xlstm_export.validation.checks.plan import Plan
 from xlstm_export.validation.inputs import rollout_inputs
 from xlstm_export.validation.measures.language import next_token_loss, perplexity
 from xlstm_export.validation.participants import Participants
-from xlstm_export.validation.result import Check, Continuation
+from xlstm_export.validation.result import Check, Continuation, Outcome
 
 _PROMPT = 16
 _PARTS = 48
@@ -31,7 +31,7 @@ def check_greedy(everyone: Participants, plan: Plan) -> tuple[Check, tuple[Conti
     prompt = rollout_inputs(everyone.spec, 1, _PROMPT, plan.seed)
     if plan.text is not None:
         prompt = plan.text[None, :_PROMPT]
-    count = plan.pick(24, 200)
+    count = plan.pick(16, 200)
     own, _ = _greedy(everyone.subject, prompt, count)
     exact, logits = _greedy(everyone.runners.reference, prompt, count)
     same = next((i for i, (a, b) in enumerate(zip(own, exact, strict=True)) if a != b), count)
@@ -71,7 +71,8 @@ def check_length(everyone: Participants, plan: Plan) -> Check:
         f"{found.reference:.4f} ({100 * found.change:+.2g} %)"
     )
     series = {"bundle": _curve(loss), "reference": _curve(exact)}
-    return Check(name, "passed" if own <= allowed else "failed", words, series)
+    outcome: Outcome = "passed" if own <= allowed else "failed"
+    return Check(name, outcome, words, series, "loss, nats a token")
 
 
 def _greedy(runner: Runner, prompt: Array, count: int) -> tuple[list[int], list[Array]]:
