@@ -1,8 +1,6 @@
 #include "manifest.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include "error.h"
 #include "file.h"

@@ -1,7 +1,5 @@
 #include "states.h"
 
-#include <cstring>
-
 #include "error.h"
 #include "safetensors.h"
 

@@ -1,7 +1,5 @@
 #include "tensor.h"
 
-#include <cstring>
-
 namespace xlstm::session {
 namespace {
 
