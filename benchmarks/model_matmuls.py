@@ -136,11 +136,12 @@ def one_step(matmuls: MatMuls, threads: int) -> Contender:
         name: np.empty((1, 1, int(w.dims[1])), np.float32)
         for name, w in zip(names, matmuls.weights, strict=True)
     }
-    run = BoundRun(_session(model, matmuls.bundle, threads), inputs, outputs)
+    run = BoundRun(session_on(model, matmuls.bundle, threads), inputs, outputs)
     return Contender("limit: its MatMuls in one session", run, work=matmuls.matmul_flop)
 
 
-def _session(model: onnx.ModelProto, bundle: Path, threads: int) -> ort.InferenceSession:
+def session_on(model: onnx.ModelProto, bundle: Path, threads: int) -> ort.InferenceSession:
+    """``model`` in ONNX Runtime, on the external data of ``bundle``."""
     options = session_setting(ort, threads, native=False).options
     options.add_session_config_entry(_DATA_FOLDER, str(bundle.resolve()))
     return ort.InferenceSession(

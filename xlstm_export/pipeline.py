@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlstm_export.bundle.bundle import Bundle
+from xlstm_export.bundle.calibration import write_calibration
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
 from xlstm_export.bundle.manifest import image_size, read_manifest, write_manifest
 from xlstm_export.checkpoint.companions import copy_companions
@@ -67,6 +68,7 @@ def export(
     symmetric: bool | None = None,
     keep_wide: Sequence[str] = (),
     matmul_nbits: bool | None = None,
+    calibrate: PathLike | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -89,7 +91,8 @@ def export(
       rounds (TiRex; an error for families where nothing is).
     - ``weight_format``: "int8" or "int4" stores projections, heads and (in 8 bits) tables in
       ``symmetric`` blocks of ``block_size`` (64), but for what patterns of ``keep_wide`` name;
-      ``matmul_nbits`` writes ONNX Runtime's operator for them.
+      ``matmul_nbits`` writes ONNX Runtime's operator for them; ``calibrate`` is a text or table
+      of real input, by which scales are chosen.
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and where a package
     is missing BackendUnavailableError.
@@ -100,6 +103,7 @@ def export(
         followed, dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names,
         numerics=numerics, weight_format=weight_format, block_size=block_size,
         symmetric=symmetric, keep_wide=tuple(keep_wide) or None, matmul_nbits=matmul_nbits,
+        calibrate=calibrate,
     )  # fmt: skip
     size, place = parse_resolution(resolution), _place(source, followed)
     family = followed.family if followed and family == "auto" else family
@@ -142,13 +146,15 @@ def export_source(
     checkpoint = read_checkpoint(source, family)
     check_options(checkpoint.spec, options)
     spec, weights = with_numerics(checkpoint.spec, options.numerics), checkpoint.weights
-    if options.low_bit is not None:
-        options = replace(options, low_bit=resolved(spec, weights, options.low_bit))
+    options = _in_few_bits(options, replace(checkpoint, spec=spec), source, progress)
     model, continuing = lower_model(spec, weights, options), None
     if spec.recurrence == "begun":
         continuing = lower_model(spec, weights, options, continues=True)
     manifest = describe_graph(model, checkpoint, source, options, continuing)
     with new_folder(out, overwrite) as folder:
+        if options.importance and manifest.low_bit is not None:
+            digest = write_calibration(options.importance, folder)
+            manifest = replace(manifest, low_bit=replace(manifest.low_bit, calibration=digest))
         check_model(write_model(model, folder, progress))
         if continuing is not None:
             check_model(write_continuation(continuing, folder))
@@ -156,6 +162,31 @@ def export_source(
         write_manifest(manifest, folder)
         copy_companions(source, folder)
     return Bundle(out, read_manifest(out), len(model.graph), checkpoint.left_out, checkpoint.notes)
+
+
+def _in_few_bits(
+    options: LoweringOptions, checkpoint: Checkpoint, source: Source, progress: Progress | None
+) -> LoweringOptions:
+    """``options`` with the names of the weights they mean, and what is measured of their inputs."""
+    if options.low_bit is None:
+        return options
+    spec, weights = checkpoint.spec, checkpoint.weights
+    options = replace(options, low_bit=resolved(spec, weights, options.low_bit))
+    if options.calibrate is None:
+        return options
+    try:
+        from xlstm_export.reference.squares import mean_squares
+        from xlstm_export.validation.given import real_rollouts
+    except ModuleNotFoundError as error:
+        raise BackendUnavailableError(
+            f"calibration runs the model in {error.name}, which is not installed: "
+            f"{install('torch')}"
+        ) from error
+    if progress is not None:
+        progress("calibrating", 0, 0)
+    folder = source.path if source.path.is_dir() else source.path.parent
+    rollouts = real_rollouts(options.calibrate, folder, spec)
+    return replace(options, importance=mean_squares(spec, weights, rollouts))
 
 
 def build(

@@ -102,6 +102,13 @@ MatMulNBitsOption = Annotated[
         help="Products as MatMulNBits, for ONNX Runtime alone, not standard operators.",
     ),
 ]
+CalibrateOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Real input (text, or a table of series): scales that suit it best.",
+    ),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
 ]
@@ -132,6 +139,7 @@ def export(
     symmetric: SymmetricOption = None,
     keep_wide: KeepWideOption = None,
     matmul_nbits: MatMulNBitsOption = None,
+    calibrate: CalibrateOption = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -141,6 +149,7 @@ def export(
         "state_names": state_names, "resolution": resolution, "numerics": numerics,
         "weight_format": weight_format, "block_size": block_size, "symmetric": symmetric,
         "keep_wide": tuple(keep_wide or ()), "matmul_nbits": matmul_nbits,
+        "calibrate": calibrate,
     }  # fmt: skip
     own_module.refuse(module, {"source": source, "recipe": recipe, **of_checkpoints})
     of_all: dict[str, Any] = {"dtype": dtype, "opset": opset, "overwrite": overwrite}

@@ -33,8 +33,8 @@ class LowBit:
 
     ``wide`` names those that keep the bundle's dtype, ``eight`` those that take 8 bits where the
     others take 4. ``matmul_nbits``: products are ``com.microsoft::MatMulNBits``, not standard
-    operators. ``calibrated``: the scales were chosen by what layers got of real input, whose mean
-    squares are in the bundle.
+    operators. ``calibration``: digest of the file of that name, by which the scales were chosen;
+    "" where they were chosen by the weights alone.
     """
 
     bits: int
@@ -43,7 +43,7 @@ class LowBit:
     wide: tuple[str, ...] = ()
     eight: tuple[str, ...] = ()
     matmul_nbits: bool = False
-    calibrated: bool = False
+    calibration: str = ""
 
     @property
     def blocks(self) -> Blocks:
@@ -54,7 +54,7 @@ class LowBit:
     def words(self) -> str:
         """For people."""
         kind = "symmetric" if self.symmetric else "asymmetric"
-        extra = ", scales calibrated" if self.calibrated else ""
+        extra = ", scales calibrated" if self.calibration else ""
         return f"int{self.bits} in blocks of {self.block_size}, {kind}{extra}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -33,7 +34,8 @@ class LoweringOptions:
     ``dtype``: type of projections and activations. ``logits`` "last" returns [batch, 1, vocab].
     ``ragged`` adds the int32 input ``sequence_lengths`` [batch]. ``numerics`` "fp32" rounds
     nothing to bfloat16 that upstream rounds. ``low_bit``: matrices and tables in few bits, its
-    ``wide`` being patterns until the model is known; ``importance`` as in ``Storage``.
+    ``wide`` being patterns until the model is known; ``calibrate`` is a file of real input,
+    and ``importance`` (as in ``Storage``) what was measured with it.
     """
 
     dtype: BundleDtype = "float32"
@@ -43,6 +45,7 @@ class LoweringOptions:
     state_names: StateNaming = "native"
     numerics: Numerics = "faithful"
     low_bit: LowBit | None = None
+    calibrate: Path | None = None
     importance: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict, compare=False)
 
     @property
@@ -64,12 +67,13 @@ def make_options(
     symmetric: bool | None = None,
     keep_wide: Sequence[str] = (),
     matmul_nbits: bool = False,
+    calibrate: str | Path | None = None,
 ) -> LoweringOptions:
     """Options from plain words and numbers. Raises OptionError for what is none of the choices."""
     dtype = _DTYPES.get(dtype, dtype)
     given = {
         "block_size": block_size, "symmetric": symmetric, "keep_wide": keep_wide or None,
-        "matmul_nbits": matmul_nbits or None,
+        "matmul_nbits": matmul_nbits or None, "calibrate": calibrate,
     }  # fmt: skip
     low_bit = _low_bit(weight_format, {k: v for k, v in given.items() if v is not None})
     opset = (OPSETS[0] if low_bit is None else BLOCKS_OPSET) if opset is None else opset
@@ -85,6 +89,7 @@ def make_options(
     return LoweringOptions(
         cast(BundleDtype, dtype), opset, cast(Logits, logits), ragged,
         cast(StateNaming, state_names), cast(Numerics, numerics), low_bit,
+        None if calibrate is None else Path(calibrate),
     )  # fmt: skip
 
 

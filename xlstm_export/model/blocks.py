@@ -96,47 +96,62 @@ def _best(
     x: Float, blocks: Blocks, scale_type: np.dtype[Any], importance: Float | None
 ) -> tuple[Float, npt.NDArray[Any], Float]:
     """q, s, z of the scale with the least squared error, blocks [rows, count, size]."""
-    q, s, z = _rounded(x, blocks, scale_type, 1.0)
-    if blocks.bits == 8 and importance is None:
-        return q, s, z
-    least = _error(x, q, s, z, importance)
-    for shrink in SHRINKS[1:]:
-        other = _rounded(x, blocks, scale_type, shrink)
-        error = _error(x, *other, importance)
-        better = error < least
-        least = np.where(better, error, least)
-        s, z = np.where(better, other[1], s), np.where(better, other[2], z)
-        q = np.where(better[..., None], other[0], q)
-    return q, s, z
+    s, z = _scales(x, blocks, scale_type, 1.0)
+    if blocks.bits == 4 or importance is not None:
+        least = _error(x, s, z, blocks, importance)
+        for shrink in SHRINKS[1:]:
+            smaller, zero = _scales(x, blocks, scale_type, shrink)
+            error = _error(x, smaller, zero, blocks, importance)
+            better = error < least
+            least = np.where(better, error, least)
+            s, z = np.where(better, smaller, s), np.where(better, zero, z)
+    return _rounded(x, s, z, blocks), s, z
 
 
-def _rounded(
+def _scales(
     x: Float, blocks: Blocks, scale_type: np.dtype[Any], shrink: float
-) -> tuple[Float, npt.NDArray[Any], Float]:
-    """Round to nearest: q float32 like x, s and z [rows, count]."""
-    most = 2**blocks.bits - 1
+) -> tuple[npt.NDArray[Any], Float]:
+    """s and z [rows, count] that reach ``shrink`` of the largest numbers of x."""
+    low, high = _range(blocks)
     if blocks.symmetric:
-        low, high = -(most // 2) - 1, most // 2
-        span, steps = np.abs(x).max(axis=-1), high
-    else:
-        low, high = 0, most
-        floor = np.minimum(x.min(axis=-1), 0)
-        span, steps = np.maximum(x.max(axis=-1), 0) - floor, most
-    s = (span * np.float32(shrink / steps)).astype(scale_type)
-    divisor = s.astype(np.float32)
-    divisor = np.where(divisor == 0, np.float32(1), divisor)
-    zero: Float = np.zeros_like(span)
+        span = np.maximum(x.max(axis=-1), -x.min(axis=-1))
+        return (span * np.float32(shrink / high)).astype(scale_type), np.zeros_like(span)
+    floor = np.minimum(x.min(axis=-1), 0)
+    span = np.maximum(x.max(axis=-1), 0) - floor
+    s = (span * np.float32(shrink / high)).astype(scale_type)
+    return s, np.clip(np.rint(-floor * np.float32(shrink) / _divisor(s)), low, high)
+
+
+def _range(blocks: Blocks) -> tuple[int, int]:
+    """The least and the largest of the numbers."""
+    half = 2 ** (blocks.bits - 1)
+    return (-half, half - 1) if blocks.symmetric else (0, 2 * half - 1)
+
+
+def _divisor(s: npt.NDArray[Any]) -> Float:
+    """s, or 1 where all numbers of a block are zero."""
+    wide = s.astype(np.float32)
+    return np.where(wide == 0, np.float32(1), wide)
+
+
+def _rounded(x: Float, s: npt.NDArray[Any], z: Float, blocks: Blocks) -> Float:
+    """The nearest q, float32 like x."""
+    q: Float = x / _divisor(s)[..., None]
+    np.rint(q, out=q)
     if not blocks.symmetric:
-        zero = np.clip(np.rint(-floor * np.float32(shrink) / divisor), low, high)
-    q = np.clip(np.rint(x / divisor[..., None]) + zero[..., None], low, high)
-    return q, s, zero
+        q += z[..., None]
+    return np.clip(q, *_range(blocks), out=q)
 
 
 def _error(
-    x: Float, q: Float, s: npt.NDArray[Any], z: Float, importance: Float | None
+    x: Float, s: npt.NDArray[Any], z: Float, blocks: Blocks, importance: Float | None
 ) -> npt.NDArray[Any]:
     """Squared error of each block [rows, count]."""
-    error = (q - z[..., None]) * s.astype(np.float32)[..., None] - x
+    error = _rounded(x, s, z, blocks)
+    if not blocks.symmetric:
+        error -= z[..., None]
+    error *= s.astype(np.float32)[..., None]
+    error -= x
     error *= error
     if importance is not None:
         error *= importance

@@ -20,7 +20,7 @@ from xlstm_export.model.storage import Storage, left_of
 from xlstm_export.model.weights import Weights
 from xlstm_export.ops.reference import mlstm_chunkwise, mlstm_recurrent
 from xlstm_export.ops.schema import state_dtype
-from xlstm_export.reference.place import Place, StateKey, Taps, evaluate_layer
+from xlstm_export.reference.place import Place, StateKey, Taps, Watch, evaluate_layer
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.states import States
 
@@ -41,8 +41,10 @@ class ReferenceModel:
         storage: Storage | str = "float32",
         compute: str = "float64",
         form: Form = "recurrent",
+        watch: Watch | None = None,
     ) -> None:
         self.spec = spec
+        self._watch = watch
         self._compute = compute
         self._use_form(form)
         self.states = state_specs(spec)
@@ -94,7 +96,7 @@ class ReferenceModel:
         new: dict[StateKey, Tensor] = {}
         place = Place(
             "", self._parameters, self._old(states), new, self._x_type, self._s_type, self._mlstm,
-            inputs, taps=taps,
+            inputs, taps=taps, watch=self._watch,
         )  # fmt: skip
         x = inputs[self.spec.inputs[0].name]
         x = x if self.spec.takes_input_as_is else x.to(self._x_type)

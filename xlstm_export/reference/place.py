@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -45,6 +45,14 @@ def tap_name(path: str, op_type: str, tensor: str) -> str:
     return f"{path} {op_type}.{tensor}"
 
 
+class Watch(Protocol):
+    """Somebody who is told of every product."""
+
+    def multiplies(self, name: str, x: Tensor) -> None:
+        """``x`` [..., in] comes to the matrix ``name`` [out, in]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Place:
     """``path`` in a model with all its ``parameters``, and states ``old`` and ``new`` (filled in).
@@ -52,7 +60,8 @@ class Place:
     ``old`` is None in a call that begins: states are then zero. ``inputs`` are the model's by
     name. ``layer`` is what stands here, and ``rows`` how many rows came to it. ``x_type`` is the
     type of activations, ``s_type`` that of norms, gates and states; ``mlstm`` is the form of the
-    recurrence that computes; ``taps`` see what passes.
+    recurrence that computes; ``taps`` see what passes, ``watch`` what
+    is multiplied.
     """
 
     path: str
@@ -66,6 +75,7 @@ class Place:
     layer: Layer | None = None
     rows: int = 0
     taps: Taps | None = None
+    watch: Watch | None = None
 
     @property
     def begins(self) -> bool:
@@ -117,6 +127,8 @@ class Place:
 
     def linear(self, x: Tensor, name: str) -> Tensor:
         """x [...,in] through ``{name}.weight`` [out,in] and its bias where there is one."""
+        if self.watch is not None:
+            self.watch.multiplies(f"{self.path}.{name}.weight", x)
         return F.linear(x, self[f"{name}.weight"], self.get(f"{name}.bias"))
 
     def block_diagonal(self, x: Tensor, name: str) -> Tensor:

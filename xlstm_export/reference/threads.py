@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
+SMALL = 20_000_000
+"""Parameters up to which a step's products are too short for several threads."""
+
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:

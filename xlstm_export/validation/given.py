@@ -21,6 +21,8 @@ from xlstm_export.validation.inputs import ROLLOUT, Feeds, Rollout
 
 _OTHERS = 4 * BASELINE_ROWS
 """Rows that baselines see beside those of a file: it may hold few numbers, each of which counts."""
+_MOST_TOKENS = 4096
+"""Of a text that a model is run over whole."""
 _TEXTS = {"", ".txt", ".md", ".text"}
 
 
@@ -55,6 +57,27 @@ def read_inputs(path: Path, bundle: Path, spec: ModelSpec, batch: int) -> Given:
     rows = min(len(next(iter(call.values()))) for call in checked)
     ids = checked[0][spec.inputs[0].name][0] if spec.vocab_size is not None else None
     return Given(rollouts, rows, f"{len(calls)} calls of {path.name}", ids)
+
+
+def real_rollouts(path: Path, folder: Path, spec: ModelSpec) -> list[Rollout]:
+    """What the file ``path`` holds and nothing else: of a text its first tokens, in one sequence.
+
+    ``folder`` has the tokenizer. Raises as ``read_inputs``.
+    """
+    given = read_inputs(path, folder, spec, 1)
+    if given.text is not None:
+        ids = given.text[None, :_MOST_TOKENS]
+        return [_cut_evenly(spec.inputs[0].name, ids)]
+    return [
+        [{name: x[: given.rows] for name, x in call.items()} for call in rollout]
+        for rollout in given.rollouts
+    ]
+
+
+def _cut_evenly(name: str, ids: Array) -> Rollout:
+    return [
+        {name: ids[:, start : start + MOST_STEPS]} for start in range(0, ids.shape[1], MOST_STEPS)
+    ]
 
 
 def _of_text(path: Path, bundle: Path, spec: ModelSpec, batch: int) -> Given:

@@ -16,7 +16,7 @@ from xlstm_export.environment import machine, versions
 from xlstm_export.errors import BundleError, UnsupportedModelError
 from xlstm_export.progress import Progress
 from xlstm_export.reference.network import Network, time_dims
-from xlstm_export.reference.threads import torch_threads
+from xlstm_export.reference.threads import SMALL, torch_threads
 from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.operators import check_operators

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xlstm_export.bundle.calibration import read_calibration
 from xlstm_export.bundle.checksum import is_as_written
 from xlstm_export.bundle.manifest import CONTINUE_FILE, MODEL_FILE, Manifest
 from xlstm_export.checkpoint.source import Checkpoint, Source
@@ -18,6 +19,7 @@ from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage
 from xlstm_export.progress import Progress
 from xlstm_export.reference.model import ReferenceModel
+from xlstm_export.reference.threads import SMALL
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
@@ -40,8 +42,6 @@ WIDENED = (
 WHOLE = "an engine is compared as a whole: its operators cannot be run one by one"
 CHANGED = "the files of the bundle are not those that export wrote"
 """Notes of both comparisons, with a checkpoint and with a network of one's own."""
-SMALL = 20_000_000
-"""Parameters up to which a step's products are too short for several threads."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def gather(
     if is_as_written(bundle, manifest, digest) is False:
         notes.append(CHANGED)
     tell(progress, "loading the float64 reference")
-    storage = Storage.of_bundle(manifest, {})
+    storage = Storage.of_bundle(manifest, read_calibration(bundle, manifest.low_bit))
     float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, "float64")
     tell(progress, "loading the upstream module")
     oracle = _oracle(module, checkpoint, storage, notes) if upstream else None
@@ -167,7 +167,9 @@ def _oracle(
 def open_subject(
     bundle: Path, manifest: Manifest, execution: Execution, notes: list[str]
 ) -> Session:
-    """What ``execution`` says; on the CPU a bfloat16 bundle runs by a widened copy, as noted."""
+    """What is judged: as ``execution`` says; on the CPU bfloat16 runs by a widened copy, and
+    weights in few bits are made wide, as ``notes`` then say.
+    """
     if execution.engine:
         notes.append(WHOLE)
     is_as_it_runs = manifest.dtype != "bfloat16" and manifest.low_bit is None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from xlstm_export.validation.price import Price
 from xlstm_export.validation.tally import TensorResult, ratio
 
 Verdict = Literal["validated", "self-consistent", "failed"]
@@ -122,6 +123,8 @@ class Report:
     command: str = ""
     """What makes this report again."""
     budget: str = "fast"
+    price: Price | None = None
+    """Of weights in 8 or 4 bits: how far the bundle as it runs is from the checkpoint's own."""
     complete: bool = True
     """False where it was interrupted: what is there is true, and not all."""
 

@@ -40,6 +40,7 @@ from xlstm_export.validation.inputs import (
     rollout_inputs,
 )
 from xlstm_export.validation.participants import Participants, gather, share_threads, tell
+from xlstm_export.validation.price import price_of
 from xlstm_export.validation.result import Location, Report, decide
 from xlstm_export.validation.samples import Sample, read_samples
 from xlstm_export.validation.tally import TensorResult, ratio
@@ -119,8 +120,10 @@ def _compare(
             lambda seed: _sample(everyone, given, batch, workers, seed, progress), seed, notes
         )
         baselines = (everyone.recurrent, everyone.chunkwise)
+        price = price_of(everyone, given.text if given else None, recorded, seed, progress)
+        judged = recorded if price is None else []
         results += compare_samples(
-            everyone.subject, everyone.float64, baselines, recorded, manifest, notes
+            everyone.subject, everyone.float64, baselines, judged, manifest, notes
         )
         plan = Plan(task.budget, seed, allowances(results), given.text if given else None)
         checked = run_checks(everyone, plan, progress)
@@ -159,6 +162,7 @@ def _compare(
         continuations=checked.continuations,
         machine=machine(),
         budget=task.budget,
+        price=price,
         complete=checked.complete,
     )
 

@@ -12,7 +12,10 @@ from xlstm_export.reference.place import Place
 
 def evaluate(x: Tensor, layer: LogitHead, place: Place) -> Tensor:
     """x [B,T,D] to logits [B,T,vocab] in the state type."""
-    table = place.parameters[f"{layer.tied_to}.weight"] if layer.tied_to else place["weight"]
+    name = f"{layer.tied_to or place.path}.weight"
+    if place.watch is not None:
+        place.watch.multiplies(name, x)
+    table = place.parameters[name]
     logits = F.linear(x.to(place.x_type), table, place.get("bias")).to(place.s_type)
     cap = layer.soft_cap
     return cap * torch.tanh(logits / cap) if cap > 0 else logits

@@ -14,11 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from xlstm_export.bundle.manifest import LENGTHS
-from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.session import Array
 from xlstm_export.validation.checks.plan import Plan, takes_sequences, worst_difference
 from xlstm_export.validation.inputs import Feeds, draw_rollouts, rollout_inputs
-from xlstm_export.validation.participants import Participants
+from xlstm_export.validation.participants import Participants, open_subject
 from xlstm_export.validation.result import Check
 
 _STEPS = 70
@@ -70,7 +69,10 @@ def check_threads(everyone: Participants, plan: Plan) -> Check:
     if execution.engine or execution.is_cuda or everyone.manifest.dtype == "bfloat16":
         return Check(name, "skipped", "not run by ONNX Runtime on the CPU as it is")
     call = _shortened(everyone, draw_rollouts(everyone.spec, 2, plan.seed)[0][0])
-    sessions = [open_session(everyone.bundle, replace(execution, threads=n)) for n in (1, 3)]
+    sessions = [
+        open_subject(everyone.bundle, everyone.manifest, replace(execution, threads=n), [])
+        for n in (1, 3)
+    ]
     first, second = (_flat(*session.run(call)) for session in sessions)
     for session in sessions:
         session.close()
