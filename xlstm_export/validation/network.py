@@ -25,7 +25,6 @@ from xlstm_export.validation.checks.samples import compare_samples
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.participants import (
     CHANGED,
-    SMALL,
     bundle_operators,
     open_subject,
 )
