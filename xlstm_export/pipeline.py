@@ -84,15 +84,12 @@ def export(
       and activations; norms, gates, states and logits stay float32.
     - ``opset``: 18 (the default, 21 with ``weight_format``) to 21. ``logits``: "all" [B,T,vocab],
       the default, or "last" [B,1,vocab].
-    - ``ragged`` True adds the input ``sequence_lengths`` int32 [B].
-    - ``state_names``: native (the default), genai or edgellm.
+    - ``ragged``: also ``sequence_lengths`` int32 [B]. ``state_names``: native, genai or edgellm.
     - ``resolution``: height and width of images (vil), or 384x384; None: as it was trained on.
-    - ``numerics``: "faithful", the default, or "fp32" to round nothing to bfloat16 that upstream
-      rounds (TiRex; an error for families where nothing is).
+    - ``numerics``: "fp32" rounds nothing to bfloat16 that upstream rounds (TiRex), or "faithful".
     - ``weight_format``: "int8" or "int4" stores projections, heads and (in 8 bits) tables in
       ``symmetric`` blocks of ``block_size`` (64), but for what patterns of ``keep_wide`` name;
-      ``matmul_nbits`` writes ONNX Runtime's operator for them; ``calibrate`` is a text or table
-      of real input, by which scales are chosen.
+      ``matmul_nbits`` writes ONNX Runtime's operator; ``calibrate``: real input to set scales by.
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and where a package
     is missing BackendUnavailableError.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import xlstm_export as xe
+from tests.families.large_checkpoints import make_hf
 from tests.generation.byte_tokenizer import save_byte_tokenizer
 from tests.model_cases import BY_ID, Library
 from xlstm_export.bundle.calibration import CALIBRATION_FILE
@@ -64,15 +65,9 @@ def test_fewer_bits_cost_more_and_a_report_says_so(demo: dict[str, Path]) -> Non
     assert late < 3 * np.mean([x for _, x in four.by_step[:4]]), "the error grows with the steps"
 
 
-def test_calibrated_scales_are_judged_by_what_the_bundle_holds(
-    library: Library, tmp_path: Path
-) -> None:
+def test_calibrated_scales_are_judged_by_what_the_bundle_holds(tmp_path: Path) -> None:
     """Upstream's module gets the same numbers; without the file of the calibration nothing does."""
-    case = BY_ID["hf-plain"]
-    source = tmp_path / "source"
-    source.mkdir()
-    for file in library.source(case).path.iterdir():
-        (source / file.name).write_bytes(file.read_bytes())
+    source = make_hf(tmp_path / "source", vocab_size=256).source.path
     save_byte_tokenizer(source / "tokenizer.json")
     (tmp_path / "text.txt").write_text("a text of some length, and of more than one kind of word")
     made = [
