@@ -31,8 +31,8 @@ def open(
     - ``bundle``: its folder, or what ``export`` returned.
     - ``engine``: a name in the bundle's folder of engines, or a file.
     - ``backend``: "ort" is ONNX Runtime on the CPU, "ort-cuda" on the first GPU, by its CUDA
-      provider (onnxruntime-gpu), states staying there; "auto" the engine where one is given, else
-      "ort".
+      provider (onnxruntime-gpu), states staying there; "tensorrt" and "tensorrt_rtx" the bundle's
+      only engine of that kind; "auto" the engine where one is given, else "ort".
     - ``threads`` of ONNX Runtime and of the native kernels; default: all.
     - ``native``: compute operators with the native kernels where they are installed; False runs
       the function bodies. ONNX Runtime's alone, as ``threads``.

@@ -175,7 +175,7 @@ def validate_module(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     return validate_network(
-        path, module, example_inputs, Execution(engine, backend, threads, native), batch=batch,
+        path, module, example_inputs, Execution(engine, backend, threads, native).of(path), batch=batch,
         seed=seed, samples=None if samples is None else Path(samples), progress=progress,
     )  # fmt: skip
 

@@ -314,6 +314,7 @@ def _validated(
     execution = Execution(given["engine"], given["backend"], given["threads"], given["native"])
     check_family(given["family"])
     manifest = read_manifest(path)  # before torch is loaded, which takes seconds
+    execution = execution.of(path)
     source = resolve_source(str(given["reference"]), _path(given["config"]), given["prefix"])
     source = replace(source, resolution=image_size(manifest.inputs))
     module = find_family(source, given["family"])

@@ -76,8 +76,9 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="ort: ONNX Runtime on the CPU; ort-cuda: on the GPU (onnxruntime-gpu); default: the "
-        "engine where one is given, else ort.",
+        help="ort: ONNX Runtime on the CPU; ort-cuda: on the GPU (onnxruntime-gpu); tensorrt, "
+        "tensorrt_rtx: OUT's engine of that kind; default: the engine where one is given, else "
+        "ort.",
         show_default=False,
     ),
 ]

@@ -44,14 +44,14 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused() -> None:
         check_provider(fake_runtime(PROVIDER), session)
 
 
-@pytest.mark.parametrize("backend", ["cuda", "tensorrt", ""])
+@pytest.mark.parametrize("backend", ["cuda", "trt", ""])
 def test_an_unknown_backend_lists_those_there_are(library: Library, backend: str) -> None:
-    with pytest.raises(OptionError, match="auto, ort, ort-cuda"):
+    with pytest.raises(OptionError, match="auto, ort, ort-cuda, tensorrt, tensorrt_rtx"):
         xe.open(library.bundle(CASE), backend=backend)
 
 
 def test_an_engine_runs_in_tensorrt_alone() -> None:
-    with pytest.raises(OptionError, match="runs no engine"):
+    with pytest.raises(OptionError, match="and an engine: leave one"):
         Execution(engine="tensorrt_rtx-sm89", backend="ort-cuda")
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlstm_export.errors import OptionError
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Session
 
-BACKENDS = ("auto", "ort", "ort-cuda")
-"""``auto`` is TensorRT where an engine is given, else ``ort``: ONNX Runtime on the CPU."""
+_TENSORRT = ("tensorrt", "tensorrt_rtx")
+BACKENDS = ("auto", "ort", "ort-cuda", *_TENSORRT)
+"""``auto`` is TensorRT where an engine is given, else ``ort``: ONNX Runtime on the CPU. TensorRT's
+by name are the bundle's only engine of that kind."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,15 @@ class Execution:
         if self.backend not in BACKENDS:
             raise OptionError("backend", f"{self.backend} is not one of {', '.join(BACKENDS)}")
         if self.engine is not None and self.backend != "auto":
-            raise OptionError("backend", f"{self.backend} runs no engine: leave one of them out")
+            raise OptionError("backend", f"{self.backend} and an engine: leave one of them out")
+
+    def of(self, bundle: Path) -> Execution:
+        """With the engine that a backend's name means in ``bundle``. Raises EngineError."""
+        if self.backend not in _TENSORRT:
+            return self
+        from xlstm_export.runtime.trt.engine import engine_of_backend
+
+        return replace(self, engine=engine_of_backend(bundle, self.backend), backend="auto")
 
     @property
     def is_cuda(self) -> bool:
@@ -43,7 +53,7 @@ def open_session(bundle: Path, execution: Execution | None = None) -> Session:
 
     Raises BundleError, EngineError, BackendUnavailableError.
     """
-    how = execution or Execution()
+    how = (execution or Execution()).of(bundle)
     if how.engine is None:
         return OrtSession(bundle, threads=how.threads, native=how.native, cuda=how.is_cuda)
     from xlstm_export.runtime.trt.session import open_engine

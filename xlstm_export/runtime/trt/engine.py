@@ -81,6 +81,24 @@ def find_engine(bundle: Path, engine: str) -> Path:
     raise EngineError(f"{engine}: no engine of {bundle}; {there}")
 
 
+def engine_of_backend(bundle: Path, backend: str) -> str:
+    """The bundle's only engine of ``backend``, by name. Raises EngineError for none or several."""
+    engines = sorted((bundle / ENGINE_FOLDER).glob(f"*{ENGINE_SUFFIX}"))
+    names = [
+        path.name.removesuffix(ENGINE_SUFFIX)
+        for path in engines
+        if read_engine_record(path).backend == backend
+    ]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise EngineError(f"{bundle}: engines {', '.join(names)} are of {backend}; name one")
+    raise EngineError(
+        f"{bundle}: no engine of {backend}; make one: xlstm-export build {bundle} "
+        f"--backend {backend}"
+    )
+
+
 def check_files(bundle: Path, path: Path, record: EngineRecord) -> None:
     """The engine is whole, and of this bundle: both are read to the end.
 
