@@ -174,9 +174,10 @@ def validate_module(
         from xlstm_export.validation.network import validate_network
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+    execution = Execution(engine, backend, threads, native).of(path)
     return validate_network(
-        path, module, example_inputs, Execution(engine, backend, threads, native).of(path), batch=batch,
-        seed=seed, samples=None if samples is None else Path(samples), progress=progress,
+        path, module, example_inputs, execution, batch=batch, seed=seed,
+        samples=None if samples is None else Path(samples), progress=progress,
     )  # fmt: skip
 
 
