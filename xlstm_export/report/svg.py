@@ -13,11 +13,10 @@ from html import escape
 from typing import Any
 
 INK, FAINT, BACK = "#010101", "#020202", "#030303"
-GOOD, BAD = "#040404", "#050505"
-FIRST, SECOND, THIRD = "#060606", "#070707", "#080808"
+BAD = "#040404"
+FIRST, SECOND = "#050505", "#060606"
 _ROLES = {
-    INK: "ink", FAINT: "line", BACK: "back", GOOD: "good", BAD: "bad",
-    FIRST: "first", SECOND: "second", THIRD: "third",
+    INK: "ink", FAINT: "line", BACK: "back", BAD: "bad", FIRST: "first", SECOND: "second",
 }  # fmt: skip
 """Colours that stand for variables of the style sheet."""
 
