@@ -52,10 +52,10 @@ def serve(
     engine: EngineOption = None,
     backend: BackendOption = "auto",
 ) -> None:
-    """Answer HTTP requests with OUT: /v1/completions as OpenAI's clients ask, or /v1/forecast.
+    """Answer HTTP requests with OUT: completions, or forecasts.
 
-    By default this machine alone can reach it. There is no login: put a proxy in front of it
-    before you give another --host.
+    /v1/completions as OpenAI's clients ask, or /v1/forecast. By default this machine alone can
+    reach it. There is no login: put a proxy in front of it before you give another --host.
     """
     xe.serve(
         bundle, host=host, port=port, name=name, max_rows=max_rows, max_waiting=max_waiting,

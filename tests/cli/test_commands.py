@@ -26,7 +26,7 @@ from xlstm_export import __version__
 from xlstm_export.bundle.manifest import MANIFEST_FILE
 from xlstm_export.families.registry import FAMILIES
 
-COMMANDS = ("inspect", "export", "validate", "run", "doctor")
+COMMANDS = ("inspect", "export", "validate", "run", "bench", "serve", "triton", "doctor")
 
 
 def test_help_fits_a_terminal() -> None:
