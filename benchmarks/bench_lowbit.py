@@ -76,7 +76,7 @@ def _decode(
     contenders.append(Contender("limit: reading its bytes", reader.sum, work=bytes_read))
     contenders.append(one_step(bundle, plan.threads, bytes_read))
     step = compare(
-        f"{name}: decode of one token", contenders, turns=plan.turns(15), calls=15, unit="B/s"
+        f"{name}: decode of one token", contenders, turns=plan.turns(15), calls=15, unit="GB/s"
     )
     result.comparisons.append(step)
     result.faster(step, 0, sides.index("transformers"), FASTER[name])

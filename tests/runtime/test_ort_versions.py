@@ -17,8 +17,10 @@ import pytest
 from tests.model_cases import BY_ID, ONE_PER_FAMILY, Library, ModelCase
 from tests.ops.op_sessions import LEVELS
 from tests.runtime.run_bundle import PIECES
-from xlstm_export.lowering.options import OPSETS
+from xlstm_export.bundle.low_bit import LowBit
+from xlstm_export.lowering.options import OPSETS, LoweringOptions
 from xlstm_export.model.spec import ModelSpec
+from xlstm_export.model.storage import Storage
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.runtime.session import Array
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
@@ -84,6 +86,32 @@ def test_every_opset_agrees(
             got = errors(found[f"{index}/{whose}"], exact)
             judgement = judge_errors(got, allowed, magnitude(exact), dtype)
             assert judgement.ok, (opset, whose, judgement)
+
+
+@pytest.mark.parametrize("runtime", ["", *OTHERS], ids=lambda r: Path(r).name or "installed")
+def test_weights_in_few_bits_run_everywhere(library: Library, tmp_path: Path, runtime: str) -> None:
+    """Fused or not, at every level of optimisation: one file, and what its weights say."""
+    case = BY_ID["hf-plain"]
+    checkpoint = library.checkpoint(case)
+    feeds = _feeds(checkpoint.spec, ROWS)
+    kinds = [LowBit(4, 16), LowBit(8, 16), LowBit(4, 16, False), LowBit(4, 16, matmul_nbits=True)]
+    models = [
+        library.bundle(case, LoweringOptions(opset=21, low_bit=kind)) / "model.onnx"
+        for kind in kinds
+    ]
+    exact = [
+        ReferenceModel(checkpoint.spec, checkpoint.weights, Storage("float32", kind))
+        for kind in kinds
+    ]
+    zeros = {f"past.{s.key}": np.zeros((ROWS, *s.shape[1:]), np.float32) for s in exact[0].states}
+    given: dict[str, Any] = {**feeds, **zeros}
+    np.savez(tmp_path / "feeds.npz", **given)
+    found = run_script(SCRIPT, tmp_path, models, tmp_path / "feeds.npz", runtime)
+    for index, model in enumerate(exact):
+        wanted = model.run(feeds)[0]["logits"]
+        for level in LEVELS:
+            error = np.square(found[f"{index}/{level}/whole"] - wanted).mean()
+            assert error < 0.05**2 * np.square(wanted).mean(), (kinds[index], level)
 
 
 @pytest.mark.skipif(not OTHERS, reason="XLSTM_ORT_DIRS names no other ONNX Runtime")

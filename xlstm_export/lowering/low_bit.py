@@ -66,7 +66,10 @@ def _rows(
     g: Emitter, ids: ir.Value, operands: list[ir.Value], table: Weight, role: str
 ) -> ir.Value:
     """(q - z) s of rows of the 8-bit table ``operands``, its last block without what is padded."""
-    numbers, scales, *zeros = (g.op("Gather", x, ids, axis=0, role=role) for x in operands)
+    q, s, *z = operands
+    assert table.blocks is not None
+    s = g.reshape(s, -1, block_count(table.shape[1], table.blocks.size))
+    numbers, scales, *zeros = (g.op("Gather", x, ids, axis=0, role=role) for x in (q, s, *z))
     kind, last = int(ir_type(table.kept)), g.ints(-1)
     middle = g.constant(128, table.kept)
     if zeros:
@@ -84,9 +87,8 @@ def _matmul_nbits(
 ) -> ir.Value:
     assert matrix.blocks is not None
     out, inputs = matrix.shape
-    numbers, scales, *zeros = operands
     return g.foreign(
-        MICROSOFT, "MatMulNBits", [x, numbers, g.reshape(scales, -1), *zeros], role=role,
+        MICROSOFT, "MatMulNBits", [x, *operands], role=role,
         K=inputs, N=out, bits=matrix.blocks.bits, block_size=matrix.blocks.size,
         accuracy_level=_INT8_ARITHMETIC,
     )  # fmt: skip
@@ -126,7 +128,10 @@ def _by_input(g: Emitter, name: str, matrix: Weight, blocks: Blocks) -> list[ir.
 
 
 def _packed(g: Emitter, name: str, matrix: Weight, blocks: Blocks) -> list[ir.Value]:
-    """q uint8 [out, blocks, bytes of a block], scales [out, blocks], and zero points' bytes."""
+    """q uint8 [out, blocks, bytes of a block], scales [out * blocks], and zero points' bytes.
+
+    The scales are as MatMulNBits takes them: reshaped, they would be no constant of the graph.
+    """
     out, inputs = matrix.shape
     count = block_count(inputs, blocks.size)
     block_bytes, zero_bytes = blocks.size * blocks.bits // 8, -(-count * blocks.bits // 8)
@@ -148,8 +153,8 @@ def _packed(g: Emitter, name: str, matrix: Weight, blocks: Blocks) -> list[ir.Va
     operands = [
         g.lazy(f"{name}.weight", byte, (out, count, block_bytes), numbers),
         g.lazy(
-            f"{name}.scale", ir_type(matrix.kept).numpy(), (out, count),
-            lambda: np.asarray(_made(matrix).scales),
+            f"{name}.scale", ir_type(matrix.kept).numpy(), (out * count,),
+            lambda: np.asarray(_made(matrix).scales).ravel(),
         ),
     ]  # fmt: skip
     if not blocks.symmetric:
