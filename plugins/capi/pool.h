@@ -12,9 +12,9 @@
 
 namespace xlstm {
 
-// A fixed set of threads that share one call's tasks; the caller takes part. Runs of several callers
-// take turns. In a process that was forked from the pool's there are none of its threads: there the
-// caller does all tasks.
+// A fixed set of threads that share one call's tasks; the caller takes part. Runs of several
+// callers take turns. In a process that was forked from the pool's there are none of its threads:
+// there the caller does all tasks.
 class Pool {
  public:
   // `threads` >= 1 counts the caller. Where the system gives fewer, there are fewer.

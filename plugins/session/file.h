@@ -1,5 +1,5 @@
-// Paths, and whole files, read at once and written at once. Not by <filesystem>, which would ask for
-// a newer libstdc++ than the systems have that a wheel is to load on.
+// Paths, and whole files, read at once and written at once. Not by <filesystem>, which would ask
+// for a newer libstdc++ than the systems have that a wheel is to load on.
 #pragma once
 
 #include <cstddef>

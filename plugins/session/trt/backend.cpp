@@ -16,8 +16,8 @@ constexpr int64_t kMostSteps = 512;
 constexpr size_t kTime = 1;  // the axis of time in the first input, [B,T] or [B,T,D]
 using Shapes = std::map<std::string, Shape>;
 
-void check_record(const std::string& path, const trt::EngineRecord& record, const Manifest& manifest,
-                  const std::string& capability) {
+void check_record(const std::string& path, const trt::EngineRecord& record,
+                  const Manifest& manifest, const std::string& capability) {
   if (!manifest.sha256.empty() && record.bundle_sha256 != manifest.sha256) {
     fail(XLSTM_ENGINE_ERROR, path + ": was built from another graph or other weights " +
                                  "than the bundle's; build again: xlstm-export build");
