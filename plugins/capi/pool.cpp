@@ -38,11 +38,6 @@ Pool::Pool(int threads) : process_(getpid()) {
 }
 
 Pool::~Pool() {
-  if (is_forked()) {
-    // their threads are not here to be joined, and a thread that could be must not be destroyed
-    new std::vector<std::thread>(std::move(workers_));
-    return;
-  }
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

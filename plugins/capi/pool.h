@@ -19,6 +19,8 @@ class Pool {
  public:
   // `threads` >= 1 counts the caller. Where the system gives fewer, there are fewer.
   explicit Pool(int threads);
+  // Not where it is forked: there are no threads to join, and the condition variable waits for its
+  // waiters before it can be destroyed.
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -28,10 +30,12 @@ class Pool {
   // Call task(context, i) for every i in [0, count); return when all are done.
   void run(void (*task)(void*, int64_t), void* context, int64_t count);
 
+  // Whether this process was forked from the one that made the pool.
+  bool is_forked() const;
+
  private:
   void work();
   void take_tasks();
-  bool is_forked() const;
 
   const pid_t process_;
   std::mutex turn_;

@@ -46,7 +46,9 @@ xlstm_pool* xlstm_pool_create(int32_t threads) {
   }
 }
 
-void xlstm_pool_destroy(xlstm_pool* pool) { delete pool; }
+void xlstm_pool_destroy(xlstm_pool* pool) {
+  if (pool != nullptr && !pool->pool.is_forked()) delete pool;  // a forked process leaves it
+}
 
 int32_t xlstm_cpu_workspace_size(const xlstm_call* call, int32_t threads, size_t* bytes) {
   if (call == nullptr || bytes == nullptr) return code(Status::kNullPointer);

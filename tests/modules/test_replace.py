@@ -18,7 +18,7 @@ from xlstm.components.linear_headwise import LinearHeadwiseExpand, LinearHeadwis
 from xlstm.components.ln import MultiHeadLayerNorm
 
 from tests.families.block_stack_checkpoints import block_stack_config, build_upstream, randomise
-from tests.modules import vision_lstm
+from tests.modules import vision_cells
 from tests.modules.networks import Classifier, Detector, large_model, made, series
 from xlstm_export.errors import UnsupportedModelError
 from xlstm_export.modules.replace import replace_recurrences
@@ -120,12 +120,11 @@ def test_the_cell_of_tirex() -> None:
 
 def test_the_cells_of_vision_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its package is on no index: classes of the same names, attributes and results stand in."""
-    for module in (vision_lstm.__name__, f"{vision_lstm.__name__}2"):
-        kinds = [vision_lstm.MatrixLSTMCell, vision_lstm.CausalConv1d, vision_lstm.Norm]
-        for kind in kinds:
-            monkeypatch.setattr(kind, "__module__", "vision_lstm." + module.rpartition(".")[2])
+    for module in ("vision_lstm.vision_lstm", "vision_lstm.vision_lstm2"):
+        for kind in (vision_cells.MatrixLSTMCell, vision_cells.CausalConv1d, vision_cells.Norm):
+            monkeypatch.setattr(kind, "__module__", module)
         torch.manual_seed(11)
-        cell, taps = vision_lstm.MatrixLSTMCell(16, 4), vision_lstm.CausalConv1d(6)
+        cell, taps = vision_cells.MatrixLSTMCell(16, 4), vision_cells.CausalConv1d(6)
         randomise(cell)
         same(cell.eval(), x(2, 9, 16), x(2, 9, 16) * 2, x(2, 9, 16) + 1, tolerance=2e-5)
         same(taps.eval(), x(2, 9, 6))

@@ -13,7 +13,7 @@ from tests.plugins.native_builds import ROOT
 CALLERS = "from tests.plugins.sanitizer_sweep import turns; turns()"
 # an alarm ends a child that waits for threads it does not have
 FORK = """
-import os, signal
+import os, signal, time
 from tests.cases import make_inputs
 from tests.plugins.kernels import Pool, run_kernel
 from tests.plugins.sanitizer_sweep import WIDE
@@ -24,6 +24,7 @@ def results():
     return {name: array.tobytes() for name, array in found.items()}
 
 before = results()
+time.sleep(0.2)  # until the threads sleep, which is when a forked pool was never destroyed
 child = os.fork()
 if child == 0:
     signal.alarm(20)

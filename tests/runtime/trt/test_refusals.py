@@ -175,9 +175,9 @@ def test_validate_takes_an_engine_as_its_subject(
     assert outcome.code == 0, outcome
     assert "verdict: self-consistent" in outcome.out
     assert "CUDA plugins: 1 XlstmMLSTM by libxlstm_trt 9.9" in outcome.out
-    assert f"reports/validation-{NAME}.md" in outcome.out.replace("\n", "")
+    assert f"reports/validation-{NAME}.html" in outcome.out.replace("\n", "")
     reports = {path.name for path in (bundle / "reports").iterdir()}
-    assert reports == {f"validation-{NAME}.json", f"validation-{NAME}.md"}
+    assert reports == {f"validation-{NAME}.{kind}" for kind in ("html", "json", "md")}
     assert {0, 1} == set(engine.used)
 
     compute = engine.session.run
