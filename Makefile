@@ -109,7 +109,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint $(foreach v,$(ORT_VERSIONS),.ort/$(v)/onnxruntime/__init__.py) .triton/pytriton/__init__.py
-	XLSTM_ORT_DIRS=$(subst $(space),:,$(ORT_DIRS)) $(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
+	XLSTM_ORT_DIRS=$(subst $(space),:,$(ORT_DIRS)) $(BIN)/python -m pytest -n 2 --dist worksteal -q $(PYTEST_ARGS)
 
 gpu-check: demo wheel
 	$(BIN)/python -m tests.gpu.prepare build/gpu-check
