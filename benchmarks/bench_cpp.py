@@ -8,20 +8,16 @@ The C++ library is called once for all tokens; both choose the likeliest id each
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.checkpoints import hf_125m
-from benchmarks.command import check, judged, read_arguments
-from benchmarks.harness import Contender, compare, machine_facts
-from benchmarks.model_run import Plan, Result, export, open_native
+from benchmarks.harness import Contender, compare
+from benchmarks.model_run import Plan, Result, export, measure_parts, open_native
 from tests.session.c_session import CSession
 from xlstm_export import pipeline
 from xlstm_export.generation.generate import generate_ids
 from xlstm_export.generation.sampling import Sampling
-from xlstm_export.runtime.ort import cpu_threads
 
 PARTS = ("125m", "demo")
 PROMPT = [3, 1, 4, 1, 5]
@@ -58,19 +54,7 @@ def bench(part: str, plan: Plan, result: Result) -> None:
 
 def main() -> None:
     """Measure the chosen models, print, and say whether the bar holds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of both sides")
-    parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
-    quick = "a small model, few turns: a try-out"
-    arguments = read_arguments(parser, quick=quick, parts=PARTS)
-    facts, result = machine_facts(arguments.threads), Result()
-    with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
-        plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
-        for part in arguments.parts:
-            bench(part, plan, result)
-    result.bars = judged(result.bars, arguments)
-    result.report(facts, arguments.json)
-    check(result.bars, arguments)
+    measure_parts(__doc__, PARTS, bench, quick="a small model, few turns: a try-out")
 
 
 if __name__ == "__main__":

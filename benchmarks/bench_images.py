@@ -9,25 +9,21 @@ assembles from the xlstm package, whose parts it is made of; in float32 and infe
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.command import check, judged, read_arguments
-from benchmarks.harness import Contender, compare, machine_facts
-from benchmarks.model_run import Plan, Result, export, open_bodies, open_native
+from benchmarks.harness import Contender, compare
+from benchmarks.model_run import Plan, Result, export, measure_parts, open_bodies, open_native
 from benchmarks.upstream import difference
 from tests.families.vil_checkpoints import make_vil
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.families import vil
 from xlstm_export.families.vil.oracle import build
 from xlstm_export.model.storage import Storage
-from xlstm_export.runtime.ort import OrtSession, cpu_threads
+from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -93,20 +89,7 @@ def _sides(sessions: list[OrtSession], peer: TorchModel, images: Array) -> list[
 
 def main() -> None:
     """Measure the chosen models, print, and say whether the bars hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
-    parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
-    quick = "small models, few turns: a try-out"
-    arguments = read_arguments(parser, quick=quick, parts=SIZES)
-    torch.set_num_threads(arguments.threads)
-    facts, result = machine_facts(arguments.threads), Result()
-    with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
-        plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
-        for part in arguments.parts:
-            bench(part, plan, result)
-    result.bars = judged(result.bars, arguments)
-    result.report(facts, arguments.json)
-    check(result.bars, arguments)
+    measure_parts(__doc__, SIZES, bench, quick="small models, few turns: a try-out")
 
 
 if __name__ == "__main__":

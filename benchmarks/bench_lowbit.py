@@ -9,9 +9,7 @@ its low-bit products alone in ONNX Runtime. The 7B part takes 20 GB of disk and 
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,14 +20,12 @@ from benchmarks.bench_models import Run, one_output
 from benchmarks.checkpoint_7b import xlstm_7b
 from benchmarks.checkpoints import HF_VOCABULARY, hf_125m
 from benchmarks.child import run_cli
-from benchmarks.command import check, judged, read_arguments
-from benchmarks.harness import Bar, Contender, compare, machine_facts
+from benchmarks.harness import Bar, Contender, compare
 from benchmarks.lowbit_products import one_step
-from benchmarks.model_run import Plan, Result, open_native
+from benchmarks.model_run import Plan, Result, measure_parts, open_native
 from benchmarks.upstream import TransformersModel
 from xlstm_export import pipeline
 from xlstm_export.bundle.manifest import read_manifest
-from xlstm_export.runtime.ort import cpu_threads
 from xlstm_export.runtime.session import Array
 
 PROMPT = 512
@@ -135,21 +131,13 @@ def _run(bundle: Path, tokens: int, plan: Plan) -> tuple[float, int]:
 PARTS: dict[str, Callable[[Plan, Result], None]] = {"125m": bench_125m, "7b": bench_7b}
 
 
+def _part(part: str, plan: Plan, result: Result) -> None:
+    PARTS[part](plan, result)
+
+
 def main() -> None:
     """Measure the chosen parts, print, and say whether the bars hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
-    parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
-    arguments = read_arguments(parser, quick="small models, few turns: a try-out", parts=PARTS)
-    torch.set_num_threads(arguments.threads)
-    facts, result = machine_facts(arguments.threads), Result()
-    with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
-        plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
-        for part in arguments.parts:
-            PARTS[part](plan, result)
-    result.bars = judged(result.bars, arguments)
-    result.report(facts, arguments.json)
-    check(result.bars, arguments)
+    measure_parts(__doc__, PARTS, _part, quick="small models, few turns: a try-out")
 
 
 if __name__ == "__main__":

@@ -9,26 +9,20 @@ and carry the state, and their numbers are compared before anything is timed.
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import model_matmuls
 from benchmarks.checkpoints import HF_VOCABULARY, block_stack, hf_125m
 from benchmarks.child import run_cli
-from benchmarks.command import check, judged, read_arguments
-from benchmarks.harness import Bar, Comparison, Contender, compare, machine_facts
+from benchmarks.harness import Bar, Comparison, Contender, compare
 from benchmarks.model_matmuls import MatMuls, read_matmuls
-from benchmarks.model_run import Plan, Result, export, open_bodies, open_native
+from benchmarks.model_run import Plan, Result, export, measure_parts, open_bodies, open_native
 from benchmarks.upstream import BlockStackModel, TransformersModel, difference
-from xlstm_export.runtime.ort import cpu_threads
 from xlstm_export.runtime.session import Array, Session
 
 HF_PROMPT, STACK_PROMPT = 512, 256
@@ -218,22 +212,13 @@ def _decoder(run: Run, token: Array, state: Any) -> Callable[[], None]:
     return step
 
 
+def _part(part: str, plan: Plan, result: Result) -> None:
+    PARTS[part](plan, result)
+
+
 def main() -> None:
     """Measure the chosen parts, print, and say whether the bars hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
-    parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
-    quick = "small models, few turns: a try-out"
-    arguments = read_arguments(parser, quick=quick, parts=PARTS)
-    torch.set_num_threads(arguments.threads)
-    facts, result = machine_facts(arguments.threads), Result()
-    with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
-        plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
-        for part in arguments.parts:
-            PARTS[part](plan, result)
-    result.bars = judged(result.bars, arguments)
-    result.report(facts, arguments.json)
-    check(result.bars, arguments)
+    measure_parts(__doc__, PARTS, _part, quick="small models, few turns: a try-out")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ The network is upstream's block stack of `bench_models`, alone, so that all thre
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +16,10 @@ import torch
 
 import xlstm_export as xe
 from benchmarks.checkpoints import block_stack
-from benchmarks.command import check, judged, read_arguments
-from benchmarks.harness import Contender, compare, machine_facts
-from benchmarks.model_run import Plan, Result, export, open_native
+from benchmarks.harness import Contender, compare
+from benchmarks.model_run import Plan, Result, export, measure_parts, open_native
 from benchmarks.upstream import BlockStackModel, difference
-from xlstm_export.runtime.ort import OrtSession, cpu_threads
+from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
 
 MODULE, FAMILY, PEER = 0, 1, 2
@@ -75,20 +71,7 @@ def _step_of(peer: BlockStackModel, x: Array) -> Callable[[], Any]:
 
 def main() -> None:
     """Measure the chosen calls, print, and say whether the bars hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
-    parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
-    quick = "a small stack, few turns: a try-out"
-    arguments = read_arguments(parser, quick=quick, parts=STEPS)
-    torch.set_num_threads(arguments.threads)
-    facts, result = machine_facts(arguments.threads), Result()
-    with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
-        plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
-        for part in arguments.parts:
-            bench(part, plan, result)
-    result.bars = judged(result.bars, arguments)
-    result.report(facts, arguments.json)
-    check(result.bars, arguments)
+    measure_parts(__doc__, STEPS, bench, quick="a small stack, few turns: a try-out")
 
 
 if __name__ == "__main__":

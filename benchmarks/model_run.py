@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
+from benchmarks.command import check, judged, read_arguments
 from benchmarks.harness import (
     Bar,
     Comparison,
+    machine_facts,
     print_bars,
     print_comparisons,
     print_facts,
@@ -22,7 +28,7 @@ from xlstm_export import pipeline
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.ort import BODIES, OrtSession
+from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
 
 RECURRENT_SHARE = 10.0
 """Per cent of a model's time that its recurrences may take."""
@@ -118,3 +124,25 @@ def open_native(bundle: Path, plan: Plan) -> OrtSession:
 def open_bodies(bundle: Path, plan: Plan) -> OrtSession:
     """The bundle in stock ONNX Runtime."""
     return OrtSession(bundle, threads=plan.threads, native=False)
+
+
+def measure_parts(
+    document: str, parts: Collection[str], bench: Callable[[str, Plan, Result], None], *, quick: str
+) -> None:
+    """A benchmark's ``main``: ``bench`` each part that is asked for, print, and judge the bars.
+
+    ``document`` is the module's own, ``quick`` says what --quick does.
+    """
+    parser = argparse.ArgumentParser(description=document.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=cpu_threads(), help="of all sides")
+    parser.add_argument("--work", type=Path, help="keep checkpoints and bundles in this folder")
+    arguments = read_arguments(parser, quick=quick, parts=parts)
+    torch.set_num_threads(arguments.threads)
+    facts, result = machine_facts(arguments.threads), Result()
+    with tempfile.TemporaryDirectory(prefix="xlstm-bench-") as folder:
+        plan = Plan(arguments.work or Path(folder), arguments.threads, arguments.quick)
+        for part in arguments.parts:
+            bench(part, plan, result)
+    result.bars = judged(result.bars, arguments)
+    result.report(facts, arguments.json)
+    check(result.bars, arguments)
