@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -44,15 +45,9 @@ def _join(graph: ir.Graph, nodes: list[ir.Node]) -> None:
     first = nodes[0]
     matrices = [node.inputs[1].const_value.numpy() for node in nodes]  # type: ignore[union-attr]
     name = f"{first.name}_joined"
-    weight = ir.Value(
-        name=f"{name}.weight", const_value=ir.tensor(np.concatenate(matrices, -1), name=name)
-    )
-    weight.const_value.name = weight.name  # type: ignore[union-attr]
-    weight.type, weight.shape = ir.TensorType(weight.const_value.dtype), weight.const_value.shape  # type: ignore
-    graph.register_initializer(weight)
-    columns = [matrix.shape[-1] for matrix in matrices]
-    sizes = ir.Value(name=f"{name}.columns", const_value=ir.tensor(np.array(columns, np.int64)))
-    graph.register_initializer(sizes)
+    weight = _constant(graph, f"{name}.weight", np.concatenate(matrices, -1))
+    columns = np.array([matrix.shape[-1] for matrix in matrices], np.int64)
+    sizes = _constant(graph, f"{name}.columns", columns)
     product = ir.node("MatMul", [first.inputs[0], weight], name=name)
     product.outputs[0].name = name
     split = ir.node(
@@ -65,3 +60,12 @@ def _join(graph: ir.Graph, nodes: list[ir.Node]) -> None:
         part.name, part.type, part.shape = old.name, old.type, old.shape
         replace_all_uses_with(old, part)
         graph.remove(node, safe=True)
+
+
+def _constant(graph: ir.Graph, name: str, array: Any) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
+    )
+    graph.register_initializer(value)
+    return value
