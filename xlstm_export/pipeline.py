@@ -269,6 +269,7 @@ def validate(
     budget: str = "fast",
     inputs: PathLike | None = None,
     save_io: PathLike | None = None,
+    against: PathLike | Bundle | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compare ``bundle`` with the upstream module of the checkpoint ``reference``.
@@ -291,6 +292,8 @@ def validate(
     - ``inputs``: a file to compare on in place of random inputs: a text (.txt), .npy, .npz, a
       table (.csv), or what Polygraphy saved (.json).
     - ``save_io``: a folder for the bundle's inputs and outputs, in Polygraphy's format.
+    - ``against``: another bundle of the same inputs and outputs, run in ONNX Runtime beside this
+      one: ``Report.against``. The bundle itself there runs by its function bodies.
     - ``progress`` is called as work goes on.
 
     It needs some 32 bytes of memory for each parameter. Raises BundleError, CheckpointError,
@@ -300,7 +303,7 @@ def validate(
         "reference": reference, "family": family, "config": config, "prefix": prefix,
         "upstream": upstream, "native": native, "engine": engine, "backend": backend,
         "threads": threads, "batch": batch, "seed": seed, "budget": budget, "inputs": inputs,
-        "samples": samples,
+        "samples": samples, "against": None if against is None else _bundle_path(against),
     }  # fmt: skip
     report = _validated(_bundle_path(bundle), given, _path(save_io), progress)
     return replace(report, command=_validate_command(_bundle_path(bundle), **given))
@@ -327,7 +330,7 @@ def _validated(
         ) from error
     task = Task(
         given["batch"], given["seed"], given["budget"], _path(given["inputs"]), save_io,
-        _path(given["samples"]),
+        _path(given["samples"]), given["against"],
     )  # fmt: skip
     return validate_bundle(
         path, source, module, execution, upstream=given["upstream"], task=task, progress=progress
@@ -337,7 +340,7 @@ def _validated(
 _AS_BY_ITSELF = {
     "family": "auto", "config": None, "prefix": "", "upstream": True, "native": True,
     "engine": None, "backend": "auto", "threads": None, "budget": "fast", "inputs": None,
-    "samples": None,
+    "samples": None, "against": None,
 }  # fmt: skip
 """Options of ``validate`` that a command leaves out where they say this."""
 

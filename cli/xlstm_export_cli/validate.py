@@ -51,6 +51,9 @@ SaveOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Save inputs and outputs here for Polygraphy."),
 ]
+AgainstOption = Annotated[
+    Path | None, typer.Option(metavar="OTHER", help="Compare with this other bundle too.")
+]
 JunitOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML, for CI.")
 ]
@@ -83,6 +86,7 @@ def validate(
     budget: BudgetOption = "fast",
     inputs: InputsOption = None,
     save_io: SaveOption = None,
+    against: AgainstOption = None,
     junit: JunitOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
@@ -95,7 +99,7 @@ def validate(
     own_module.refuse(
         module,
         {"reference": reference, "config": config, "prefix": prefix, "inputs": inputs,
-         "save_io": save_io, "budget": budget != "fast"},
+         "save_io": save_io, "against": against, "budget": budget != "fast"},
     )  # fmt: skip
     how: dict[str, Any] = {
         "native": native, "engine": engine, "backend": backend, "threads": threads,
@@ -107,7 +111,8 @@ def validate(
         elif reference is not None:
             found = xe.validate(
                 bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
-                budget=budget, inputs=inputs, save_io=save_io, progress=progress, **how,
+                budget=budget, inputs=inputs, save_io=save_io, against=against, progress=progress,
+                **how,
             )  # fmt: skip
         else:
             raise typer.BadParameter("give --reference SOURCE, or --module")
@@ -163,6 +168,9 @@ def _print(report: xe.Report) -> None:
         out.print(f"  note       {note}")
     if not report.source_matches_bundle:
         out.print("  note       the reference is not the source this bundle was made from")
+    if report.against is not None:
+        out.print(f"  against    {report.against.bundle}: {report.against.words}")
+        out.print(f"             {report.against.reason}")
     for check in report.checks:
         if not check.ok:
             out.print(f"  check      {check.name}: {check.reason}")

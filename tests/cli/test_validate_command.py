@@ -94,3 +94,15 @@ def test_a_failure_says_how_much_of_the_bundle_is_wrong(made: Made, bundle: Path
     ) in text
     assert "[✗] logits                   NaN or infinity\n" in text
     assert " inf " not in text
+
+
+def test_another_bundle_beside_it(made: Made, bundle: Path, tmp_path: Path) -> None:
+    words = ["validate", bundle, "--reference", made.checkpoints / "stack", "--no-upstream"]
+    text = succeed(*words, "--against", made.bundles / "bf16")
+    assert f"  against    {made.bundles / 'bf16'}: logits differ by " in text
+    assert "told and not judged: one is in float32, the other in bfloat16" in text
+    outcome = run_cli(*words, "--against", made.bundles / "bare")
+    assert_short_error(outcome, str(made.bundles / "bare"), "cannot be compared")
+    outcome = run_cli("validate", bundle, "--module", "a:b", "--against", bundle)
+    assert outcome.code == 2
+    assert "--module stands in the place of --against" in " ".join(outcome.err.split())

@@ -72,7 +72,7 @@ def _over_time(report: Report) -> Shown | None:
 def _panel(axes: Any, kind: str, results: Sequence[TensorResult]) -> None:
     for place, result in enumerate(results):
         assert result.by_step is not None
-        steps, errors = _thinned(result.by_step)
+        steps, errors = thinned(result.by_step)
         strength = 0.35 + 0.65 * (place + 1) / len(results)
         marks = "o" if len(steps) == 1 else None
         sizes = _in_rule(errors, result.judgement.max_allowed)
@@ -231,7 +231,8 @@ def _in_rule(errors: Sequence[float] | Floats, allowed: float) -> Floats:
     return np.clip(np.nan_to_num(scaled, nan=1e6, posinf=1e6), _LEAST, 1e6)
 
 
-def _thinned(by_step: StepErrors) -> tuple[Floats, Floats]:
+def thinned(by_step: StepErrors) -> tuple[Floats, Floats]:
+    """Steps and largest errors, as many as can be seen."""
     steps, errors = np.asarray(by_step.steps), np.asarray(by_step.largest)
     if len(steps) <= _MOST_POINTS:
         return steps, errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
+from xlstm_export.report.against import against_figure
 from xlstm_export.report.figures import Shown, check_figure, figures, forecast_figure
 from xlstm_export.report.numbers import short, steps_words
 from xlstm_export.report.summary import evidence, headline, percent
@@ -42,9 +43,12 @@ def to_html(report: Report) -> str:
 
 def _drawn(report: Report) -> tuple[dict[str, list[Shown]], str]:
     """The figures by section, and what to install where there are none."""
-    sections: dict[str, list[Shown]] = {"errors": [], "forecasts": [], "checks": []}
+    sections: dict[str, list[Shown]] = {
+        "errors": [], "against": [], "forecasts": [], "checks": [],
+    }  # fmt: skip
     try:
         sections["errors"] = figures(report)
+        sections["against"] = against_figure(report.against)
         sections["forecasts"] = [
             forecast_figure(r.forecast.example, str(number))
             for number, r in enumerate(report.results)

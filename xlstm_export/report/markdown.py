@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from xlstm_export.report.against import against_lines
 from xlstm_export.report.numbers import short
 from xlstm_export.report.summary import headline, percent
 from xlstm_export.validation.result import Check, Report
@@ -37,6 +38,7 @@ def to_markdown(report: Report) -> str:
             "(relative)"
         )
     lines += ["", *_checks(report.checks), *_table(report.in_order()), ""]
+    lines += against_lines(report.against)
     if report.command:
         lines += [f"Made by `{report.command}`", ""]
     if report.machine:

@@ -8,6 +8,11 @@ from xlstm_export.validation.tally import ratio
 
 def headline(report: Report) -> str:
     """What to do with the bundle, and why, in plain words."""
+    if report.verdict == "failed" and _only_the_other_differs(report):
+        return (
+            "This bundle is within the rule by itself, and the other one computes other numbers: "
+            f"{report.against.words if report.against else ''}."
+        )
     if report.verdict == "failed":
         where = f" It goes wrong in {report.location.layer}." if report.location else ""
         return f"Do not use this bundle: its numbers are not those of the PyTorch model.{where}"
@@ -20,6 +25,14 @@ def headline(report: Report) -> str:
             f"package was not there to be compared with.{part}"
         )
     return f"This bundle computes what the PyTorch model computes.{part}"
+
+
+def _only_the_other_differs(report: Report) -> bool:
+    """Whether nothing failed but the comparison with another bundle."""
+    if report.against is None or report.against.ok:
+        return False
+    failed = [check for check in report.checks if not check.ok]
+    return len(failed) == 1 and all(result.judgement.ok for result in report.results)
 
 
 def evidence(report: Report) -> list[tuple[str, str]]:

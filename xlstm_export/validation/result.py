@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from xlstm_export.validation.against import Against
 from xlstm_export.validation.price import Price
 from xlstm_export.validation.tally import TensorResult, ratio
 
@@ -80,7 +81,8 @@ class Location:
 class Continuation:
     """One prompt, and how subject and reference go on from it by their likeliest tokens.
 
-    ``same`` counts the tokens before the first that differs.
+    ``same`` counts the tokens before the first that differs. ``beside`` is who stands in the place
+    of the reference.
     """
 
     prompt: str
@@ -88,6 +90,7 @@ class Continuation:
     reference: str
     tokens: int
     same: int
+    beside: str = "reference"
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class Report:
     budget: str = "fast"
     price: Price | None = None
     """Of weights in 8 or 4 bits: how far the bundle as it runs is from the checkpoint's own."""
+    against: Against | None = None
+    """The bundle beside another one, where one was given."""
     complete: bool = True
     """False where it was interrupted: what is there is true, and not all."""
 

@@ -19,6 +19,8 @@ from xlstm_export.quiet import quiet
 from xlstm_export.reference.threads import torch_threads
 from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.polygraphy_files import save_rollout
+from xlstm_export.validation.against import Against
+from xlstm_export.validation.checks.against import check_other, compare_against
 from xlstm_export.validation.checks.numerics import errors_of_both
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.plan import Budget, Plan, allowances, check_budget
@@ -28,7 +30,7 @@ from xlstm_export.validation.checks.rollout import (
     compare_rollout,
     relative_distance,
 )
-from xlstm_export.validation.checks.run import run_checks
+from xlstm_export.validation.checks.run import Checked, run_checks
 from xlstm_export.validation.checks.samples import compare_samples
 from xlstm_export.validation.given import Given, read_inputs
 from xlstm_export.validation.inputs import (
@@ -63,7 +65,8 @@ class Task:
     """How much is compared, and on what: ``batch`` rows drawn by ``seed``, or the file ``inputs``.
 
     ``save_io``: the folder that the bundle's inputs and outputs are saved in. ``samples``: a file
-    of what was recorded elsewhere. Raises OptionError for a budget that is none.
+    of what was recorded elsewhere. ``against``: another bundle. Raises OptionError for a budget
+    that is none.
     """
 
     batch: int = 2
@@ -72,6 +75,7 @@ class Task:
     inputs: Path | None = None
     save_io: Path | None = None
     samples: Path | None = None
+    against: Path | None = None
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
@@ -90,8 +94,11 @@ def validate_bundle(
     """Run ``bundle`` beside the upstream module of ``source``; judge every tensor.
 
     Raises BundleError when the two have different states or vocabularies, and when the bundle
-    was replaced meanwhile, InputError where ``samples`` are none of it.
+    was replaced meanwhile, and where the other of ``task`` cannot be compared with it; InputError
+    where ``samples`` are none of it.
     """
+    if task.against is not None:
+        check_other(bundle, task.against, execution)
     recorded = read_samples(task.samples, read_manifest(bundle)) if task.samples else []
     with quiet():
         digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
@@ -110,9 +117,7 @@ def _compare(
     recorded: Sequence[Sample], progress: Progress | None,
 ) -> Report:  # fmt: skip
     manifest, notes, seed = everyone.manifest, everyone.notes, task.seed
-    given = None
-    if task.inputs is not None:
-        given = read_inputs(task.inputs, everyone.bundle, everyone.spec, task.batch)
+    given = _read_given(everyone, task)
     batch = task.batch if given is None else given.rows
     threads, workers = share_threads(everyone.checkpoint, everyone.execution.threads)
     with torch_threads(threads):
@@ -128,31 +133,29 @@ def _compare(
         plan = Plan(task.budget, seed, allowances(results), given.text if given else None)
         checked = run_checks(everyone, plan, progress)
         results += checked.results
-        probe = _probe(everyone.spec, batch, seed)
-        verdict = decide(results, everyone.oracle is not None, checked.checks)
-        location = None
-        if verdict == "failed":
+        is_source = fingerprint(everyone.checkpoint) == manifest.source.sha256
+        is_right = decide(results, True, checked.checks) != "failed"
+        rollouts = draw_rollouts(everyone.spec, batch, seed) if given is None else given.rollouts
+        against = _beside(everyone, task, plan, rollouts, batch, is_source, checked, progress)
+        probe, location = _probe(everyone.spec, batch, seed), None
+        if not is_right:
             tell(progress, "finding where it breaks")
             location = _locate(everyone, results, probe, batch, seed)
-        distance = None
-        if everyone.oracle is not None:
-            distance = relative_distance(everyone.float64, everyone.oracle, probe)
-            if rounds(everyone.as_upstream.spec):
-                notes.append(_on_numerics(everyone, module, probe))
+        distance = _reader_distance(everyone, module, probe)
     return Report(
-        verdict=verdict,
+        verdict=decide(results, everyone.oracle is not None, checked.checks),
         bundle=str(everyone.bundle),
         bundle_sha256=digest,
         manifest_sha256=manifest_sha256(everyone.bundle),
         source=str(source.path),
-        source_matches_bundle=fingerprint(everyone.checkpoint) == manifest.source.sha256,
+        source_matches_bundle=is_source,
         subject=everyone.subject.name,
         subject_ops=everyone.subject.describe(),
         reference=everyone.runners.reference.name,
         baselines=(everyone.recurrent.name, everyone.chunkwise.name),
         reader_distance=distance,
         batch=batch,
-        fed=in_words(draw_rollouts(everyone.spec, batch, seed)) if given is None else given.words,
+        fed=in_words(rollouts) if given is None else given.words,
         seed=seed,
         notes=tuple(notes),
         versions=versions(),
@@ -163,8 +166,15 @@ def _compare(
         machine=machine(),
         budget=task.budget,
         price=price,
+        against=against,
         complete=checked.complete,
     )
+
+
+def _read_given(everyone: Participants, task: Task) -> Given | None:
+    if task.inputs is None:
+        return None
+    return read_inputs(task.inputs, everyone.bundle, everyone.spec, task.batch)
 
 
 def _sample(
@@ -222,6 +232,34 @@ def _locate(
     if found is None:
         everyone.notes.append(_ELSEWHERE)
     return found
+
+
+def _beside(
+    everyone: Participants, task: Task, plan: Plan, rollouts: Sequence[Rollout], batch: int,
+    is_source: bool, checked: Checked, progress: Progress | None,
+) -> Against | None:  # fmt: skip
+    """The other bundle of ``task`` beside this one; ``checked`` is told what came of it."""
+    if task.against is None or not checked.complete:
+        return None
+    try:
+        compared = compare_against(
+            everyone, task.against, is_source, rollouts, batch, plan, progress
+        )
+    except KeyboardInterrupt:
+        checked.complete = False
+        return None
+    checked.checks.append(compared.check)
+    checked.continuations += compared.continuations
+    return compared.against
+
+
+def _reader_distance(everyone: Participants, module: Family, probe: Feeds) -> float | None:
+    """That of our float64 model from upstream's; None without upstream."""
+    if everyone.oracle is None:
+        return None
+    if rounds(everyone.as_upstream.spec):
+        everyone.notes.append(_on_numerics(everyone, module, probe))
+    return relative_distance(everyone.float64, everyone.oracle, probe)
 
 
 def _probe(spec: ModelSpec, batch: int, seed: int) -> Feeds:

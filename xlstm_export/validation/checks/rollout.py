@@ -123,7 +123,7 @@ def compare_rollout(
                 end += _steps(call) if manifest.states else 1
                 tallies.add(outputs, states, end)
                 if manifest.forecast:
-                    tallies.add_forecast(outputs[:2], _seen(rollout, number, batch))
+                    tallies.add_forecast(outputs[:2], seen_by(rollout, number, batch))
                 done += _steps(call)
                 if progress is not None:
                     progress("comparing", done, total, "steps")
@@ -135,7 +135,7 @@ def _steps(call: Feeds) -> int:
     return int(next(iter(call.values())).shape[1])
 
 
-def _seen(rollout: Rollout, number: int, batch: int) -> Seen:
+def seen_by(rollout: Rollout, number: int, batch: int) -> Seen:
     """What call ``number`` of the rollout has seen of the series, and what later calls bring."""
     name = next(iter(rollout[0]))
     parts = [call[name][:batch] for call in rollout]

@@ -28,14 +28,11 @@ def check_greedy(everyone: Participants, plan: Plan) -> tuple[Check, tuple[Conti
     name = "greedy tokens"
     if not everyone.manifest.is_language_model:
         return Check(name, "skipped", "no language model"), ()
-    prompt = rollout_inputs(everyone.spec, 1, _PROMPT, plan.seed)
-    if plan.text is not None:
-        prompt = plan.text[None, :_PROMPT]
-    count = plan.pick(16, 200)
+    prompt, count = _prompt(everyone, plan)
     own, _ = _greedy(everyone.subject, prompt, count)
     exact, logits = _greedy(everyone.runners.reference, prompt, count)
-    same = next((i for i, (a, b) in enumerate(zip(own, exact, strict=True)) if a != b), count)
-    texts = _continuation(everyone, prompt[0], own, exact, same)
+    texts = (_continuation(everyone, prompt[0], own, exact),)
+    same = texts[0].same
     if same == count:
         return Check(name, "passed", f"{count} tokens, all the same"), texts
     margin = float(logits[same][exact[same]] - logits[same][own[same]])
@@ -45,6 +42,17 @@ def check_greedy(everyone: Participants, plan: Plan) -> tuple[Check, tuple[Conti
         f"{margin:.1e} apart, where rounding explains {allowed:.1e}"
     )
     return Check(name, "passed" if margin <= allowed else "failed", words), texts
+
+
+def continue_greedily(
+    everyone: Participants, plan: Plan, other: Runner, beside: str
+) -> tuple[Continuation, ...]:
+    """Bundle and ``other``, called ``beside``, go on from one prompt; nothing where no text is."""
+    if not everyone.manifest.is_language_model:
+        return ()
+    prompt, count = _prompt(everyone, plan)
+    (own, _), (its, _) = (_greedy(who, prompt, count) for who in (everyone.subject, other))
+    return (_continuation(everyone, prompt[0], own, its, beside),)
 
 
 def check_length(everyone: Participants, plan: Plan) -> Check:
@@ -75,6 +83,14 @@ def check_length(everyone: Participants, plan: Plan) -> Check:
     return Check(name, outcome, words, series, "loss, nats a token")
 
 
+def _prompt(everyone: Participants, plan: Plan) -> tuple[Array, int]:
+    """Token ids [1,T], and how many are to follow."""
+    prompt = rollout_inputs(everyone.spec, 1, _PROMPT, plan.seed)
+    if plan.text is not None:
+        prompt = plan.text[None, :_PROMPT]
+    return prompt, plan.pick(16, 200)
+
+
 def _greedy(runner: Runner, prompt: Array, count: int) -> tuple[list[int], list[Array]]:
     """The likeliest tokens one after the other, and the logits [vocab] each was chosen by."""
     states: Mapping[str, Array] | None = None
@@ -90,8 +106,8 @@ def _greedy(runner: Runner, prompt: Array, count: int) -> tuple[list[int], list[
 
 
 def _continuation(
-    everyone: Participants, prompt: Array, own: list[int], exact: list[int], same: int
-) -> tuple[Continuation, ...]:
+    everyone: Participants, prompt: Array, own: list[int], its: list[int], beside: str = "reference"
+) -> Continuation:
     """As text where the bundle has a tokenizer, else as numbers."""
     try:
         codec = open_codec(everyone.bundle)
@@ -101,8 +117,9 @@ def _continuation(
     def words(ids: list[int]) -> str:
         return " ".join(map(str, ids)) if codec is None else codec.decode(ids)
 
-    shown = (words(prompt.tolist()), words(own), words(exact))
-    return (Continuation(*shown, len(own), same),)
+    same = next((i for i, (a, b) in enumerate(zip(own, its, strict=True)) if a != b), len(own))
+    shown = (words(prompt.tolist()), words(own), words(its))
+    return Continuation(*shown, len(own), same, beside)
 
 
 def _losses(runner: Runner, tokens: Array) -> Array:
