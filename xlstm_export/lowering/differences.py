@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from xlstm_export.lowering.taps import CUT
 from xlstm_export.model.weights import Array
 from xlstm_export.ops.catalog import DOMAIN
 
@@ -46,7 +47,7 @@ class Differences:
 
 def differences(value: str, tapped: ir.Model, expected: ir.Model) -> Differences:
     """Of the part that computes ``value``, from the cuts of the ``tapped`` model up to it."""
-    nodes = list(_part(value, tapped))
+    nodes = [node for node in _part(value, tapped) if not str(node.name).startswith(CUT)]
     found = {node.name: node for node in expected.graph}
     weights = expected.graph.initializers
     pairs = [(node, found[node.name]) for node in nodes if node.name in found]
@@ -134,7 +135,7 @@ def _rewired(pairs: list[tuple[ir.Node, ir.Node]]) -> Iterator[str]:
     """Nodes that read weights or values of other names; cuts have names of their own."""
     for node, own in pairs:
         for value, right in zip(node.inputs, own.inputs, strict=False):
-            is_cut = value is not None and str(value.name).startswith("exact ")
+            is_cut = value is not None and str(value.name).startswith(CUT)
             names = (value and value.name, right and right.name)
             if not is_cut and names[0] != names[1]:
                 yield str(node.name)

@@ -25,7 +25,8 @@ _SEEN_INSIDE = {
     "XlstmCausalConv1d": ("x", "y"),
 }
 """Operands and results of each operator where the graph is cut; states are cut by the call."""
-
+CUT = "exact "
+"""What the names of values begin with that a graph goes on with where it was cut."""
 
 Dims = Sequence[int | None]
 
@@ -60,7 +61,7 @@ def tap_graph(path: Path, sizes: Mapping[str, Dims], is_cut: bool = True) -> Tap
     Without ``is_cut`` every part goes on with what was computed.
     """
     model = ir.load(path)
-    types, place = _types(path), _places(model)
+    types, place = value_types(path), _places(model)
     found = sorted(_values(model).items(), key=lambda pair: place[pair[1]])
     taps, done = [], set()
     for name, value in found:
@@ -72,8 +73,8 @@ def tap_graph(path: Path, sizes: Mapping[str, Dims], is_cut: bool = True) -> Tap
     return TappedModel(model, tuple(taps))
 
 
-def _types(path: Path) -> dict[str, ir.DataType]:
-    """Element types of the graph's values, by name."""
+def value_types(path: Path) -> dict[str, ir.DataType]:
+    """Element types of the values of the graph file ``path``, by name."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False)).graph
     known = (*graph.value_info, *graph.output)
     return {v.name: ir.DataType(v.type.tensor_type.elem_type) for v in known}
@@ -116,7 +117,7 @@ def _tap(
     passed = ir.DataType.FLOAT if is_narrow else kind
     users, exact = [(use.node, use.idx) for use in value.uses()], ""
     if users and sizes is not None:
-        exact = f"exact {name}"
+        exact = f"{CUT}{name}"
         given = ir.Value(name=exact, type=ir.TensorType(passed), shape=ir.Shape(sizes))
         graph.inputs.append(given)
         operand = given

@@ -54,6 +54,6 @@ def state_specs(spec: ModelSpec) -> tuple[StateSpec, ...]:
 
 def _states(spec: ModelSpec) -> Iterator[StateSpec]:
     carrying = ((path, layer.states()) for path, layer in spec.leaves() if layer.states())
-    for number, (path, states) in enumerate(carrying):
+    for number, (path, states) in enumerate(carrying, spec.states_before):
         for s in states:
             yield StateSpec(path, number, s.kind, s.letter, (BATCH, *s.sizes))

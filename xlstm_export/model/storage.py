@@ -144,7 +144,12 @@ def rounded_tensors(
     What is rounded is what a bundle holds; a norm that is stored as w - 1 is rounded as w.
     """
     specs = spec.weights()
-    left = {key: Storage("float64").round_trip(weight) for key, weight in tensors.items()}
+    rounded = {key for weight in weights.values() for key in weight.sources}
+    left = {
+        key: Storage("float64").round_trip(weight)
+        for key, weight in tensors.items()
+        if key not in rounded
+    }
     for name, weight in weights.items():
         for key in weight.sources:
             shifted = tensors[key].with_offset(weight.offset)

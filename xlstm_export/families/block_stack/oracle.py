@@ -15,11 +15,14 @@ from xlstm_export.checkpoint.source import Checkpoint
 from xlstm_export.errors import CheckpointError
 from xlstm_export.families.block_stack.config import StackConfig
 from xlstm_export.families.oracle import FloatArray
+from xlstm_export.families.tensors import float64_tensors
 from xlstm_export.model.layers.logit_head import LogitHead
+from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.layers.slstm import SLSTM
+from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.layers.up_projected_mlstm import UpProjectedMLSTM
 from xlstm_export.model.spec import ModelSpec
-from xlstm_export.model.storage import Storage, rounded_tensors
+from xlstm_export.model.storage import Storage
 
 _KERNEL, _BIAS = "slstm_cell._recurrent_kernel_", "slstm_cell._bias_"
 _LM_FIELDS = ("vocab_size", "tie_weights", "weight_decay_on_embedding", "add_embedding_dropout")
@@ -32,8 +35,10 @@ class BlockStackOracle:
     fresh or all used for its stabiliser m to be that of each row alone (outputs never differ).
     """
 
-    def __init__(self, checkpoint: Checkpoint, storage: Storage) -> None:
-        """The tensors of ``checkpoint`` as ``storage`` leaves them.
+    def __init__(
+        self, checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None = None
+    ) -> None:
+        """The tensors of ``checkpoint``, or of ``part`` of it, as ``storage`` leaves them.
 
         Raises ImportError where the package is missing, CheckpointError where its module does not
         take the weights.
@@ -44,15 +49,20 @@ class BlockStackOracle:
         self.name = (
             f"xlstm {version('xlstm')} {class_name}.step, sLSTM vanilla, mLSTM native, float64"
         )
-        self._spec = spec
+        self._spec, self._is_part = part or spec, part is not None
+        self._bare = spec.vocab_size is None
+        self._first = self._spec.states_before
         self._blocks = [
-            layer for _, layer in spec.leaves() if isinstance(layer, (SLSTM, UpProjectedMLSTM))
+            layer for _, layer in self._spec.leaves() if isinstance(layer, (SLSTM, UpProjectedMLSTM))
         ]
-        with torch.random.fork_rng(devices=[]):  # upstream initialises; callers keep their seed
+        # upstream initialises; callers keep their seed, and of a part the rest takes no memory
+        device = "cpu" if part is None else "meta"
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             module = getattr(package, class_name)(_upstream_config(package, config, spec))
         self._module = module.double().eval().requires_grad_(False)
         _forget_context_length(self._module)
-        self._load(_stored_tensors(checkpoint, storage), origin)
+        self._load(_stored_tensors(checkpoint, storage, part), origin)
+        self._step = self._module.step if part is None else self._step_of_part
 
     def run(
         self,
@@ -65,7 +75,7 @@ class BlockStackOracle:
         outputs = []
         with torch.no_grad():
             for t in range(x.shape[1]):
-                output, state = self._module.step(x[:, t : t + 1], state=state)
+                output, state = self._step(x[:, t : t + 1], state=state)
                 outputs.append(output)
         output = torch.cat(outputs, dim=1).numpy()
         return {self._spec.outputs[0].name: output}, self._from_upstream(state)
@@ -75,6 +85,20 @@ class BlockStackOracle:
         with torch.no_grad():
             result: FloatArray = self._module(self._inputs(feeds)).numpy()
         return result
+
+    def _step_of_part(
+        self, x: torch.Tensor, state: dict[str, dict[str, Any]] | None
+    ) -> tuple[torch.Tensor, dict[str, dict[str, Any]]]:
+        """What upstream's ``step`` does, by the modules of the part alone."""
+        kinds, module = {type(layer) for _, layer in self._spec.layers}, self._module
+        stack = module if self._bare else module.xlstm_block_stack
+        x = module.token_embedding(x) if TokenEmbedding in kinds else x
+        state = state or {}
+        for number in range(self._first, self._first + len(self._blocks)):
+            name = f"block_{number}"
+            x, state[name] = stack.blocks[number].step(x, **state.get(name, {}))
+        x = stack.post_blocks_norm(x) if Norm in kinds else x
+        return module.lm_head(x) if LogitHead in kinds else x, state
 
     def _inputs(self, feeds: Mapping[str, npt.NDArray[Any]]) -> torch.Tensor:
         kind = torch.float64 if self._spec.vocab_size is None else torch.int64
@@ -86,7 +110,7 @@ class BlockStackOracle:
             shared = next(state[key] for key in ends if key in state)
             state |= dict.fromkeys(ends, shared)
         try:
-            self._module.load_state_dict(state)
+            self._module.load_state_dict(state, strict=not self._is_part, assign=self._is_part)
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
             raise CheckpointError(
@@ -100,7 +124,7 @@ class BlockStackOracle:
             return torch.tensor(states[key], dtype=torch.float64)
 
         nested: dict[str, dict[str, Any]] = {}
-        for i, layer in enumerate(self._blocks):
+        for i, layer in enumerate(self._blocks, self._first):
             entry: dict[str, Any] = {}
             if isinstance(layer, SLSTM):
                 cells = [get(f"{i}.slstm.{letter}").flatten(1) for letter in "ycnm"]
@@ -116,7 +140,7 @@ class BlockStackOracle:
 
     def _from_upstream(self, nested: Any) -> dict[str, FloatArray]:
         states: dict[str, torch.Tensor] = {}
-        for i, layer in enumerate(self._blocks):
+        for i, layer in enumerate(self._blocks, self._first):
             entry = nested[f"block_{i}"]
             if entry["conv_state"] is not None:
                 states[f"{i}.conv.x"] = entry["conv_state"][0][:, 1:]
@@ -160,10 +184,11 @@ def _forget_context_length(module: torch.nn.Module) -> None:
             cell.register_buffer("causal_mask", None, persistent=False)
 
 
-def _stored_tensors(checkpoint: Checkpoint, storage: Storage) -> dict[str, torch.Tensor]:
+def _stored_tensors(
+    checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None
+) -> dict[str, torch.Tensor]:
     """Every tensor in float64 as ``storage`` leaves it, sLSTM cells in the vanilla layout."""
-    left = rounded_tensors(checkpoint.spec, checkpoint.weights, checkpoint.tensors, storage)
-    state = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in left.items()}
+    state = float64_tensors(checkpoint, storage, part)
     for key in [k for k in state if k.endswith(_KERNEL)]:
         heads, rows, columns = state[key].shape
         if rows < columns:  # cuda layout: R [N, H(in), 4 H(out)], bias by head, gate, unit
@@ -173,6 +198,8 @@ def _stored_tensors(checkpoint: Checkpoint, storage: Storage) -> dict[str, torch
     return state
 
 
-def build(checkpoint: Checkpoint, storage: Storage) -> BlockStackOracle:
-    """The module of ``checkpoint``, its numbers as ``storage`` leaves them."""
-    return BlockStackOracle(checkpoint, storage)
+def build(
+    checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None = None
+) -> BlockStackOracle:
+    """The module of ``checkpoint``, or ``part`` of it, its numbers as ``storage`` leaves them."""
+    return BlockStackOracle(checkpoint, storage, part)

@@ -6,7 +6,7 @@ the dtype of the weights. All are set on the built module's attributes; no code 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -25,14 +25,16 @@ from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.layers.token_embedding import TokenEmbedding
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
-from xlstm_export.model.storage import Storage, rounded_tensors
 from xlstm_export.model.weights import Weights
 
 LayerState = tuple[Tensor, Tensor, Tensor]
 """Upstream's C [B,N,K,V], n [B,N,K], m [B,N,1] of one layer."""
 
 Forward = Callable[[Tensor, list[LayerState]], tuple[Tensor, list[LayerState]]]
-"""Token ids [B,T] and states to logits [B,T,vocab] and the states after; may write into these."""
+"""Token ids [B,T] and states to logits [B,T,vocab] and the states after; may write into these.
+
+Of a part of a model, what comes to it and what leaves it instead.
+"""
 
 NATIVE: dict[str, Any] = {
     "chunkwise_kernel": "chunkwise--native_autograd",
@@ -62,8 +64,10 @@ class LargeOracle:
         feeds: Mapping[str, npt.NDArray[Any]],
         states: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-        """As ``Oracle.run``: ids int64 [B,T], T >= 1."""
-        tokens = torch.from_numpy(np.array(feeds[self._spec.inputs[0].name], dtype=np.int64))
+        """As ``Oracle.run``: ids int64 [B,T], T >= 1; of a part, vectors [B,T,D]."""
+        (given,) = self._spec.inputs
+        kind = np.int64 if given.dtype == "int64" else np.float64
+        tokens = torch.from_numpy(np.array(feeds[given.name], dtype=kind))
         with torch.inference_mode():
             state = self._to_upstream(states, tokens.shape[0])
             outputs = []
@@ -94,15 +98,33 @@ class LargeOracle:
         return {e.key: x.numpy().copy() for e, x in zip(self._states, flat, strict=True)}
 
 
-def float64_tensors(checkpoint: Checkpoint, storage: Storage) -> dict[str, Tensor]:
-    """The checkpoint's tensors by key, in float64, as ``storage`` leaves them."""
-    left = rounded_tensors(checkpoint.spec, checkpoint.weights, checkpoint.tensors, storage)
-    return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in left.items()}
+def part_forward(
+    part: ModelSpec, embedding: nn.Module, blocks: Sequence[Any], norm: nn.Module,
+    head: Callable[[Tensor], Tensor],
+) -> Forward:  # fmt: skip
+    """The modules of ``part`` one after the other, of all ``blocks`` and both ends of a model."""
+    kinds = {type(layer) for _, layer in part.layers}
+    own = blocks[part.states_before : part.states_before + len(part.layers_of(MLSTM))]
+
+    def forward(x: Tensor, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
+        x = embedding(x) if TokenEmbedding in kinds else x
+        after = []
+        for block, before in zip(own, state, strict=True):
+            x, new = block(x, before)
+            after.append(new)
+        x = norm(x) if Norm in kinds else x
+        return head(x) if LogitHead in kinds else x, after
+
+    return forward
 
 
-def load_in_float64(module: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Fill ``module`` (on the meta device) with ``values``, and let it compute in float64."""
-    module.load_state_dict(dict(values), strict=True, assign=True)
+def load_in_float64(module: nn.Module, values: Mapping[str, Tensor], is_part: bool = False) -> None:
+    """Fill ``module`` (on the meta device) with ``values``, and let it compute in float64.
+
+    Of a part the rest of the module stays unfilled.
+    """
+    found = module.load_state_dict(dict(values), strict=not is_part, assign=True)
+    assert not found.unexpected_keys
     module.eval()
     part: Any
     for part in module.modules():

@@ -1,0 +1,1 @@
+"""A model that does not fit: compared part by part, each over the whole rollout before the next."""
