@@ -270,6 +270,7 @@ def validate(
     inputs: PathLike | None = None,
     save_io: PathLike | None = None,
     against: PathLike | Bundle | None = None,
+    memory: str | int | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compare ``bundle`` with the upstream module of the checkpoint ``reference``.
@@ -294,16 +295,20 @@ def validate(
     - ``save_io``: a folder for the bundle's inputs and outputs, in Polygraphy's format.
     - ``against``: another bundle of the same inputs and outputs, run in ONNX Runtime beside this
       one: ``Report.against``. The bundle itself there runs by its function bodies.
+    - ``memory``: how much to take at most, such as "8GiB" or bytes; None: what is available. A
+      model that does not fit is compared layer by layer, as the report's ``mode`` says.
     - ``progress`` is called as work goes on.
 
-    It needs some 32 bytes of memory for each parameter. Raises BundleError, CheckpointError,
-    UnsupportedModelError, EngineError, BackendUnavailableError, InputError, OptionError.
+    A whole model takes some 32 bytes of memory for each parameter. Raises BundleError,
+    CheckpointError, UnsupportedModelError, EngineError, BackendUnavailableError, InputError,
+    OptionError.
     """
     given = {
         "reference": reference, "family": family, "config": config, "prefix": prefix,
         "upstream": upstream, "native": native, "engine": engine, "backend": backend,
         "threads": threads, "batch": batch, "seed": seed, "budget": budget, "inputs": inputs,
         "samples": samples, "against": None if against is None else _bundle_path(against),
+        "memory": memory,
     }  # fmt: skip
     report = _validated(_bundle_path(bundle), given, _path(save_io), progress)
     return replace(report, command=_validate_command(_bundle_path(bundle), **given))
@@ -322,6 +327,7 @@ def _validated(
     source = replace(source, resolution=image_size(manifest.inputs))
     module = find_family(source, given["family"])
     try:
+        from xlstm_export.validation.segments.plan import parse_memory
         from xlstm_export.validation.validate import Task, validate_bundle
     except ModuleNotFoundError as error:
         raise BackendUnavailableError(
@@ -330,7 +336,7 @@ def _validated(
         ) from error
     task = Task(
         given["batch"], given["seed"], given["budget"], _path(given["inputs"]), save_io,
-        _path(given["samples"]), given["against"],
+        _path(given["samples"]), given["against"], parse_memory(given["memory"]),
     )  # fmt: skip
     return validate_bundle(
         path, source, module, execution, upstream=given["upstream"], task=task, progress=progress
@@ -340,7 +346,7 @@ def _validated(
 _AS_BY_ITSELF = {
     "family": "auto", "config": None, "prefix": "", "upstream": True, "native": True,
     "engine": None, "backend": "auto", "threads": None, "budget": "fast", "inputs": None,
-    "samples": None, "against": None,
+    "samples": None, "against": None, "memory": None,
 }  # fmt: skip
 """Options of ``validate`` that a command leaves out where they say this."""
 

@@ -54,6 +54,14 @@ SaveOption = Annotated[
 AgainstOption = Annotated[
     Path | None, typer.Option(metavar="OTHER", help="Compare with this other bundle too.")
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Most memory to take, such as 8GiB; a larger model goes layer by layer.",
+        show_default="available",
+    ),
+]
 JunitOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML, for CI.")
 ]
@@ -87,6 +95,7 @@ def validate(
     inputs: InputsOption = None,
     save_io: SaveOption = None,
     against: AgainstOption = None,
+    memory: MemoryOption = None,
     junit: JunitOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
@@ -99,7 +108,7 @@ def validate(
     own_module.refuse(
         module,
         {"reference": reference, "config": config, "prefix": prefix, "inputs": inputs,
-         "save_io": save_io, "against": against, "budget": budget != "fast"},
+         "save_io": save_io, "against": against, "memory": memory, "budget": budget != "fast"},
     )  # fmt: skip
     how: dict[str, Any] = {
         "native": native, "engine": engine, "backend": backend, "threads": threads,
@@ -111,8 +120,8 @@ def validate(
         elif reference is not None:
             found = xe.validate(
                 bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
-                budget=budget, inputs=inputs, save_io=save_io, against=against, progress=progress,
-                **how,
+                budget=budget, inputs=inputs, save_io=save_io, against=against, memory=memory,
+                progress=progress, **how,
             )  # fmt: skip
         else:
             raise typer.BadParameter("give --reference SOURCE, or --module")
@@ -164,6 +173,8 @@ def _print(report: xe.Report) -> None:
     for domain, implementation in report.subject_ops.items():
         out.print(f"  operators  {domain}: {implementation}")
     out.print(f"  reference  {report.reference}")
+    if report.mode != "whole":
+        out.print(f"  mode       {report.mode}")
     for note in report.notes:
         out.print(f"  note       {note}")
     if not report.source_matches_bundle:

@@ -6,9 +6,8 @@ import math
 
 import pytest
 
-from xlstm_export.validation.tally import TensorResult
+from xlstm_export.validation.tally import TensorResult, middle_of_samples
 from xlstm_export.validation.tolerance import Judgement
-from xlstm_export.validation.validate import middle_of_samples
 
 
 def _result(error: float) -> TensorResult:

@@ -14,7 +14,7 @@ from xlstm_export.model.storage import Storage, rounded_tensors
 def float64_tensors(
     checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None = None
 ) -> dict[str, Tensor]:
-    """The checkpoint's tensors by key, in float64, as ``storage`` leaves them; of a part its own."""
+    """Those of ``checkpoint``, or of ``part`` of it, as ``storage`` leaves them."""
     weights, tensors = checkpoint.weights, checkpoint.tensors
     if part is not None:
         weights = own_weights(part, weights)

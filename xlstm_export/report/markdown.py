@@ -25,6 +25,7 @@ def to_markdown(report: Report) -> str:
         f"- source: `{report.source}`"
         + ("" if report.source_matches_bundle else " (NOT the weights this bundle was made from)"),
         f"- reference: {report.reference}",
+        f"- mode: {report.mode}",
         f"- baselines: {'; '.join(report.baselines)}",
         f"- rollout: batch {report.batch}, {report.fed}, seed {report.seed}",
         f"- rule: error at most {FACTOR:g} x the baselines' own error + {ULPS:g} ulp",

@@ -30,8 +30,7 @@ from xlstm_export.validation.participants import (
 )
 from xlstm_export.validation.result import Report, decide
 from xlstm_export.validation.samples import read_samples
-from xlstm_export.validation.tally import Tally, TensorResult
-from xlstm_export.validation.validate import middle_of_samples
+from xlstm_export.validation.tally import Tally, TensorResult, middle_of_samples
 
 CALLS = (5, *[1] * 6, 19, *[1] * 6, 2, 24)
 """Steps of the calls of a bundle with states: it, and the network, see them as one sequence."""

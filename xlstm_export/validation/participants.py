@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from xlstm_export.bundle.calibration import read_calibration
 from xlstm_export.bundle.checksum import is_as_written
 from xlstm_export.bundle.manifest import CONTINUE_FILE, MODEL_FILE, Manifest
@@ -23,8 +25,9 @@ from xlstm_export.reference.threads import SMALL
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
-from xlstm_export.runtime.session import Session
+from xlstm_export.runtime.session import Array, Session
 from xlstm_export.validation.checks.rollout import Runners
+from xlstm_export.validation.inputs import rollout_inputs
 
 _EMULATED = (
     "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and its "
@@ -45,11 +48,29 @@ CHANGED = "the files of the bundle are not those that export wrote"
 
 
 @dataclass(frozen=True)
+class Both:
+    """A bundle and its checkpoint, read, and nothing of their weights loaded.
+
+    ``checkpoint`` is as the bundle computes, ``as_upstream`` as upstream rounds it, ``storage`` how
+    the bundle keeps numbers. ``notes`` are of the report.
+    """
+
+    bundle: Path
+    manifest: Manifest
+    execution: Execution
+    storage: Storage
+    checkpoint: Checkpoint
+    as_upstream: Checkpoint
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class Participants:
     """Who takes part, and what they are made from.
 
     ``checkpoint`` is as the bundle computes, ``as_upstream`` as upstream rounds it. ``operators``
-    compute single operators, by the ending of the results' names. ``notes`` are of the report.
+    compute single operators, by the ending of the results' names. ``notes`` are of the report. Of
+    a part of a model, ``stream`` [rows, T, D] is what comes to it, exact.
     """
 
     bundle: Path
@@ -65,6 +86,7 @@ class Participants:
     chunkwise: ReferenceModel
     operators: dict[str, BundleOperators]
     notes: list[str]
+    stream: Array | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -78,12 +100,23 @@ class Participants:
             self.subject, self.oracle or self.float64, self.float64, self.recurrent, self.chunkwise
         )
 
+    def sequence(self, rows: int, steps: int, seed: int) -> Array:
+        """Inputs [rows, steps, ...] of a model of sequences: drawn, or of a part what comes to it,
+        from another step on for another ``seed``.
+        """
+        if self.stream is None:
+            return rollout_inputs(self.spec, rows, steps, seed)
+        own_rows, length = self.stream.shape[:2]
+        times = (seed * steps + np.arange(steps)) % length
+        found: Array = self.stream[(np.arange(rows) % own_rows)[:, None], times]
+        return found
 
-def gather(
+
+def read_both(
     bundle: Path, manifest: Manifest, digest: str, source: Source, module: Family,
-    execution: Execution, upstream: bool, progress: Progress | None,
-) -> Participants:  # fmt: skip
-    """Read and load everyone. Raises BundleError where bundle and source are not one model."""
+    execution: Execution, progress: Progress | None,
+) -> Both:  # fmt: skip
+    """Read bundle and source. Raises BundleError where they are not one model."""
     tell(progress, "reading the checkpoint")
     as_upstream = module.read(source)
     checkpoint = replace(as_upstream, spec=with_numerics(as_upstream.spec, manifest.numerics))
@@ -91,18 +124,24 @@ def gather(
     notes = list(checkpoint.notes)
     if is_as_written(bundle, manifest, digest) is False:
         notes.append(CHANGED)
-    tell(progress, "loading the float64 reference")
     storage = Storage.of_bundle(manifest, read_calibration(bundle, manifest.low_bit))
+    return Both(bundle, manifest, execution, storage, checkpoint, as_upstream, notes)
+
+
+def gather(both: Both, module: Family, upstream: bool, progress: Progress | None) -> Participants:
+    """Load everyone, whole."""
+    manifest, checkpoint, storage, notes = both.manifest, both.checkpoint, both.storage, both.notes
+    tell(progress, "loading the float64 reference")
     float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, "float64")
     tell(progress, "loading the upstream module")
-    oracle = _oracle(module, checkpoint, storage, notes) if upstream else None
+    oracle = find_oracle(module, checkpoint, storage, notes) if upstream else None
     tell(progress, "opening the bundle")
-    subject = open_subject(bundle, manifest, execution, notes)
+    subject = open_subject(both.bundle, manifest, both.execution, notes)
     recurrent = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, storage.dtype)
-    operators = bundle_operators(bundle, manifest, execution, notes)
+    operators = bundle_operators(both.bundle, manifest, both.execution, notes)
     return Participants(
-        bundle, manifest, execution, storage, checkpoint, as_upstream, subject, oracle, float64,
-        recurrent, recurrent.in_form("chunkwise"), operators, notes,
+        both.bundle, manifest, both.execution, storage, checkpoint, both.as_upstream, subject,
+        oracle, float64, recurrent, recurrent.in_form("chunkwise"), operators, notes,
     )  # fmt: skip
 
 
@@ -154,11 +193,13 @@ def _check_same_model(bundle: Path, manifest: Manifest, source: Source, spec: Mo
         )
 
 
-def _oracle(
-    module: Family, checkpoint: Checkpoint, storage: Storage, notes: list[str]
-) -> Oracle | None:
+def find_oracle(
+    module: Family, checkpoint: Checkpoint, storage: Storage, notes: list[str],
+    part: ModelSpec | None = None,
+) -> Oracle | None:  # fmt: skip
+    """Upstream's module, or ``part`` of it; None where it is missing, as ``notes`` then say."""
     try:
-        return module.oracle(checkpoint, storage)
+        return module.oracle(checkpoint, storage, part)
     except BackendUnavailableError as error:
         notes.append(str(error))
         return None

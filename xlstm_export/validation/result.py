@@ -13,6 +13,9 @@ from xlstm_export.validation.tally import TensorResult, ratio
 
 Verdict = Literal["validated", "self-consistent", "failed"]
 Outcome = Literal["passed", "failed", "skipped"]
+Mode = Literal["whole", "layer by layer"]
+WHOLE: Mode = "whole"
+IN_PARTS: Mode = "layer by layer"
 
 _EXPLANATION = {
     "validated": (
@@ -27,6 +30,7 @@ _EXPLANATION = {
 }
 RECORDED = "recorded "
 """In front of the names of outputs that are compared with numbers recorded elsewhere."""
+_LAYERS = " It was compared layer by layer: each layer by itself on exact inputs, and all in a row."
 _REPRODUCED = " It reproduces the numbers that were recorded elsewhere."
 
 
@@ -130,6 +134,8 @@ class Report:
     """Of weights in 8 or 4 bits: how far the bundle as it runs is from the checkpoint's own."""
     against: Against | None = None
     """The bundle beside another one, where one was given."""
+    mode: Mode = WHOLE
+    """Whether the model was in memory as a whole, or in parts that follow each other."""
     complete: bool = True
     """False where it was interrupted: what is there is true, and not all."""
 
@@ -143,14 +149,16 @@ class Report:
         """What the verdict says; of a failure, how many tensors are outside the rule."""
         if self.ok:
             recorded = any(result.name.startswith(RECORDED) for result in self.results)
-            return _EXPLANATION[self.verdict] + (_REPRODUCED if recorded else "")
+            layers = _LAYERS if self.mode == IN_PARTS else ""
+            return _EXPLANATION[self.verdict] + layers + (_REPRODUCED if recorded else "")
         count = len(self.results)
         outside = sum(not result.judgement.ok for result in self.results)
         unbounded = sum(not result.finite for result in self.results)
         nan = f"; the bundle computed NaN or infinity in {unbounded}" if unbounded else ""
         failed = [check.name for check in self.checks if not check.ok]
+        layers = " Compared layer by layer." if self.mode == IN_PARTS else ""
         checks = f"; failed checks: {', '.join(failed)}" if failed else ""
-        return f"{outside} of {count} tensors are outside the tolerance rule{nan}{checks}."
+        return f"{outside} of {count} tensors are outside the tolerance rule{nan}{checks}.{layers}"
 
     def to_html(self) -> str:
         """The report as one page that needs nothing else. Raises BackendUnavailableError where

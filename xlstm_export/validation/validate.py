@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +41,21 @@ from xlstm_export.validation.inputs import (
     in_words,
     rollout_inputs,
 )
-from xlstm_export.validation.participants import Participants, gather, share_threads, tell
+from xlstm_export.validation.participants import (
+    Participants,
+    gather,
+    read_both,
+    share_threads,
+    tell,
+)
 from xlstm_export.validation.price import price_of
 from xlstm_export.validation.result import Location, Report, decide
 from xlstm_export.validation.samples import Sample, read_samples
-from xlstm_export.validation.tally import TensorResult, ratio
+from xlstm_export.validation.segments.compare import Walk
+from xlstm_export.validation.segments.plan import divide
+from xlstm_export.validation.segments.report import refuse_what_needs_all, report_in_parts
+from xlstm_export.validation.tally import TensorResult, middle_of_samples
 
-_REPEATED = (
-    "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
-    "tensor the middle result counts"
-)
 _ELSEWHERE = (
     "no part of the graph is wrong by itself in ONNX Runtime on the CPU: the fault is in what else "
     "runs it, or too small for a short rollout"
@@ -65,8 +70,8 @@ class Task:
     """How much is compared, and on what: ``batch`` rows drawn by ``seed``, or the file ``inputs``.
 
     ``save_io``: the folder that the bundle's inputs and outputs are saved in. ``samples``: a file
-    of what was recorded elsewhere. ``against``: another bundle. Raises OptionError for a budget
-    that is none.
+    of what was recorded elsewhere. ``against``: another bundle. ``memory``: bytes to take at most;
+    None: what is available. Raises OptionError for a budget that is none.
     """
 
     batch: int = 2
@@ -76,6 +81,7 @@ class Task:
     save_io: Path | None = None
     samples: Path | None = None
     against: Path | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
@@ -102,11 +108,18 @@ def validate_bundle(
     recorded = read_samples(task.samples, read_manifest(bundle)) if task.samples else []
     with quiet():
         digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
-        everyone = gather(bundle, manifest, digest, source, module, execution, upstream, progress)
-        report = _compare(everyone, module, source, digest, task, recorded, progress)
-        if task.save_io is not None:
-            drawn = draw_rollouts(everyone.spec, task.batch, task.seed)[0]
-            save_rollout(everyone.subject, drawn[:_SAVED], task.save_io)
+        both = read_both(bundle, manifest, digest, source, module, execution, progress)
+        division = divide(both, task.memory)
+        if division.parts:
+            refuse_what_needs_all(task, division)
+            walk = Walk(both, module if upstream else None, division, progress)
+            report = report_in_parts(walk, source, digest, task)
+        else:
+            everyone = gather(both, module, upstream, progress)
+            report = _compare(everyone, module, source, digest, task, recorded, progress)
+            if task.save_io is not None:
+                drawn = draw_rollouts(everyone.spec, task.batch, task.seed)[0]
+                save_rollout(everyone.subject, drawn[:_SAVED], task.save_io)
         if bundle_sha256(bundle) != digest:
             raise BundleError(f"{bundle}: was replaced while it was compared; validate it again")
         return report
@@ -193,25 +206,6 @@ def _sample(
         results += compare_ragged(everyone.runners, inputs, everyone.manifest)
     tell(progress, "checking operators")
     return results + (check_operators(everyone.operators, seed) if everyone.operators else [])
-
-
-def middle_of_samples(
-    sample: Callable[[int], list[TensorResult]], seed: int, notes: list[str]
-) -> list[TensorResult]:
-    """Results of ``sample(seed)``; where one breaks the rule, the middle one of three samples.
-
-    A wrong bundle breaks the rule on every sample. A right one may on a single sample, where one
-    badly conditioned step dominates the largest error of both sides; that is chance.
-    """
-    first = sample(seed)
-    if all(result.judgement.ok for result in first):
-        return first
-    notes.append(_REPEATED)
-    samples = (first, sample(seed + 1), sample(seed + 2))
-    return [
-        sorted(same, key=lambda result: ratio(result.judgement))[1]
-        for same in zip(*samples, strict=True)
-    ]
 
 
 def _locate(

@@ -22,7 +22,7 @@ from xlstm_export.validation.checks.gates import check_gates
 from xlstm_export.validation.checks.plan import Plan, check_budget
 from xlstm_export.validation.checks.run import run_checks
 from xlstm_export.validation.checks.text import check_greedy, check_length
-from xlstm_export.validation.participants import Participants, gather
+from xlstm_export.validation.participants import Participants, gather, read_both
 from xlstm_export.validation.validate import Task, validate_bundle
 
 Outputs = dict[str, Any]
@@ -35,9 +35,13 @@ def everyone(library: Library) -> Participants:
 
 def _gathered(library: Library, name: str, options: LoweringOptions) -> Participants:
     bundle, source = library.bundle(BY_ID[name], options), library.source(BY_ID[name])
+    module = find_family(source, "auto")
     return gather(
-        bundle, read_manifest(bundle), bundle_sha256(bundle), source, find_family(source, "auto"),
-        Execution(threads=1), False, None,
+        read_both(
+            bundle, read_manifest(bundle), bundle_sha256(bundle), source, module,
+            Execution(threads=1), None,
+        ),
+        module, False, None,
     )  # fmt: skip
 
 

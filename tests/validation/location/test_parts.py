@@ -12,7 +12,7 @@ from xlstm_export.families.registry import find_family
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.runtime.open import Execution
 from xlstm_export.validation.location.parts import judge_parts
-from xlstm_export.validation.participants import gather
+from xlstm_export.validation.participants import gather, read_both
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,13 @@ def test_no_part_of_a_right_bundle_is_wrong(
     library: Library, name: str, options: LoweringOptions, least: int
 ) -> None:
     bundle, source = library.bundle(BY_ID[name], options), library.source(BY_ID[name])
+    module = find_family(source, "auto")
     everyone = gather(
-        bundle, read_manifest(bundle), bundle_sha256(bundle), source, find_family(source, "auto"),
-        Execution(threads=1), False, None,
+        read_both(
+            bundle, read_manifest(bundle), bundle_sha256(bundle), source, module,
+            Execution(threads=1), None,
+        ),
+        module, False, None,
     )  # fmt: skip
     parts = judge_parts(everyone, batch=2, seed=3)
     assert [wrong.name for wrong in parts.wrong] == []

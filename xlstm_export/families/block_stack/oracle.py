@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -52,9 +51,8 @@ class BlockStackOracle:
         self._spec, self._is_part = part or spec, part is not None
         self._bare = spec.vocab_size is None
         self._first = self._spec.states_before
-        self._blocks = [
-            layer for _, layer in self._spec.leaves() if isinstance(layer, (SLSTM, UpProjectedMLSTM))
-        ]
+        kinds = (SLSTM, UpProjectedMLSTM)
+        self._blocks = [layer for _, layer in self._spec.leaves() if isinstance(layer, kinds)]
         # upstream initialises; callers keep their seed, and of a part the rest takes no memory
         device = "cpu" if part is None else "meta"
         with torch.random.fork_rng(devices=[]), torch.device(device):

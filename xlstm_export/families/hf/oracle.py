@@ -34,9 +34,7 @@ from xlstm_export.model.storage import Storage
 _EMBEDDING = "backbone.embeddings.weight"
 
 
-def build(
-    checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None = None
-) -> LargeOracle:
+def build(checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None = None) -> LargeOracle:
     """The model of ``checkpoint``, or ``part`` of it, its numbers as ``storage`` leaves them."""
     spec = checkpoint.spec
     config = _config(spec, checkpoint.fields.use_bias, weight_mode(checkpoint.tensors))

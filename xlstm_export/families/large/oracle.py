@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xlstm_export.checkpoint.source import Checkpoint
 from xlstm_export.families.oracle import FloatArray
 from xlstm_export.model.layers.feed_forward import FeedForward
 from xlstm_export.model.layers.logit_head import LogitHead

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from xlstm_export.checkpoint.source import Checkpoint
 from xlstm_export.errors import CheckpointError
-from xlstm_export.families.tensors import float64_tensors
 from xlstm_export.families.oracle import FloatArray
+from xlstm_export.families.tensors import float64_tensors
 from xlstm_export.families.tirex2.config import Config
 from xlstm_export.model.storage import Storage
 from xlstm_export.model.variates import CONTEXT, FUTURE, GROUPS, PAST

@@ -11,6 +11,7 @@ from xlstm.xlstm_large.model import soft_cap, xLSTMLarge, xLSTMLargeConfig
 from xlstm_export.checkpoint.source import Checkpoint
 from xlstm_export.families.large.oracle import (
     NATIVE,
+    Forward,
     LargeOracle,
     LayerState,
     first_cell,
@@ -27,9 +28,7 @@ from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.storage import Storage
 
 
-def build(
-    checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None = None
-) -> LargeOracle:
+def build(checkpoint: Checkpoint, storage: Storage, part: ModelSpec | None = None) -> LargeOracle:
     """The model of ``checkpoint``, or ``part`` of it, its numbers as ``storage`` leaves them."""
     spec = checkpoint.spec
     config = xLSTMLargeConfig(
@@ -57,7 +56,8 @@ def build(
         return logits
 
     backbone = model.backbone
+    run: Forward = forward
     if part is not None:
-        forward = part_forward(part, model.embedding, backbone.blocks, backbone.out_norm, head)
+        run = part_forward(part, model.embedding, backbone.blocks, backbone.out_norm, head)
     kernels = f"mlstm_kernels {version('mlstm_kernels')}"
-    return LargeOracle(oracle_name("xlstm", "xLSTMLarge", kernels), part or spec, model, forward)
+    return LargeOracle(oracle_name("xlstm", "xLSTMLarge", kernels), part or spec, model, run)

@@ -16,7 +16,7 @@ import numpy as np
 from xlstm_export.bundle.manifest import LENGTHS
 from xlstm_export.runtime.session import Array
 from xlstm_export.validation.checks.plan import Plan, takes_sequences, worst_difference
-from xlstm_export.validation.inputs import Feeds, draw_rollouts, rollout_inputs
+from xlstm_export.validation.inputs import Feeds, draw_rollouts
 from xlstm_export.validation.participants import Participants, open_subject
 from xlstm_export.validation.result import Check
 
@@ -32,7 +32,7 @@ def check_splits(everyone: Participants, plan: Plan) -> Check:
     if not takes_sequences(everyone):
         return Check(name, "skipped", "the model takes no sequence with carried states")
     random = np.random.default_rng(plan.seed)
-    inputs = rollout_inputs(everyone.spec, 2, _STEPS, plan.seed)
+    inputs = everyone.sequence(2, _STEPS, plan.seed)
     whole = _flat(*_run_parts(everyone, inputs, [_STEPS]))
     single = plan.pick(12, _STEPS)
     cuts = [[1] * single + [_STEPS - single] * (single < _STEPS), [_STEPS - 1, 1]]
@@ -85,11 +85,11 @@ def check_padding(everyone: Participants, plan: Plan) -> Check:
     name = "what stands behind the end of a row"
     if not everyone.manifest.ragged:
         return Check(name, "skipped", "the bundle takes rows of one length: export with --ragged")
-    inputs = rollout_inputs(everyone.spec, 4, _STEPS, plan.seed)
+    inputs = everyone.sequence(4, _STEPS, plan.seed)
     lengths = np.array([_STEPS, 33, 1, 0], np.int32)
     other = inputs.copy()
     for row, length in enumerate(lengths):
-        other[row, length:] = rollout_inputs(everyone.spec, 1, _STEPS, plan.seed + 1)[0, length:]
+        other[row, length:] = everyone.sequence(1, _STEPS, plan.seed + 1)[0, length:]
     feed = everyone.manifest.inputs[0].name
     first, second = (
         _within(lengths, everyone, *everyone.subject.run({feed: x, LENGTHS: lengths}))
@@ -104,7 +104,7 @@ def check_fork(everyone: Participants, plan: Plan) -> Check:
     name = "fork and restore"
     if not takes_sequences(everyone):
         return Check(name, "skipped", "the model takes no sequence with carried states")
-    inputs = rollout_inputs(everyone.spec, 2, 3 * 16, plan.seed)
+    inputs = everyone.sequence(2, 3 * 16, plan.seed)
     feed, run = everyone.manifest.inputs[0].name, everyone.subject.run
     start, first, second = (inputs[:, i * 16 : i * 16 + 16] for i in range(3))
     _, kept = run({feed: start})
@@ -162,7 +162,7 @@ def _shortened(everyone: Participants, call: Feeds) -> Feeds:
     if not everyone.spec.has_sequence:
         return call
     (name,) = call
-    return {name: rollout_inputs(everyone.spec, len(call[name]), 40, seed=len(call[name]))}
+    return {name: everyone.sequence(len(call[name]), 40, seed=len(call[name]))}
 
 
 def _cut(random: np.random.Generator) -> list[int]:

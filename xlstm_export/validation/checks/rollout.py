@@ -48,7 +48,7 @@ class Runners:
 
 
 @dataclass
-class _Tallies:
+class Tallies:
     """One tally for each output of a model, and one for each of its states."""
 
     manifest: Manifest
@@ -84,6 +84,7 @@ class _Tallies:
         )
 
     def results(self, prefix: str = "") -> list[TensorResult]:
+        """One for each output and state; ``prefix`` begins their names."""
         # states are float32 in every bundle; the output carries the rounding of its dtype
         dtype = self.manifest.dtype
         outputs = [t.result(prefix + n, "output", dtype) for n, t in self.outputs.items()]
@@ -107,8 +108,8 @@ def compare_rollout(
     everyone = (
         runners.subject, runners.reference, runners.float64, runners.recurrent, runners.chunkwise,
     )  # fmt: skip
-    tallies = _Tallies(manifest)
-    done, total = 0, sum(_steps(call) for rollout in rollouts for call in rollout)
+    tallies = Tallies(manifest)
+    done, total = 0, sum(steps_of(call) for rollout in rollouts for call in rollout)
     with ThreadPoolExecutor(workers) as pool:
         for rollout in rollouts:
             states: Sequence[Any] = [None] * len(everyone)
@@ -119,18 +120,18 @@ def compare_rollout(
                 found = list(pool.map(lambda who, x, old: who.run(x, old), everyone, feeds, states))
                 states = [state for _, state in found]
                 first, *others = (output for output, _ in found)
-                outputs = [first, *(_as_subject(manifest, o) for o in others)]
-                end += _steps(call) if manifest.states else 1
+                outputs = [first, *(as_subject(manifest, o) for o in others)]
+                end += steps_of(call) if manifest.states else 1
                 tallies.add(outputs, states, end)
                 if manifest.forecast:
                     tallies.add_forecast(outputs[:2], seen_by(rollout, number, batch))
-                done += _steps(call)
+                done += steps_of(call)
                 if progress is not None:
                     progress("comparing", done, total, "steps")
     return tallies.results()
 
 
-def _steps(call: Feeds) -> int:
+def steps_of(call: Feeds) -> int:
     """Length of the first input."""
     return int(next(iter(call.values())).shape[1])
 
@@ -154,7 +155,7 @@ def compare_ragged(runners: Runners, inputs: Array, manifest: Manifest) -> list[
     rows = inputs.shape[0]
     lengths = np.array([longest - (row * longest) // (2 * rows) for row in range(rows)], np.int32)
     together, states = runners.subject.run({name: inputs[:, :longest], LENGTHS: lengths})
-    tallies = _Tallies(manifest)
+    tallies = Tallies(manifest)
     for row, length in enumerate(lengths):
         alone = [
             runner.run({name: inputs[row : row + 1, :length]})
@@ -166,13 +167,13 @@ def compare_ragged(runners: Runners, inputs: Array, manifest: Manifest) -> list[
         if manifest.logits == "last":
             steps = slice(-1, None)
         mine = {key: value[own_row, steps] for key, value in together.items()}
-        outputs = [mine, *(_as_subject(manifest, output) for output, _ in alone)]
+        outputs = [mine, *(as_subject(manifest, output) for output, _ in alone)]
         my_states = {key: value[own_row] for key, value in states.items()}
         tallies.add(outputs, [my_states, *(state for _, state in alone)], int(length))
     return tallies.results("ragged ")
 
 
-def _as_subject(manifest: Manifest, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+def as_subject(manifest: Manifest, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
     """Of a bundle that yields the last step alone, the last step."""
     if manifest.logits != "last":
         return outputs

@@ -2,22 +2,131 @@
 
 from __future__ import annotations
 
-from xlstm_export.model.layer import leaves
-from xlstm_export.model.spec import ModelSpec
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+from xlstm_export.errors import OptionError
+from xlstm_export.model.layer import leaves, result_name
+from xlstm_export.model.spec import ModelSpec, own_weights
+from xlstm_export.model.weights import Weight
+from xlstm_export.validation.checks.rollout import BASELINE_ROWS
+from xlstm_export.validation.participants import Both
+
+_BYTES = 32
+"""Of memory for each parameter: twice float64, torch and the bundle's runtime in their precision,
+and what loading takes on top."""
+_REST = 5 * 2**28
+"""Of memory for programs and the numbers that are compared."""
+_UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40}
+_DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def segments(spec: ModelSpec) -> list[tuple[int, int]]:
-    """Where a model of sequences is cut: first and last but one of the layers of each part.
-
-    A part begins at each layer with states, as upstream's blocks do, and at the first of the
-    layers at the end that treat every step by itself: what comes before has the activations' type.
+@dataclass(frozen=True)
+class Part:
+    """Layers that are compared together; ``before`` is the ``result_name`` of the one before them,
+    "" at the beginning.
     """
-    end = len(spec.layers)
-    while end and spec.layers[end - 1][1].pointwise:
+
+    spec: ModelSpec
+    before: str
+
+    @property
+    def name(self) -> str:
+        """The path of the first layer, and of the last where it is another."""
+        paths = [path for path, _ in self.spec.layers]
+        return paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
+
+
+@dataclass(frozen=True)
+class Division:
+    """``parts`` of a model, none where it is compared whole, and bytes of memory of either way."""
+
+    parts: tuple[Part, ...]
+    whole_bytes: int
+    part_bytes: int
+
+    @property
+    def words(self) -> str:
+        """For the report."""
+        return (
+            f"compared layer by layer, in {len(self.parts)} parts that were loaded one after the "
+            f"other: some {self.part_bytes / 2**30:.1f} GiB of memory, where the whole model takes "
+            f"some {self.whole_bytes / 2**30:.1f} GiB"
+        )
+
+
+def parse_memory(given: str | int | None) -> int | None:
+    """Bytes of a size such as 8GiB, 8GB or 800M. Raises OptionError."""
+    if given is None or isinstance(given, int):
+        return given
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", given.strip(), re.IGNORECASE)
+    if found is None:
+        raise OptionError("memory", f"{given} is no size, such as 8GiB or 800MiB")
+    unit = found[2].upper()
+    size = 2 ** _UNITS[unit] if found[3] and unit else _DECIMAL[unit]
+    return int(float(found[1]) * size)
+
+
+def divide(both: Both, limit: int | None) -> Division:
+    """Whole where that fits into ``limit`` bytes (None: what is available), else in parts.
+
+    Raises OptionError where neither fits.
+    """
+    spec, weights = both.checkpoint.spec, both.checkpoint.weights
+    whole = _bytes(spec, weights.values())
+    allowed = psutil.virtual_memory().available if limit is None else limit
+    if whole <= allowed or (limit is None and not _is_separable(both)):
+        return Division((), whole, whole)
+    if not _is_separable(both):
+        raise OptionError(
+            "memory", f"the model is compared as a whole, which takes some {_gib(whole)}"
+        )
+    parts = tuple(parts_of(spec))
+    part = max(_bytes(p.spec, own_weights(p.spec, weights).values()) for p in parts)
+    if limit is not None and part > limit:
+        raise OptionError(
+            "memory", f"the largest part of the model takes some {_gib(part)}: allow that much"
+        )
+    return Division(parts, whole, part)
+
+
+def parts_of(spec: ModelSpec) -> list[Part]:
+    """The parts of a model of sequences.
+
+    One begins at each layer with states, as upstream's blocks do, and at the first of the layers
+    at the end that treat every step by itself: what comes there has the type of activations.
+    """
+    layers, end = spec.layers, len(spec.layers)
+    while end and layers[end - 1][1].pointwise:
         end -= 1
     starts = [
         index
-        for index, (path, layer) in enumerate(spec.layers)
-        if index in (0, end) or any(part.states() for _, part in leaves(path, layer))
+        for index, (path, layer) in enumerate(layers)
+        if index in (0, end) or any(inner.states() for _, inner in leaves(path, layer))
     ]
-    return list(zip(starts, [*starts[1:], len(spec.layers)], strict=True))
+    stops = [*starts[1:], len(layers)]
+    return [
+        Part(spec.part(start, stop), result_name(*layers[start - 1]) if start else "")
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def _is_separable(both: Both) -> bool:
+    """Whether layer follows layer, and ONNX Runtime runs them."""
+    spec = both.checkpoint.spec
+    follows = spec.has_sequence and spec.recurrence == "carried"
+    return follows and both.execution.engine is None
+
+
+def _bytes(spec: ModelSpec, weights: Iterable[Weight]) -> int:
+    parameters = sum(math.prod(weight.shape) for weight in weights)
+    states = sum(math.prod(s.sizes) for _, layer in spec.leaves() for s in layer.states())
+    return _BYTES * (parameters + states * (BASELINE_ROWS + 2)) + _REST
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2g} GiB"
