@@ -15,7 +15,8 @@ from xlstm_export.checkpoint.source import Source
 WIDTH, BLOCKS, HEADS, VOCABULARY = 4096, 32, 8, 50_304
 HIDDEN = 10_944
 _TILE = 1 << 22
-"""Numbers drawn once; the file repeats them."""
+"""Numbers drawn once; the file repeats them, each tensor from another place on."""
+_APART = 100_003
 
 
 def xlstm_7b(folder: Path, blocks: int = BLOCKS) -> Source:
@@ -69,9 +70,10 @@ def _write(path: Path, shapes: list[tuple[str, tuple[int, ...]]]) -> None:
     tile = (random.standard_normal(_TILE, np.float32) * WIDTH**-0.5).astype(ml_dtypes.bfloat16)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in shapes:
+        for index, (name, shape) in enumerate(shapes):
             count = math.prod(shape)
-            numbers = tile + np.float32(1) if "norm" in name else tile
+            numbers = np.roll(tile, index * _APART)  # gates that are alike would hide a swap
+            numbers = numbers + np.float32(1) if "norm" in name else numbers
             numbers = numbers.astype(ml_dtypes.bfloat16)
             for start in range(0, count, _TILE):
                 file.write(numbers[: min(_TILE, count - start)].tobytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 _PROGRAM = """
@@ -31,8 +31,11 @@ class ChildRun:
     peak_bytes: int
 
 
-def run_cli(arguments: Sequence[str]) -> ChildRun:
-    """``xlstm-export`` with ``arguments``; raises RuntimeError with its message when it fails."""
+def run_cli(arguments: Sequence[str], codes: Collection[int] = (0,)) -> ChildRun:
+    """``xlstm-export`` with ``arguments``.
+
+    Raises RuntimeError with its message when its exit code is none of ``codes``.
+    """
     start = time.perf_counter()
     result = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *arguments],
@@ -42,6 +45,6 @@ def run_cli(arguments: Sequence[str]) -> ChildRun:
     )
     seconds = time.perf_counter() - start
     messages, _, peak = result.stderr.rpartition("\n")
-    if result.returncode != 0:
+    if result.returncode not in codes:
         raise RuntimeError(f"{arguments[0]} failed: {messages.strip() or peak}")
     return ChildRun(result.stdout, seconds, int(peak) * 1024)

@@ -295,13 +295,11 @@ def validate(
     - ``save_io``: a folder for the bundle's inputs and outputs, in Polygraphy's format.
     - ``against``: another bundle of the same inputs and outputs, run in ONNX Runtime beside this
       one: ``Report.against``. The bundle itself there runs by its function bodies.
-    - ``memory``: how much to take at most, such as "8GiB" or bytes; None: what is available. A
-      model that does not fit is compared layer by layer, as the report's ``mode`` says.
+    - ``memory``: the most to take, such as "8GiB"; a larger model goes layer by layer. None: all.
     - ``progress`` is called as work goes on.
 
-    A whole model takes some 32 bytes of memory for each parameter. Raises BundleError,
-    CheckpointError, UnsupportedModelError, EngineError, BackendUnavailableError, InputError,
-    OptionError.
+    A whole model takes 32 bytes a parameter. Raises BundleError, CheckpointError, OptionError,
+    UnsupportedModelError, EngineError, BackendUnavailableError, InputError.
     """
     given = {
         "reference": reference, "family": family, "config": config, "prefix": prefix,

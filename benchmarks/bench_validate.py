@@ -1,0 +1,126 @@
+"""Validation of the shape of xLSTM-7B, layer by layer: time, memory, and a fault that is found.
+
+python -m benchmarks.bench_validate [--dtypes fp16 bf16] [--blocks 32] [--memory 8GiB] [--work DIR]
+
+It takes 28 GB of disk: a checkpoint, and one bundle at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.checkpoint_7b import BLOCKS, xlstm_7b
+from benchmarks.child import run_cli
+from benchmarks.command import check, judged, read_arguments
+from benchmarks.harness import Bar, machine_facts, print_bars, write_json
+from xlstm_export.runtime.ort import cpu_threads
+
+GIB = 2**30
+MOST_MINUTES, MOST_GIB = 45, 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """One validation: of a right bundle, or with the gates of one block swapped."""
+
+    what: str
+    minutes: float
+    peak_gib: float
+    verdict: str
+    mode: str
+    where: str
+    worst: float
+    """The largest error, in units of what the rule allows."""
+
+
+def swap_gates(bundle: Path, block: int) -> None:
+    """Input and forget gate of ``block`` change places in the graph of ``bundle``."""
+    path = str(bundle / "model.onnx")
+    model = onnx.load(path, load_external_data=False)
+    node = [node for node in model.graph.node if node.op_type == "XlstmMLSTM"][block]
+    node.input[3], node.input[4] = node.input[4], node.input[3]
+    onnx.save(model, path)
+
+
+def validate(bundle: Path, source: Path, what: str, memory: str, reports: Path) -> Run:
+    """The command line's verdict, time and memory."""
+    child = run_cli(
+        ["validate", str(bundle), "--reference", str(source), "--memory", memory, "--json",
+         "--report", str(reports / what.replace(" ", "-"))],
+        codes=(0, 1),
+    )  # fmt: skip
+    report: dict[str, Any] = json.loads(child.stdout)
+    location = report["location"]
+    where = f"{location['layer']}: {location['cause']}" if location else ""
+    worst = max(
+        (r["judgement"]["max_error"] or 0) / (r["judgement"]["max_allowed"] or 1)
+        for r in report["results"]
+    )
+    peak = child.peak_bytes / GIB
+    return Run(what, child.seconds / 60, peak, report["verdict"], report["mode"], where, worst)
+
+
+def main() -> None:
+    """Measure, print, and say whether the bars hold."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dtypes", nargs="+", default=["fp16", "bf16"])
+    parser.add_argument("--blocks", type=int, default=BLOCKS)
+    parser.add_argument("--memory", default=f"{MOST_GIB}GiB")
+    parser.add_argument("--work", type=Path, help="folder for checkpoint and bundles")
+    arguments = read_arguments(parser, quick="two blocks, one dtype")
+    blocks = 2 if arguments.quick else arguments.blocks
+    dtypes = arguments.dtypes[:1] if arguments.quick else arguments.dtypes
+    facts = machine_facts(cpu_threads())
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory(prefix="xlstm-bench-", dir=arguments.work) as name:
+        folder = Path(name)
+        source = xlstm_7b(folder / "7b", blocks).path
+        for dtype in dtypes:
+            bundle = folder / "bundle"
+            run_cli(["export", str(source), "-o", str(bundle), "--dtype", dtype])
+            runs.append(validate(bundle, source, dtype, arguments.memory, folder))
+            _print(runs[-1:], Console())
+            swap_gates(bundle, min(17, blocks - 1))
+            runs.append(validate(bundle, source, f"{dtype} swapped", arguments.memory, folder))
+            _print(runs[-1:], Console())
+            shutil.rmtree(bundle)
+    bars = judged(_bars(runs), arguments)
+    print_bars(bars, Console())
+    if arguments.json:
+        write_json(arguments.json, {"machine": facts, "runs": [asdict(r) for r in runs]})
+    check(bars, arguments)
+
+
+def _bars(runs: list[Run]) -> list[Bar]:
+    right = [run for run in runs if "swapped" not in run.what]
+    found = [r for r in runs if r not in right and r.where.startswith("layers.17.mlstm")]
+    return [
+        Bar("validation", max(r.minutes for r in right), MOST_MINUTES, "min", at_least=False),
+        Bar("peak VmHWM", max(r.peak_gib for r in runs), MOST_GIB, "GiB", at_least=False),
+        Bar("right bundles that pass", sum(r.verdict != "failed" for r in right), len(right), ""),
+        Bar("faults that are located", len(found), len(runs) - len(right), ""),
+    ]
+
+
+def _print(runs: list[Run], console: Console) -> None:
+    table = Table("bundle", "minutes", "peak GiB", "verdict", "mode", "worst", "where")
+    for r in runs:
+        table.add_row(
+            r.what, f"{r.minutes:.1f}", f"{r.peak_gib:.2f}", r.verdict, r.mode, f"{r.worst:.2g}",
+            r.where,
+        )  # fmt: skip
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
