@@ -97,9 +97,56 @@ __global__ void product(Product x) {
   for (int i = 0; i < 4; ++i) x.d[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = d[i];
 }
 
+enum class Sends { kRight, kBeforeAll, kWithoutEnd, kUnparted, kOutside };
+
+// Each thread of a cluster of two gives its namesake in the other block a number.
+template <Sends kHow>
+__global__ void sends(Operands x) {
+  using namespace xlstm::cuda;
+  auto* shared = reinterpret_cast<float*>(shared_memory);
+  const int rank = static_cast<int>(blockIdx.x % 2);
+  const unsigned thread = threadIdx.x + blockIdx.x * kWarp;
+  if (kHow != Sends::kBeforeAll) {
+    cluster_arrive();
+    cluster_wait();
+  }
+  const auto number = static_cast<float>(thread);
+  uint32_t bits;
+  std::memcpy(&bits, &number, sizeof bits);
+  if (kHow == Sends::kWithoutEnd && rank == 0) return;
+  store_to_block(shared + threadIdx.x + (kHow == Sends::kOutside ? kThreads : 0), 1 - rank, bits);
+  if (kHow == Sends::kUnparted) {
+    __syncthreads();
+  } else {
+    cluster_arrive();
+    cluster_wait();
+  }
+  x.out[thread] = shared[threadIdx.x];
+}
+
+__global__ void half_arrives(Operands x) {
+  if (threadIdx.x == 0) xlstm::cuda::cluster_arrive();
+  xlstm::cuda::cluster_arrive();
+  xlstm::cuda::cluster_wait();
+  x.out[threadIdx.x] = 1;
+}
+
+__global__ void one_block_waits(Operands x) {
+  xlstm::cuda::cluster_arrive();
+  if (blockIdx.x == 0) xlstm::cuda::cluster_wait();
+  if (blockIdx.x == 0) xlstm::cuda::cluster_arrive();
+  if (blockIdx.x == 0) xlstm::cuda::cluster_wait();
+  x.out[threadIdx.x] = 1;
+}
+
 int launch(void (*kernel)(Operands), unsigned blocks, unsigned threads, size_t shared,
-           float* out) {
+           float* out, unsigned cluster = 1) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster, 1, 1};
   cudaLaunchConfig_t config = {};
+  config.attrs = &attribute;
+  config.numAttrs = 1;
   config.gridDim = dim3(blocks);
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared;
@@ -120,6 +167,16 @@ extern "C" int launch_fault(const char* name, float* out) {
   if (is("past_shared")) return launch(past_shared, 1, kThreads, kBytes, out);
   if (is("unset_shared")) return launch(unset_shared, 1, kThreads, kBytes, out);
   if (is("disturbed")) return launch(disturbed, 8, kWarp, 0, out);
+  const auto pair = [&](auto kernel) { return launch(kernel, 2, kWarp, kBytes / 2, out, 2); };
+  if (is("sends")) return pair(sends<Sends::kRight>);
+  if (is("sends_before_all")) return pair(sends<Sends::kBeforeAll>);
+  if (is("sends_to_the_ended")) return pair(sends<Sends::kWithoutEnd>);
+  if (is("sends_unparted")) return pair(sends<Sends::kUnparted>);
+  if (is("sends_outside")) return pair(sends<Sends::kOutside>);
+  if (is("half_arrives")) return pair(half_arrives);
+  if (is("one_block_waits")) return pair(one_block_waits);
+  if (is("odd_cluster")) return launch(warp_sums, 3, kWarp, 0, out, 2);
+  if (is("large_cluster")) return launch(warp_sums, 16, kWarp, 0, out, 16);
   if (is("no_threads")) return launch(warp_sums, 1, 0, 0, out);
   if (is("much_shared")) return launch(warp_sums, 1, kThreads, 49 * 1024, out);
   return -1;

@@ -29,13 +29,18 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-def build(sanitize: str = "") -> Path:
-    """Folder of the libraries, built where something changed. One process at a time."""
-    folder = ROOT / "build" / f"cuda-on-cpu{'-' if sanitize else ''}{sanitize.replace(',', '-')}"
+def build(sanitize: str = "", *, small_slices: bool = True) -> Path:
+    """Folder of the libraries, built where something changed. One process at a time.
+
+    ``small_slices``: small problems are cut as large ones are on a GPU.
+    """
+    kind = sanitize.replace(",", "-") or ("" if small_slices else "as-is")
+    folder = ROOT / "build" / f"cuda-on-cpu{'-' if kind else ''}{kind}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _cmake("-S", ROOT / "tests/cuda", "-B", folder, f"-DXLSTM_SANITIZE={sanitize}",
+               f"-DXLSTM_SMALL_SLICES={'ON' if small_slices else 'OFF'}",
                "-DCMAKE_CXX_COMPILER=g++", f"-DPython3_EXECUTABLE={sys.executable}")  # fmt: skip
         _cmake("--build", folder, "--parallel", os.cpu_count() or 1)
     return folder
@@ -51,10 +56,13 @@ def load(name: str) -> ctypes.CDLL:
     """A library of kernels on the emulator, from XLSTM_CUDA_ON_CPU or built."""
     folder = os.environ.get("XLSTM_CUDA_ON_CPU") or build()
     lib = ctypes.CDLL(str(Path(folder) / f"lib{name}.so"))
-    for control in (lib.xlstm_emulator_order, lib.xlstm_emulator_most_blocks):
+    for name in ("order", "most_blocks", "most_cluster", "idles"):
+        control = getattr(lib, f"xlstm_emulator_{name}")
         control.argtypes, control.restype = [ctypes.c_uint32], None
     lib.xlstm_emulator_message.restype = ctypes.c_char_p
     lib.xlstm_emulator_launches.restype = ctypes.c_int64
+    lib.xlstm_emulator_geometry.argtypes = [ctypes.c_int64, ctypes.POINTER(ctypes.c_int64)]
+    lib.xlstm_emulator_geometry.restype = None
     return lib
 
 

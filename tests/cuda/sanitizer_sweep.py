@@ -21,6 +21,7 @@ LARGE = (
     OpCase("XlstmMLSTM", (("B", 1), ("T", 18), ("N", 1), ("K", 600), ("V", 40))),
     OpCase("XlstmMLSTM", (("B", 1), ("T", 130), ("N", 3), ("K", 48), ("V", 272))),
     OpCase("XlstmSLSTM", (("B", 171), ("T", 2), ("N", 3), ("H", 20))),
+    OpCase("XlstmSLSTM", (("B", 2), ("T", 2), ("N", 1), ("H", 230))),  # a cluster
     OpCase("XlstmSLSTM", (("B", 1), ("T", 2), ("N", 1), ("H", 1700))),
     OpCase("XlstmSLSTM", (("B", 67), ("T", 6), ("N", 4), ("H", 128))),  # four rows in a block
     OpCase("XlstmCausalConv1d", (("B", 1), ("T", 70), ("D", 130), ("W", 9))),

@@ -60,6 +60,11 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         for rows in (2, 4)
         for rounds in ("false", "true")
     },
+    "slstm/clusters": {
+        f"slstm_clusters<{shape}, {tiles}, {rounds}>": (168 if shape == 3 else 255, None)
+        for shape in range(4)  # the last has 384 threads, the others 256
+        for tiles, rounds in ((1, "false"), (2, "false"), (1, "true"))
+    },
     "conv1d/plain": {
         "conv1d_outputs<0>": (80, 80),
         "conv1d_outputs<4>": (64, 88),
@@ -72,12 +77,13 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
     "launch": {},
 }
 HALVES = ("bfloat16", "float16")
-ELEMENTS = {"mlstm/chunk": HALVES, "slstm/registers": HALVES}
+ELEMENTS = {"mlstm/chunk": HALVES, "slstm/registers": HALVES, "slstm/clusters": HALVES}
 """Types of a file's kernels, where they are not made for all."""
 SPILLED = {
     ("chunk_outputs", "float16"): 200,  # units of C beside what bfloat16 has too
     # before the steps, while R is on its way to registers
     **{(f"slstm_registers<128, 4, {r}>", tx): 160 for r in ("false", "true") for tx in HALVES},
+    **{("slstm_clusters<3, 2, false>", tx): 72 for tx in HALVES},  # three loads are in a step
 }
 """Most bytes stored and loaded, where it is not 0."""
 

@@ -40,6 +40,9 @@ def test_a_right_kernel_gives_the_same_in_every_order(order: int) -> None:
     error, out, _ = launch("warp_sums", order)
     assert error == SUCCESS
     assert out.tolist() == [sum(range(32))] * 32 + [sum(range(32, 64))] * 32
+    error, out, message = launch("sends", order)
+    assert (error, message) == (SUCCESS, "")
+    assert out.tolist() == [*range(32, 64), *range(32)]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,11 @@ def test_a_right_kernel_gives_the_same_in_every_order(order: int) -> None:
         ("two_barriers", "different barriers"),
         ("odd_lanes_shuffle", "a shuffle that not all lanes make"),
         ("past_shared", "past its end"),
+        ("sends_before_all", "a block that need not have begun"),
+        ("sends_to_the_ended", "a block that may have ended"),
+        ("sends_outside", "outside its shared memory"),
+        ("half_arrives", "a second arrival"),
+        ("one_block_waits", "a barrier of the cluster that not all reach"),
     ],
 )
 def test_a_fault_ends_the_launch_with_its_name(name: str, says: str) -> None:
@@ -58,7 +66,7 @@ def test_a_fault_ends_the_launch_with_its_name(name: str, says: str) -> None:
     assert launch("waits")[0] == SUCCESS
 
 
-@pytest.mark.parametrize("name", ["missing_barrier", "disturbed"])
+@pytest.mark.parametrize("name", ["missing_barrier", "disturbed", "sends_unparted"])
 def test_a_race_shows_as_another_result_in_another_order(name: str) -> None:
     up, down = launch(name, ASCENDING), launch(name, DESCENDING)
     assert up[0] == down[0] == SUCCESS
@@ -69,7 +77,7 @@ def test_shared_memory_starts_as_nan() -> None:
     assert np.isnan(launch("unset_shared")[1]).all()
 
 
-@pytest.mark.parametrize("name", ["no_threads", "much_shared"])
+@pytest.mark.parametrize("name", ["no_threads", "much_shared", "odd_cluster", "large_cluster"])
 def test_a_launch_that_not_every_gpu_takes_is_refused(name: str) -> None:
     assert launch(name)[0] == INVALID_VALUE
 

@@ -82,7 +82,7 @@ def forced(op: str, variant: str) -> Iterator[None]:
             os.environ[VARIABLES[op]] = before
 
 
-def _bare_call(case: OpCase, tx: str, sizes: Mapping[str, int]) -> Call:
+def bare_call(case: OpCase, tx: str, sizes: Mapping[str, int]) -> Call:
     """Sizes, type and attributes, without operands."""
     call = Call(op=OP_NAMES.index(case.op), dtype=TX_DTYPES.index(tx))
     for index, letter in enumerate(letters_of(CATALOG[case.op])):
@@ -95,7 +95,7 @@ def _bare_call(case: OpCase, tx: str, sizes: Mapping[str, int]) -> Call:
 def variant_of(case: OpCase, tx: str) -> str:
     """Which of the operator's kernels such a call takes."""
     name = ctypes.c_char_p()
-    status = Status(library().xlstm_cuda_variant(_bare_call(case, tx, case.size), name))
+    status = Status(library().xlstm_cuda_variant(bare_call(case, tx, case.size), name))
     assert status == Status.OK, f"{case} {tx}: {status.name}"
     return (name.value or b"").decode()
 
@@ -137,7 +137,7 @@ class DeviceRun:
         return DeviceBuffer(nbytes, self.stream, shift)
 
     def _call(self, sizes: Mapping[str, int], lengths_size: int) -> Call:
-        call = _bare_call(self.case, self.tx, sizes)
+        call = bare_call(self.case, self.tx, sizes)
         call.lengths_size = lengths_size
         for index, buffer in enumerate(self.inputs.values()):
             call.inputs[index] = buffer.address

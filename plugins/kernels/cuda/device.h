@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <shared.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,12 +15,6 @@ inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 // Shared memory a block has on every GPU without asking for more.
 inline constexpr size_t kSharedBytes = 48 * 1024;
-
-struct alignas(16) SharedChunk {
-  unsigned char bytes[16];
-};
-// The launch's dynamic shared memory.
-extern __shared__ SharedChunk shared_memory[];
 
 __host__ __device__ constexpr int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 __host__ __device__ constexpr int64_t max_of(int64_t a, int64_t b) { return a < b ? b : a; }
@@ -86,17 +81,52 @@ Status allow_shared(Kernel kernel, size_t bytes) {
                                         static_cast<int>(bytes)));
 }
 
-// Queue `kernel`, which loops from blockIdx.x to `units` by gridDim.x.
+// How a launch asks for clusters of so many blocks.
+inline cudaLaunchAttribute cluster_of(int blocks) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = static_cast<unsigned>(blocks);
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  return attribute;
+}
+
+// Queue `kernel`, which loops from blockIdx.x to `units` by gridDim.x, in clusters of so many
+// blocks; units are a multiple of them.
 template <class Operands>
 Status launch_kernel(void (*kernel)(Operands), const Operands& operands, int64_t units,
-                     int64_t threads, size_t shared_bytes, void* stream) {
+                     int64_t threads, size_t shared_bytes, void* stream, int cluster = 1) {
   constexpr int64_t kMostBlocks = int64_t{1} << 30;
+  cudaLaunchAttribute attribute = cluster_of(cluster);
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(min_of(units, kMostBlocks)));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &attribute;
+  config.numAttrs = cluster > 1 ? 1 : 0;
   return status_of(cudaLaunchKernelEx(&config, kernel, operands));
+}
+
+// Let `kernel` be launched in clusters of `cluster` blocks, more than eight too, which not every
+// GPU with clusters takes. Returns how many of them run at once; 0 where they cannot.
+template <class Kernel>
+int allow_clusters(Kernel kernel, int cluster, int threads, size_t shared_bytes) {
+  const auto function = reinterpret_cast<const void*>(kernel);
+  cudaLaunchAttribute attribute = cluster_of(cluster);
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(cluster));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  int at_once = 0;
+  if (cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) ==
+          cudaSuccess &&
+      cudaOccupancyMaxActiveClusters(&at_once, function, &config) == cudaSuccess) {
+    return at_once;
+  }
+  cudaGetLastError();  // a size that the device does not have is no fault
+  return 0;
 }
 
 }  // namespace xlstm::cuda

@@ -26,7 +26,7 @@ const Kernel& kernel(Op op) {
 static_assert(kOps == 3, "a new operator needs its kernel here");
 
 Status ask(const int index, Device* device) {
-  int major = 0, minor = 0, processors = 0, shared = 0;
+  int major = 0, minor = 0, processors = 0, shared = 0, clusters = 0;
   const auto get = [&](int* value, cudaDeviceAttr attribute) {
     return status_of(cudaDeviceGetAttribute(value, attribute, index));
   };
@@ -34,11 +34,12 @@ Status ask(const int index, Device* device) {
   if (status == Status::kOk) status = get(&minor, cudaDevAttrComputeCapabilityMinor);
   if (status == Status::kOk) status = get(&processors, cudaDevAttrMultiProcessorCount);
   if (status == Status::kOk) status = get(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  *device = {10 * major + minor, processors, shared};
+  if (status == Status::kOk) status = get(&clusters, cudaDevAttrClusterLaunch);
+  *device = {10 * major + minor, processors, shared, clusters != 0, {}};
   return status;
 }
 
-Status prepare_variants(const Device& device) {
+Status prepare_variants(Device& device) {
   for (const Kernel* kernel : kKernels) {
     for (int v = 0; v < kernel->count; ++v) {
       const Status status = kernel->variants[v]->prepare(device);

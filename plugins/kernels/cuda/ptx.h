@@ -1,5 +1,6 @@
 // Instructions that C++ has no words for, as functions; tests/cuda/shim/ptx.h has their meaning in
-// C++. Include it as <ptx.h>. Below sm_80 they trap: a variant that needs them does not fit.
+// C++. Include it as <ptx.h>. Below sm_80, or sm_90, they trap: a variant that needs them does not
+// fit.
 //
 // Registers lie as PTX says (PTX ISA, "Matrix fragments for mma.m16n8k16"); g = lane / 4 and
 // t = lane % 4, two 16-bit elements in a register, the lower index in the lower half:
@@ -97,6 +98,42 @@ __device__ inline void copy_async_commit() { XLSTM_PTX("cp.async.commit_group;" 
 template <int kPending>
 __device__ inline void copy_async_wait() {
   XLSTM_PTX("cp.async.wait_group %0;" :: "n"(kPending) : "memory");
+}
+
+// A matrix of 8 x 8 16-bit elements, of which each lane has two neighbours of row g, columns 2t and
+// 2t+1; returned: of column g, rows 2t and 2t+1.
+__device__ inline uint32_t transpose_matrix(uint32_t row) {
+  uint32_t column = 0;
+  XLSTM_PTX("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(column) : "r"(row));
+  return column;
+}
+
+#undef XLSTM_PTX
+
+// --- clusters of blocks, from sm_90 on ----------------------------------------------------------
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define XLSTM_PTX(...) asm volatile(__VA_ARGS__)
+#else
+#define XLSTM_PTX(...) __trap()
+#endif
+
+// `value` to where `shared` is in the cluster's block of that rank; 4 bytes, aligned.
+__device__ inline void store_to_block(void* shared, int rank, uint32_t value) {
+  XLSTM_PTX("{\n\t.reg .b32 place;\n\t"
+            "mapa.shared::cluster.u32 place, %0, %1;\n\t"
+            "st.shared::cluster.b32 [place], %2;\n\t}"
+            :: "r"(shared_address(shared)), "r"(rank), "r"(value)
+            : "memory");
+}
+
+// The cluster's barrier, every warp as a whole: past the wait, all that was stored before any
+// thread's arrival is there. A block may not be stored to before it has begun nor after its end.
+__device__ inline void cluster_arrive() {
+  XLSTM_PTX("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ inline void cluster_wait() {
+  XLSTM_PTX("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
 #undef XLSTM_PTX

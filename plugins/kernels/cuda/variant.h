@@ -8,11 +8,16 @@
 
 namespace xlstm::cuda {
 
+constexpr int kClusterShapes = 4;
+
 // What choosing depends on: a plain value, asked for once, so that a choice is a pure function.
 struct Device {
   int sm;                // compute capability, such as 90
   int processors;        // multiprocessors
   int64_t shared_bytes;  // shared memory a block may have, where it is asked for
+  bool has_clusters;     // of blocks
+  // How many clusters of each shape of slstm/clusters.cu run at once; its prepare finds out.
+  int clusters[kClusterShapes];
 };
 
 // One way to compute an operator.
@@ -23,8 +28,9 @@ struct Variant {
   // Device bytes it needs. Never less where B or T is more: TensorRT asks for the largest alone.
   size_t (*workspace_size)(const Problem& problem);
   // Once for each device and before the first launch: every kernel is loaded, so that no capture
-  // of a graph has to, and is given the shared memory it will ask for.
-  Status (*prepare)(const Device& device);
+  // of a graph has to, and is given the shared memory it will ask for. What that tells of the
+  // device is added to it.
+  Status (*prepare)(Device& device);
   // Queue a checked call that fits.
   Status (*launch)(const Call& call, const Device& device, void* stream);
 };

@@ -1,7 +1,8 @@
 // The part of the CUDA runtime that the kernels use, so that a C++ compiler takes their source.
 //
-// A launch runs at once, on the calling thread (or is kept, where its stream captures): blocks one after another, the threads of a block
-// as fibers that change over at barriers and shuffles only. See emulator.h for what is checked.
+// A launch runs at once, on the calling thread (or is kept, where its stream captures): blocks, or
+// clusters of them, one after another, their threads as fibers that change over at barriers and
+// shuffles only. See emulator.h for what is checked.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +16,6 @@
 #define __global__
 #define __device__
 #define __host__
-#define __shared__  // all of it is the launch's dynamic shared memory, which emulator.cpp defines
 #define __launch_bounds__(...)
 #define __CUDA_ARCH__ 900
 
@@ -40,10 +40,22 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor = 75,
   cudaDevAttrComputeCapabilityMinor = 76,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+  cudaDevAttrClusterLaunch = 120,
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+  cudaFuncAttributeNonPortableClusterSizeAllowed = 14,
+};
 struct cudaFuncAttributes {};
-struct cudaLaunchAttribute;
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
@@ -56,6 +68,10 @@ namespace emulator {
 cudaError_t launch(const void* kernel, const cudaLaunchConfig_t& config,
                    const std::function<void()>& body);
 void synchronize_block(int line);
+void arrive_at_cluster(int line);
+void wait_for_cluster(int line);
+// 4 bytes to where `place` is in the block of that rank: there past the cluster's barrier.
+void store_to_block(void* place, int rank, uint32_t value, int line);
 // End the launch: operands of `what` lie where the instruction does not take them.
 void fail_here(const char* what, int line);
 // Wait for all lanes of the warp, and copy what each has at `mine` to `all`; at most 64 bytes each.
@@ -74,14 +90,16 @@ int lane();
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
-  return emulator::launch(reinterpret_cast<const void*>(kernel), *config, [kernel, kept = std::make_tuple(arguments...)] {
-    std::apply(kernel, kept);
-  });
+  return emulator::launch(
+      reinterpret_cast<const void*>(kernel), *config,
+      [kernel, kept = std::make_tuple(arguments...)] { std::apply(kernel, kept); });
 }
 cudaError_t cudaGetDevice(int* index);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index);
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
+cudaError_t cudaOccupancyMaxActiveClusters(int* count, const void* kernel,
+                                           const cudaLaunchConfig_t* config);
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorName(cudaError_t error);
 const char* cudaGetErrorString(cudaError_t error);

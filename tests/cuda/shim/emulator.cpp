@@ -1,5 +1,6 @@
 #include "emulator.h"
 
+#include <array>
 #include <cstdio>
 #include <memory>
 #include <map>
@@ -24,21 +25,25 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
 namespace xlstm::cuda {
-SharedChunk shared_memory[256 * 1024 / sizeof(SharedChunk)];
+SharedChunk* shared_memory;
 }
 
 namespace emulator {
 namespace {
+
+using xlstm::cuda::SharedChunk;
 
 constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kWarpSize = 32;
 constexpr unsigned char kUnset = 0xff;   // NaN in every floating-point type
 constexpr unsigned char kCanary = 0xa5;  // past the launch's shared memory
 constexpr size_t kCanaryBytes = 1024;
+constexpr size_t kMemoryBytes = 256 * 1024;
 constexpr int kSm = 90, kProcessors = 132, kMostShared = 227 * 1024;  // of the device: an H100
+constexpr unsigned kPortableCluster = 8, kMostCluster = 16;
 constexpr size_t kSlotBytes = 64;
 
-enum class Wait { kNothing, kBarrier, kShuffle, kEnded };
+enum class Wait { kNothing, kBarrier, kShuffle, kCluster, kEnded };
 
 struct Thread {
   Fiber fiber;
@@ -47,6 +52,8 @@ struct Thread {
   int line;           // of the barrier or shuffle
   unsigned mask;      // of the shuffle
   unsigned shuffles;  // made so far; the low bit chooses the slot
+  unsigned arrivals;  // at the cluster's barrier; each is waited for once
+  bool waited;        // for the last of them
   unsigned char slots[2][kSlotBytes];
   struct Copy {
     void* to;
@@ -56,23 +63,46 @@ struct Thread {
   std::vector<std::vector<Copy>> groups;  // of copies under way; the last is still open
 };
 
-// The block at work. One launch at a time.
-struct Block {
-  std::vector<std::unique_ptr<Thread>> threads;
-  unsigned count = 0, current = 0;
+// The blocks at work: one, or those of a cluster. One launch at a time.
+struct Cluster {
+  std::vector<std::unique_ptr<Thread>> threads;  // block by block
+  std::vector<std::unique_ptr<SharedChunk[]>> memory;  // of each block
+  unsigned blocks = 1, count = 0;  // count: threads of a block
+  unsigned first = 0;              // block
+  unsigned current = 0;            // thread
+  unsigned arrived = 0, completed = 0;  // threads at the cluster's barrier, and how often all were
+  struct Store {
+    unsigned char* to;
+    uint32_t value;
+  };
+  std::vector<Store> stores;  // to blocks, since the last time
+  size_t shared_bytes = 0;
   std::string error;
+  unsigned size() const { return blocks * count; }
 };
 
-Block block;
+struct Kernel {
+  size_t shared_bytes = xlstm::cuda::kSharedBytes;  // allowed
+  unsigned most_cluster = kPortableCluster;
+};
+
+Cluster cluster;
 uint32_t order_seed = 0;
 uint32_t most_blocks = 0;
+uint32_t most_cluster = kMostCluster;
 std::mt19937 shuffler;
 std::string message;
-int64_t launches = 0;
-bool truncates = false;
-std::map<const void*, size_t> allowed;  // shared memory by kernel
+// blocks, threads, shared bytes, blocks of a cluster
+std::vector<std::array<int64_t, 4>> launches, counted;
+bool truncates = false, idles = false;
+std::map<const void*, Kernel> kernels;
 
-Thread& current() { return *block.threads[block.current]; }
+Thread& current() { return *cluster.threads[cluster.current]; }
+unsigned first_of_block() { return cluster.current / cluster.count * cluster.count; }
+unsigned first_of_warp() {
+  const unsigned thread = cluster.current % cluster.count;
+  return first_of_block() + thread - thread % kWarpSize;
+}
 
 void order(std::vector<unsigned>& indices) {
   std::iota(indices.begin(), indices.end(), 0u);
@@ -82,97 +112,135 @@ void order(std::vector<unsigned>& indices) {
 
 void fail(const char* what, unsigned thread, int line) {
   char text[160];
-  std::snprintf(text, sizeof text, "block %u, thread %u, line %d: %s", blockIdx.x, thread, line,
-                what);
-  if (block.error.empty()) block.error = text;
+  std::snprintf(text, sizeof text, "block %u, thread %u, line %d: %s",
+                cluster.first + thread / cluster.count, thread % cluster.count, line, what);
+  if (cluster.error.empty()) cluster.error = text;
 }
 
-// Let all go on once every thread waits at one barrier.
+// Let all go on once every thread of the current block waits at one barrier.
 void release_block() {
-  const int line = block.threads[0]->line;
-  for (unsigned t = 0; t < block.count; ++t) {
-    const Thread& thread = *block.threads[t];
-    if (thread.wait != Wait::kBarrier) return;
+  const unsigned first = first_of_block();
+  const int line = cluster.threads[first]->line;
+  for (unsigned t = first; t < first + cluster.count; ++t) {
+    if (cluster.threads[t]->wait != Wait::kBarrier) return;
   }
-  for (unsigned t = 0; t < block.count; ++t) {
-    Thread& thread = *block.threads[t];
+  for (unsigned t = first; t < first + cluster.count; ++t) {
+    Thread& thread = *cluster.threads[t];
     if (thread.line != line) fail("threads of a block wait at different barriers", t, thread.line);
     thread.wait = Wait::kNothing;
   }
 }
 
 // Let the lanes of the current thread's mask go on once all of them shuffle.
-void release_warp(unsigned first) {
+void release_warp() {
   const Thread& self = current();
+  const unsigned first = first_of_warp(), end = first_of_block() + cluster.count;
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     if ((self.mask >> lane & 1) == 0) continue;
-    if (first + lane >= block.count) return fail("the mask names a lane that is not there",
-                                                 first + lane, self.line);
-    const Thread& other = *block.threads[first + lane];
+    if (first + lane >= end) return fail("the mask names a lane that is not there", first + lane,
+                                         self.line);
+    const Thread& other = *cluster.threads[first + lane];
     if (other.wait != Wait::kShuffle) return;
     if (other.line != self.line || other.mask != self.mask) {
       return fail("lanes of one mask make different shuffles", first + lane, other.line);
     }
   }
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-    if (self.mask >> lane & 1) block.threads[first + lane]->wait = Wait::kNothing;
+    if (self.mask >> lane & 1) cluster.threads[first + lane]->wait = Wait::kNothing;
   }
 }
 
-void run_block(const std::function<void()>& body) {
-  block.error.clear();
-  for (unsigned t = 0; t < block.count; ++t) {
-    Thread& thread = *block.threads[t];
+void put(const Cluster::Store& store) { std::memcpy(store.to, &store.value, sizeof store.value); }
+
+// Let all go on once every thread of the cluster has arrived; what they stored is there.
+void release_cluster() {
+  if (++cluster.arrived < cluster.size()) return;
+  cluster.arrived = 0;
+  ++cluster.completed;
+  for (const Cluster::Store& store : cluster.stores) put(store);
+  cluster.stores.clear();
+  for (unsigned t = 0; t < cluster.size(); ++t) {
+    Thread& thread = *cluster.threads[t];
+    if (thread.wait == Wait::kCluster) thread.wait = Wait::kNothing;
+  }
+}
+
+const char* missed(Wait wait) {
+  switch (wait) {
+    case Wait::kBarrier: return "a barrier that not all reach";
+    case Wait::kShuffle: return "a shuffle that not all lanes make";
+    case Wait::kCluster: return "a barrier of the cluster that not all reach";
+    default: return nullptr;
+  }
+}
+
+// Let a thread run until it waits. False once it has ended.
+bool resume(unsigned t) {
+  cluster.current = t;
+  threadIdx = {t % cluster.count, 0, 0};
+  blockIdx = {cluster.first + t / cluster.count, 0, 0};
+  xlstm::cuda::shared_memory = cluster.memory[t / cluster.count].get();
+  return current().fiber.resume();
+}
+
+void run_cluster(const std::function<void()>& body) {
+  cluster.error.clear();
+  cluster.stores.clear();
+  cluster.arrived = cluster.completed = 0;
+  for (unsigned t = 0; t < cluster.size(); ++t) {
+    Thread& thread = *cluster.threads[t];
     thread.wait = Wait::kNothing;
-    thread.shuffles = 0;
+    thread.shuffles = thread.arrivals = 0;
+    thread.waited = true;
     thread.groups.assign(1, {});
     thread.fiber.start(body);
   }
-  std::vector<unsigned> turns(block.count);
+  std::vector<unsigned> turns(cluster.size());
   unsigned ended = 0;
   bool moved = true;
-  while (ended < block.count && moved && block.error.empty()) {
+  while (ended < cluster.size() && moved && cluster.error.empty()) {
     moved = false;
     order(turns);
     for (const unsigned t : turns) {
-      Thread& thread = *block.threads[t];
-      if (thread.wait != Wait::kNothing || !block.error.empty()) continue;
+      Thread& thread = *cluster.threads[t];
+      if (thread.wait != Wait::kNothing || !cluster.error.empty()) continue;
       moved = true;
-      block.current = t;
-      threadIdx = {t, 0, 0};
-      if (!thread.fiber.resume()) {
+      if (!resume(t)) {
         thread.wait = Wait::kEnded;
         ++ended;
       }
     }
   }
-  for (unsigned t = 0; t < block.count && ended < block.count; ++t) {
-    const Thread& thread = *block.threads[t];
-    if (thread.wait == Wait::kBarrier) fail("a barrier that not all reach", t, thread.line);
-    if (thread.wait == Wait::kShuffle) fail("a shuffle that not all lanes make", t, thread.line);
+  for (unsigned t = 0; t < cluster.size() && ended < cluster.size(); ++t) {
+    const Thread& thread = *cluster.threads[t];
+    if (const char* what = missed(thread.wait)) fail(what, t, thread.line);
   }
 }
 
 // Shared memory of the launch's size: unset, with canaries behind, which ASan makes untouchable.
-void prepare_shared(size_t bytes) {
-  auto* memory = reinterpret_cast<unsigned char*>(xlstm::cuda::shared_memory);
-  ASAN_UNPOISON_MEMORY_REGION(memory, sizeof xlstm::cuda::shared_memory);
+void prepare_shared(unsigned block) {
+  auto* memory = reinterpret_cast<unsigned char*>(cluster.memory[block].get());
+  const size_t bytes = cluster.shared_bytes;
+  ASAN_UNPOISON_MEMORY_REGION(memory, kMemoryBytes);
   std::memset(memory, kUnset, bytes);
   std::memset(memory + bytes, kCanary, kCanaryBytes);
-  ASAN_POISON_MEMORY_REGION(memory + bytes, sizeof xlstm::cuda::shared_memory - bytes);
+  ASAN_POISON_MEMORY_REGION(memory + bytes, kMemoryBytes - bytes);
 }
 
-void check_shared(size_t bytes) {
-  auto* memory = reinterpret_cast<unsigned char*>(xlstm::cuda::shared_memory);
-  ASAN_UNPOISON_MEMORY_REGION(memory, sizeof xlstm::cuda::shared_memory);
+void check_shared(unsigned block) {
+  auto* memory = reinterpret_cast<unsigned char*>(cluster.memory[block].get());
+  const size_t bytes = cluster.shared_bytes;
+  ASAN_UNPOISON_MEMORY_REGION(memory, kMemoryBytes);
   for (size_t i = bytes; i < bytes + kCanaryBytes; ++i) {
-    if (memory[i] != kCanary) return fail("shared memory written past its end", 0, 0);
+    if (memory[i] != kCanary) {
+      return fail("shared memory written past its end", block * cluster.count, 0);
+    }
   }
 }
 
 }  // namespace
 
-int lane() { return static_cast<int>(block.current % kWarpSize); }
+int lane() { return static_cast<int>(cluster.current % cluster.count % kWarpSize); }
 
 void synchronize_block(int line) {
   Thread& self = current();
@@ -182,9 +250,51 @@ void synchronize_block(int line) {
   self.fiber.yield();
 }
 
+void arrive_at_cluster(int line) {
+  Thread& self = current();
+  if (!self.waited) fail("a second arrival at the cluster's barrier", cluster.current, line);
+  self.waited = false;
+  ++self.arrivals;
+  release_cluster();
+}
+
+void wait_for_cluster(int line) {
+  Thread& self = current();
+  if (self.waited) fail("a wait for the cluster without an arrival", cluster.current, line);
+  self.waited = true;
+  if (cluster.completed >= self.arrivals) return;
+  self.wait = Wait::kCluster;
+  self.line = line;
+  self.fiber.yield();
+}
+
+// The soonest a store may arrive under one order, the latest under the others.
+void store_to_block(void* place, int rank, uint32_t value, int line) {
+  const auto* mine = reinterpret_cast<const unsigned char*>(xlstm::cuda::shared_memory);
+  const auto offset = static_cast<size_t>(static_cast<unsigned char*>(place) - mine);
+  if (offset % sizeof value != 0 || offset + sizeof value > cluster.shared_bytes) {
+    return fail("a store to a block outside its shared memory", cluster.current, line);
+  }
+  const auto block = static_cast<unsigned>(rank);
+  if (block >= cluster.blocks) {
+    return fail("a store to a block that is not in the cluster", cluster.current, line);
+  }
+  if (current().arrivals == 0 || !current().waited) {
+    return fail("a store to a block that need not have begun", cluster.current, line);
+  }
+  const auto ended = [](const auto& thread) { return thread->wait == Wait::kEnded; };
+  const auto first = cluster.threads.begin() + block * cluster.count;
+  if (std::any_of(first, first + cluster.count, ended)) {
+    return fail("a store to a block that may have ended", cluster.current, line);
+  }
+  auto* to = reinterpret_cast<unsigned char*>(cluster.memory[block].get()) + offset;
+  if (order_seed == 1) return put({to, value});
+  cluster.stores.push_back({to, value});
+}
+
 void fail_here(const char* what, int line) {
   const std::string text = std::string(what) + " with an address that is not aligned to 16";
-  fail(text.c_str(), block.current, line);
+  fail(text.c_str(), cluster.current, line);
 }
 
 namespace {
@@ -192,12 +302,12 @@ namespace {
 // Wait for the lanes of `mask`, this one's bytes in its slot; answers which slot.
 unsigned meet(unsigned mask, const void* mine, size_t bytes, int line) {
   Thread& self = current();
-  const unsigned first = block.current - block.current % kWarpSize, slot = self.shuffles++ % 2;
+  const unsigned slot = self.shuffles++ % 2;
   std::memcpy(self.slots[slot], mine, bytes);
   self.wait = Wait::kShuffle;
   self.line = line;
   self.mask = mask;
-  release_warp(first);
+  release_warp();
   self.fiber.yield();
   return slot;
 }
@@ -206,19 +316,19 @@ unsigned meet(unsigned mask, const void* mine, size_t bytes, int line) {
 
 uint64_t exchange(unsigned mask, uint64_t bits, int from, int line) {
   if ((mask >> lane() & 1) == 0 || (mask >> from & 1) == 0) {
-    fail("a shuffle with a lane outside its mask", block.current, line);
+    fail("a shuffle with a lane outside its mask", cluster.current, line);
   }
   const unsigned slot = meet(mask, &bits, sizeof bits, line);
-  const unsigned first = block.current - block.current % kWarpSize;
-  std::memcpy(&bits, block.threads[first + static_cast<unsigned>(from)]->slots[slot], sizeof bits);
+  const unsigned first = first_of_warp();
+  std::memcpy(&bits, cluster.threads[first + static_cast<unsigned>(from)]->slots[slot], sizeof bits);
   return bits;
 }
 
 void gather(const void* mine, size_t bytes, void* all, int line) {
   const unsigned slot = meet(xlstm::cuda::kAllLanes, mine, bytes, line);
-  const unsigned first = block.current - block.current % kWarpSize;
+  const unsigned first = first_of_warp();
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-    std::memcpy(static_cast<char*>(all) + lane * bytes, block.threads[first + lane]->slots[slot],
+    std::memcpy(static_cast<char*>(all) + lane * bytes, cluster.threads[first + lane]->slots[slot],
                 bytes);
   }
 }
@@ -253,34 +363,63 @@ namespace {
 
 std::mutex one_launch;
 
+unsigned cluster_of(const cudaLaunchConfig_t& config) {
+  unsigned blocks = 1;
+  for (unsigned a = 0; a < config.numAttrs; ++a) {
+    if (config.attrs[a].id == cudaLaunchAttributeClusterDimension) {
+      blocks = config.attrs[a].val.clusterDim.x;
+    }
+  }
+  return blocks;
+}
+
+bool is_taken(const Kernel& kernel, const cudaLaunchConfig_t& config) {
+  const dim3 &grid = config.gridDim, &threads = config.blockDim;
+  const unsigned blocks = cluster_of(config);
+  return grid.x > 0 && grid.x <= 0x7fffffffu && grid.y == 1 && grid.z == 1 && threads.x > 0 &&
+         threads.x <= kMostThreads && threads.y == 1 && threads.z == 1 &&
+         config.dynamicSmemBytes <= kernel.shared_bytes && blocks > 0 &&
+         blocks <= std::min(kernel.most_cluster, most_cluster) && grid.x % blocks == 0;
+}
+
+void make_room(const cudaLaunchConfig_t& config) {
+  cluster.blocks = cluster_of(config);
+  cluster.count = config.blockDim.x;
+  cluster.shared_bytes = config.dynamicSmemBytes;
+  while (cluster.threads.size() < cluster.size()) {
+    cluster.threads.push_back(std::make_unique<Thread>());
+  }
+  while (cluster.memory.size() < cluster.blocks) {
+    cluster.memory.push_back(std::make_unique<SharedChunk[]>(kMemoryBytes / sizeof(SharedChunk)));
+  }
+}
+
 cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config,
                      const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(one_launch);
-  ++launches;
-  const auto found = allowed.find(kernel);
-  const size_t most = found == allowed.end() ? xlstm::cuda::kSharedBytes : found->second;
-  const dim3 &grid = config.gridDim, &threads = config.blockDim;
-  if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y != 1 || grid.z != 1 || threads.x == 0 ||
-      threads.x > kMostThreads || threads.y != 1 || threads.z != 1 ||
-      config.dynamicSmemBytes > most) {
-    message = "a grid, block or shared memory that not every GPU takes";
+  launches.push_back({config.gridDim.x, config.blockDim.x,
+                      static_cast<int64_t>(config.dynamicSmemBytes), cluster_of(config)});
+  if (!is_taken(kernels[kernel], config)) {
+    message = "a grid, block, cluster or shared memory that not every GPU takes";
     return cudaErrorInvalidValue;
   }
+  if (idles) return cudaSuccess;
+  make_room(config);
   shuffler.seed(order_seed);
-  gridDim = most_blocks > 0 ? std::min(most_blocks, grid.x) : grid.x;
-  blockDim = threads;
-  block.count = threads.x;
-  while (block.threads.size() < block.count) block.threads.push_back(std::make_unique<Thread>());
-  std::vector<unsigned> blocks(gridDim.x);
-  order(blocks);
+  unsigned clusters = config.gridDim.x / cluster.blocks;
+  if (most_blocks > 0) clusters = std::max(1u, std::min(clusters, most_blocks / cluster.blocks));
+  gridDim = clusters * cluster.blocks;
+  blockDim = config.blockDim;
+  std::vector<unsigned> turns(clusters);
+  order(turns);
   message.clear();
-  for (const unsigned b : blocks) {
-    blockIdx = {b, 0, 0};
-    prepare_shared(config.dynamicSmemBytes);
-    run_block(body);
-    check_shared(config.dynamicSmemBytes);
-    if (!block.error.empty()) {
-      message = block.error;
+  for (const unsigned turn : turns) {
+    cluster.first = turn * cluster.blocks;
+    for (unsigned block = 0; block < cluster.blocks; ++block) prepare_shared(block);
+    run_cluster(body);
+    for (unsigned block = 0; block < cluster.blocks; ++block) check_shared(block);
+    if (!cluster.error.empty()) {
+      message = cluster.error;
       return cudaErrorLaunchFailure;
     }
   }
@@ -307,15 +446,28 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrComputeCapabilityMinor: *value = emulator::kSm % 10; break;
     case cudaDevAttrMultiProcessorCount: *value = emulator::kProcessors; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = emulator::kMostShared; break;
+    case cudaDevAttrClusterLaunch: *value = emulator::most_cluster > 1; break;
   }
   return cudaSuccess;
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
 
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) {
+    emulator::kernels[kernel].most_cluster =
+        value != 0 ? emulator::kMostCluster : emulator::kPortableCluster;
+    return cudaSuccess;
+  }
   if (value < 0 || value > emulator::kMostShared) return cudaErrorInvalidValue;
-  emulator::allowed[kernel] = static_cast<size_t>(value);
+  emulator::kernels[kernel].shared_bytes = static_cast<size_t>(value);
+  return cudaSuccess;
+}
+
+cudaError_t cudaOccupancyMaxActiveClusters(int* count, const void* kernel,
+                                           const cudaLaunchConfig_t* config) {
+  if (!emulator::is_taken(emulator::kernels[kernel], *config)) return cudaErrorInvalidValue;
+  *count = emulator::kProcessors / static_cast<int>(emulator::cluster_of(*config));
   return cudaSuccess;
 }
 
@@ -335,9 +487,15 @@ const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(erro
 void xlstm_emulator_order(uint32_t seed) { emulator::order_seed = seed; }
 void xlstm_emulator_truncates(uint32_t truncates) { emulator::truncates = truncates != 0; }
 void xlstm_emulator_most_blocks(uint32_t most) { emulator::most_blocks = most; }
+void xlstm_emulator_most_cluster(uint32_t most) { emulator::most_cluster = most; }
 const char* xlstm_emulator_message() { return emulator::message.c_str(); }
+void xlstm_emulator_idles(uint32_t idles) { emulator::idles = idles != 0; }
+void xlstm_emulator_geometry(int64_t index, int64_t geometry[4]) {
+  const auto& launch = emulator::counted.at(static_cast<size_t>(index));
+  std::copy(launch.begin(), launch.end(), geometry);
+}
 int64_t xlstm_emulator_launches() {
-  const int64_t count = emulator::launches;
-  emulator::launches = 0;
-  return count;
+  emulator::counted = std::move(emulator::launches);
+  emulator::launches.clear();
+  return static_cast<int64_t>(emulator::counted.size());
 }

@@ -118,6 +118,20 @@ void copy_async_wait() {
   emulator::finish_groups(kPending);
 }
 
+inline uint32_t transpose_matrix(uint32_t row, int line = __builtin_LINE()) {
+  uint32_t all[32];
+  emulator::gather(&row, sizeof row, all, line);
+  const int g = emulator::lane() / 4, t = emulator::lane() % 4;
+  const auto element = [&](int i, int j) { return all[4 * i + j / 2] >> 16 * (j % 2) & 0xffffu; };
+  return element(2 * t, g) | element(2 * t + 1, g) << 16;
+}
+
+inline void store_to_block(void* shared, int rank, uint32_t value, int line = __builtin_LINE()) {
+  emulator::store_to_block(shared, rank, value, line);
+}
+inline void cluster_arrive(int line = __builtin_LINE()) { emulator::arrive_at_cluster(line); }
+inline void cluster_wait(int line = __builtin_LINE()) { emulator::wait_for_cluster(line); }
+
 // As far from `exact` as the hardware may be, to a side that depends on the bits of x.
 inline float approximate(double exact, float x, double most) {
   uint32_t bits;

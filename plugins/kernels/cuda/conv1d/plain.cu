@@ -130,7 +130,7 @@ bool fits(const Problem&, const void*, const Device&) { return true; }
 
 size_t workspace_size(const Problem&) { return 0; }
 
-Status prepare(const Device&) {
+Status prepare(Device&) {
   return for_each_element([](auto element) {
     using TX = decltype(element);
     return load_kernels(conv1d_outputs<TX, 0>, conv1d_outputs<TX, 4>, conv1d_state<TX>);

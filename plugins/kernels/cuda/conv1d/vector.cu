@@ -212,7 +212,7 @@ bool fits(const Problem& problem, const void*, const Device&) {
 
 size_t workspace_size(const Problem&) { return 0; }
 
-Status prepare(const Device&) {
+Status prepare(Device&) {
   return for_each_single([](auto element) {
     using TX = decltype(element);
     return load_kernels(conv1d_vector<TX, true>, conv1d_vector<TX, false>);

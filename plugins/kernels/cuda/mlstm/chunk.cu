@@ -83,7 +83,7 @@ Status chunk_prepare(const Device& device) {
   return status;
 }
 
-Status prepare(const Device& device) {
+Status prepare(Device& device) {
   if (device.sm < 80) return Status::kOk;
   return for_each_half([&](auto half) { return chunk_prepare<decltype(half)>(device); });
 }

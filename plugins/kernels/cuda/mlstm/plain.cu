@@ -372,7 +372,7 @@ Status mlstm_prepare() {
                       mlstm_columns<TX, kManyRows<Arithmetic<TX>>>);
 }
 
-Status prepare(const Device&) {
+Status prepare(Device&) {
   return for_each_element([](auto element) { return mlstm_prepare<decltype(element)>(); });
 }
 

@@ -469,7 +469,7 @@ Status prepare_lanes() {
                       mlstm_step<TX, kLanes, false, false>);
 }
 
-Status prepare(const Device&) {
+Status prepare(Device&) {
   return for_each_single([](auto element) {
     using TX = decltype(element);
     Status status = load_kernels(mlstm_copy_n_and_m<TX>);

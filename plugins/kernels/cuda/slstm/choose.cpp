@@ -2,12 +2,12 @@
 
 namespace xlstm::cuda {
 
-extern const Variant kSlstmRegisters, kSlstmPlain;
+extern const Variant kSlstmRegisters, kSlstmClusters, kSlstmPlain;
 
 namespace {
-constexpr const Variant* kVariants[] = {&kSlstmRegisters, &kSlstmPlain};
+constexpr const Variant* kVariants[] = {&kSlstmRegisters, &kSlstmClusters, &kSlstmPlain};
 }  // namespace
 
-extern const Kernel kSlstmKernel = {"XLSTM_CUDA_SLSTM", kVariants, 2};
+extern const Kernel kSlstmKernel = {"XLSTM_CUDA_SLSTM", kVariants, 3};
 
 }  // namespace xlstm::cuda

@@ -253,7 +253,7 @@ Status slstm_launch(const Call& call, void* stream) {
 
 bool fits(const Problem&, const void*, const Device&) { return true; }
 
-Status prepare(const Device&) {
+Status prepare(Device&) {
   return for_each_element([](auto element) {
     using TX = decltype(element);
     return load_kernels(slstm_sequence<TX, 1>, slstm_sequence<TX, kManyRows>, slstm_large<TX>);

@@ -53,7 +53,12 @@ struct SlstmBlock {
     char* const memory = arena.take<char>(memory_bytes);
     const int64_t width = x.heads * x.size;
     Weights<S> weights;
-    const float factor = load_weights<TX, S>(x, head, lane, memory, weights);
+    const float factor = load_weights<TX, S>(
+        x, {head, 0}, lane, memory, [&](const TilePlace& at, const uint32_t(&tile)[4]) {
+          auto& place = weights[at.group][at.half][2 * at.part + at.parity];
+#pragma unroll
+          for (int r = 0; r < 4; ++r) place[r] = tile[r];
+        });
 
     int most = 0;  // steps of the row that has most
     for (int64_t r = first; r < min_of(first + S::rows, x.batch); ++r) {
@@ -212,7 +217,7 @@ Status prepare_as() {
   return Status::kOk;
 }
 
-Status prepare(const Device& device) {
+Status prepare(Device& device) {
   if (device.sm < 80) return Status::kOk;
   const Status status = prepare_as<__nv_bfloat16>();
   return status == Status::kOk ? prepare_as<__half>() : status;

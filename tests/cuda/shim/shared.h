@@ -1,0 +1,11 @@
+// The dynamic shared memory of the block at work, which emulator.cpp gives it.
+#pragma once
+
+namespace xlstm::cuda {
+
+struct alignas(16) SharedChunk {
+  unsigned char bytes[16];
+};
+extern SharedChunk* shared_memory;
+
+}  // namespace xlstm::cuda
