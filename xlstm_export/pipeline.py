@@ -289,7 +289,8 @@ def validate(
     - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
       the bundle has to reproduce as well.
     - ``budget``: "fast", or "full" for long rollouts and more of everything. A keyboard interrupt
-      ends the checks of either; the report then says that it is not ``complete``.
+      ends either; the report then says that it is not ``complete``, and its verdict is
+      ``unfinished`` where the first rollout was not done.
     - ``inputs``: a file to compare on in place of random inputs: a text (.txt), .npy, .npz, a
       table (.csv), or what Polygraphy saved (.json).
     - ``save_io``: a folder for the bundle's inputs and outputs, in Polygraphy's format.

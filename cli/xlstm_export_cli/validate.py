@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,7 +106,8 @@ def validate(
     """Compare OUT with SOURCE or --module; exit code 0: they agree.
 
     Every output and every state is compared, over a rollout with carried states. Where the report
-    cannot be written, the exit code is still that of the verdict.
+    cannot be written, the exit code is still that of the verdict. Ctrl-C ends it with exit code
+    130, and the report holds what was compared.
     """
     own_module.refuse(
         module,
@@ -114,7 +118,7 @@ def validate(
         "native": native, "engine": engine, "backend": backend, "threads": threads,
         "batch": batch, "seed": seed, "samples": samples,
     }  # fmt: skip
-    with progress_bar("validate") as progress:
+    with _interruptible(), progress_bar("validate") as progress:
         if module is not None:
             found = own_module.validate(bundle, module, weights, progress, **how)
         elif reference is not None:
@@ -126,10 +130,28 @@ def validate(
         else:
             raise typer.BadParameter("give --reference SOURCE, or --module")
     _tell(found, report or bundle / "reports", engine, junit, json)
-    if not found.ok:
+    if found.verdict == "failed":
         raise typer.Exit(1)
     if not found.complete:
         raise typer.Exit(130)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A stopping signal ends the comparison, whose report then holds what was done."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        with xe.on_stop(interrupt):
+            yield
+    except KeyboardInterrupt:  # nothing was done: it ends as every command does
+        for number in came[-1:]:
+            signal.raise_signal(number)
+        raise
 
 
 def _tell(
@@ -162,9 +184,9 @@ def _write(
 
 def _print(report: xe.Report) -> None:
     out = console()
-    colour = {"validated": "green", "self-consistent": "yellow", "failed": "red"}[report.verdict]
+    colour = {"validated": "green", "failed": "red"}.get(report.verdict, "yellow")
     out.print(f"verdict: {report.verdict}", style=colour)
-    if not report.ok:
+    if report.verdict == "failed":
         out.print(f"  failed     {report.explanation}")
     if report.location is not None:
         out.print(f"  where      {report.location.words}")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.cli.conftest import Made
 from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
+from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.validation import validate as validation
 
 
@@ -106,3 +110,40 @@ def test_another_bundle_beside_it(made: Made, bundle: Path, tmp_path: Path) -> N
     outcome = run_cli("validate", bundle, "--module", "a:b", "--against", bundle)
     assert outcome.code == 2
     assert "--module stands in the place of --against" in " ".join(outcome.err.split())
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is answered, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("calls", "verdict"), [(0, None), (4, "unfinished"), (190, "self-consistent")]
+)
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupted_validation_writes_what_there_is(
+    made: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch, calls: int, verdict: str | None
+) -> None:
+    """By a signal, in the first rollout or in the checks; nothing where nothing was compared."""
+    run, left = OrtSession.run, iter(range(calls))
+
+    def interrupted(session: OrtSession, *given: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            signal.raise_signal(signal.SIGINT)
+        return run(session, *given, **options)
+
+    monkeypatch.setattr(OrtSession, "run", interrupted)
+    words = ["validate", bundle, "--reference", made.checkpoints / "stack", "--no-upstream"]
+    outcome = run_cli(*words)
+    assert outcome.code == 130
+    if verdict is None:
+        assert "interrupted (SIGINT)" in outcome.err
+        assert not (bundle / "reports").exists()
+        return
+    assert outcome.out.startswith(f"verdict: {verdict}\n")
+    content = json.loads((bundle / "reports" / "validation.json").read_text())
+    assert (content["verdict"], content["complete"]) == (verdict, False)
+    assert "incomplete" in (bundle / "reports" / "validation.md").read_text().splitlines()[0]

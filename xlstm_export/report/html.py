@@ -7,6 +7,7 @@ from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.report.against import against_figure
 from xlstm_export.report.figures import Shown, check_figure, figures, forecast_figure
 from xlstm_export.report.numbers import short, steps_words
+from xlstm_export.report.speed import CAUTION, speed_figure
 from xlstm_export.report.summary import evidence, headline, percent
 from xlstm_export.validation.result import Report
 from xlstm_export.validation.tally import ratio
@@ -37,18 +38,19 @@ def to_html(report: Report) -> str:
     return pages.get_template("validation.html.j2").render(
         report=report, headline=headline(report), evidence=evidence(report), figures=shown,
         missing=missing, first=results[:_FIRST], rest=results[_FIRST:], ratio=ratio,
-        rule={"factor": f"{FACTOR:g}", "ulps": f"{ULPS:g}"},
+        caution=CAUTION, rule={"factor": f"{FACTOR:g}", "ulps": f"{ULPS:g}"},
     )  # fmt: skip
 
 
 def _drawn(report: Report) -> tuple[dict[str, list[Shown]], str]:
     """The figures by section, and what to install where there are none."""
     sections: dict[str, list[Shown]] = {
-        "errors": [], "against": [], "forecasts": [], "checks": [],
+        "errors": [], "against": [], "forecasts": [], "checks": [], "speed": [],
     }  # fmt: skip
     try:
         sections["errors"] = figures(report)
         sections["against"] = against_figure(report.against)
+        sections["speed"] = speed_figure(report.speeds)
         sections["forecasts"] = [
             forecast_figure(r.forecast.example, str(number))
             for number, r in enumerate(report.results)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from xlstm_export.report.against import against_lines
 from xlstm_export.report.numbers import short
+from xlstm_export.report.speed import speed_lines
 from xlstm_export.report.summary import headline, percent
 from xlstm_export.validation.result import Check, Report
 from xlstm_export.validation.tally import TensorResult, ratio
@@ -39,7 +40,7 @@ def to_markdown(report: Report) -> str:
             "(relative)"
         )
     lines += ["", *_checks(report.checks), *_table(report.in_order()), ""]
-    lines += against_lines(report.against)
+    lines += [*against_lines(report.against), *speed_lines(report.speeds)]
     if report.command:
         lines += [f"Made by `{report.command}`", ""]
     if report.machine:

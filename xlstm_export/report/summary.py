@@ -16,6 +16,11 @@ def headline(report: Report) -> str:
     if report.verdict == "failed":
         where = f" It goes wrong in {report.location.layer}." if report.location else ""
         return f"Do not use this bundle: its numbers are not those of the PyTorch model.{where}"
+    if report.verdict == "unfinished":
+        return (
+            "Nothing is known of this bundle yet: the comparison was interrupted at its beginning. "
+            f"So far {_within(report)} tensors are within the rule."
+        )
     part = ""
     if not report.complete:
         part = " The comparison was interrupted: what was compared agrees, the rest is unknown."

@@ -11,7 +11,7 @@ import numpy as np
 from xlstm_export.bundle.calibration import read_calibration
 from xlstm_export.bundle.checksum import is_as_written
 from xlstm_export.bundle.manifest import CONTINUE_FILE, MODEL_FILE, Manifest
-from xlstm_export.checkpoint.source import Checkpoint, Source
+from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
 from xlstm_export.errors import BackendUnavailableError, BundleError
 from xlstm_export.families.family import Family
 from xlstm_export.families.oracle import Oracle
@@ -25,9 +25,10 @@ from xlstm_export.reference.threads import SMALL
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
-from xlstm_export.runtime.session import Array, Session
+from xlstm_export.runtime.session import MOST_STEPS, Array, Session
 from xlstm_export.validation.checks.rollout import Runners
 from xlstm_export.validation.inputs import rollout_inputs
+from xlstm_export.validation.pieces import InPieces
 
 _EMULATED = (
     "bfloat16 emulated: each bfloat16 operation ran in float32 on rounded operands, and its "
@@ -43,6 +44,10 @@ WIDENED = (
     "ONNX Runtime's low-bit products also round activations to 8 bits"
 )
 WHOLE = "an engine is compared as a whole: its operators cannot be run one by one"
+_IN_PIECES = (
+    "the engine is built for calls of at most {steps} steps: longer ones were cut, and it went on "
+    "from the states of each piece"
+)
 CHANGED = "the files of the bundle are not those that export wrote"
 """Notes of both comparisons, with a checkpoint and with a network of one's own."""
 
@@ -145,6 +150,11 @@ def gather(both: Both, module: Family, upstream: bool, progress: Progress | None
     )  # fmt: skip
 
 
+def is_of(manifest: Manifest, checkpoint: Checkpoint) -> bool:
+    """Whether a bundle was made from the files that were read."""
+    return fingerprint(checkpoint) == manifest.source.sha256
+
+
 def share_threads(checkpoint: Checkpoint, threads: int | None) -> tuple[int | None, int]:
     """Threads of torch (None: as many as it has), and how many runners compute side by side.
 
@@ -213,8 +223,13 @@ def open_subject(
     """
     if execution.engine:
         notes.append(WHOLE)
+        session = open_session(bundle, execution)
+        if session.most_steps >= MOST_STEPS or not (manifest.takes_states and manifest.states):
+            return session
+        notes.append(_IN_PIECES.format(steps=session.most_steps))
+        return InPieces(session)
     is_as_it_runs = manifest.dtype != "bfloat16" and manifest.low_bit is None
-    if execution.engine or execution.is_cuda or is_as_it_runs:
+    if execution.is_cuda or is_as_it_runs:
         return open_session(bundle, execution)
     # its graph library takes half a second to load
     from xlstm_export.runtime.bf16_emulation import emulated_graph
@@ -228,11 +243,11 @@ def open_subject(
         for file in files
     }  # fmt: skip
     graphs = {file: graph for file, graph in changed.items() if graph is not None}
-    session = OrtSession(
+    widened = OrtSession(
         bundle, graphs=graphs, threads=execution.threads, native=execution.native,
         wide=manifest.low_bit is not None,
     )  # fmt: skip
-    session.name += " (emulated)" if is_emulated else ""
+    widened.name += " (emulated)" if is_emulated else ""
     notes += [_EMULATED] if is_emulated else []
     notes += [WIDENED] if manifest.low_bit is not None else []
-    return session
+    return widened

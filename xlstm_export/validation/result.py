@@ -9,9 +9,10 @@ from typing import Literal
 
 from xlstm_export.validation.against import Against
 from xlstm_export.validation.price import Price
+from xlstm_export.validation.speed import Speeds
 from xlstm_export.validation.tally import TensorResult, ratio
 
-Verdict = Literal["validated", "self-consistent", "failed"]
+Verdict = Literal["validated", "self-consistent", "failed", "unfinished"]
 Outcome = Literal["passed", "failed", "skipped"]
 Mode = Literal["whole", "layer by layer"]
 WHOLE: Mode = "whole"
@@ -27,6 +28,7 @@ _EXPLANATION = {
         "checkpoint cannot be seen this way. For a validation install "
         "the packages that doctor names."
     ),
+    "unfinished": "The comparison was interrupted before its first rollout was done.",
 }
 RECORDED = "recorded "
 """In front of the names of outputs that are compared with numbers recorded elsewhere."""
@@ -132,6 +134,7 @@ class Report:
     budget: str = "fast"
     price: Price | None = None
     """Of weights in 8 or 4 bits: how far the bundle as it runs is from the checkpoint's own."""
+    speeds: Speeds | None = None
     against: Against | None = None
     """The bundle beside another one, where one was given."""
     mode: Mode = WHOLE
@@ -141,13 +144,13 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """False only when the verdict is ``failed``."""
-        return self.verdict != "failed"
+        """False when the verdict is ``failed``, or there is none yet."""
+        return self.verdict in ("validated", "self-consistent")
 
     @property
     def explanation(self) -> str:
         """What the verdict says; of a failure, how many tensors are outside the rule."""
-        if self.ok:
+        if self.verdict != "failed":
             recorded = any(result.name.startswith(RECORDED) for result in self.results)
             layers = _LAYERS if self.mode == IN_PARTS else ""
             return _EXPLANATION[self.verdict] + layers + (_REPRODUCED if recorded else "")

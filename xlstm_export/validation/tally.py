@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -84,6 +84,8 @@ class Tally:
 
     ``rounded`` while every exact number was one of bfloat16: the model rounds them. ``is_logits``
     counts what the errors mean to a language model, ``forecast`` what they mean to a forecaster.
+    With ``few`` numbers one badly conditioned row makes up the rms of all: there a baseline's is
+    its largest over groups of as many rows as the subject has.
     """
 
     totals: list[Errors] = field(default_factory=list)
@@ -92,6 +94,8 @@ class Tally:
     finite: bool = True
     rounded: bool = True
     is_logits: bool = False
+    few: bool = False
+    groups: dict[tuple[int, int], Errors] = field(default_factory=dict)
     forecast: ForecastTally | None = None
     tensor: TensorTally = field(default_factory=TensorTally)
     language: LanguageTally = field(default_factory=LanguageTally)
@@ -112,12 +116,15 @@ class Tally:
         new = [errors(got, exact), *(errors(tensor, float64) for tensor in baselines)]
         old = self.totals or [Errors()] * len(new)
         self.totals = [before + more for before, more in zip(old, new, strict=True)]
+        if self.few:
+            self._add_groups(len(got), baselines, float64)
         self.by_call.append(new[0].largest)
         self.largest = max(self.largest, magnitude(exact))
 
     def result(self, name: str, kind: str, dtype: str) -> TensorResult:
         """The judgement; ``dtype`` is the precision the tensor carries."""
-        judgement = judge_errors(self.totals[0], self.totals[1:], self.largest, dtype, self.rounded)
+        forms = [self._worst_group(n, total) for n, total in enumerate(self.totals[1:])]
+        judgement = judge_errors(self.totals[0], forms, self.largest, dtype, self.rounded)
         steps = self.tensor.steps()
         return TensorResult(
             name, kind, judgement, self.largest, tuple(self.by_call), self.finite,
@@ -129,6 +136,21 @@ class Tally:
             language=self.language.measures() if self.best else None,
             forecast=self.forecast.measures() if self.forecast else None,
         )  # fmt: skip
+
+    def _add_groups(self, rows: int, baselines: Sequence[Array], exact: Array) -> None:
+        for number, tensor in enumerate(baselines):
+            for start in range(0, len(exact), rows):
+                part, key = slice(start, start + rows), (number, start)
+                found = errors(tensor[part], exact[part])
+                self.groups[key] = self.groups.get(key, Errors()) + found
+
+    def _worst_group(self, number: int, total: Errors) -> Errors:
+        """Baseline ``number`` with the rms of the group of rows that it is largest in."""
+        groups = [found for (baseline, _), found in self.groups.items() if baseline == number]
+        if not groups:
+            return total
+        worst = max(groups, key=lambda found: found.rms)
+        return replace(worst, largest=total.largest)
 
     def _best_token(self) -> BestToken:
         subject, torch = (np.concatenate(part) for part in zip(*self.best, strict=True))
@@ -149,6 +171,14 @@ def ratio(judgement: Judgement) -> float:
     return max(error / allowed if allowed > 0 else float(error > 0) for error, allowed in pairs)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A comparison was interrupted; ``results`` are of the calls that were done."""
+
+    def __init__(self, results: list[TensorResult]) -> None:
+        super().__init__()
+        self.results = results
+
+
 def middle_of_samples(
     sample: Callable[[int], list[TensorResult]], seed: int, notes: list[str]
 ) -> list[TensorResult]:
@@ -161,7 +191,10 @@ def middle_of_samples(
     if all(result.judgement.ok for result in first):
         return first
     notes.append(_REPEATED)
-    samples = (first, sample(seed + 1), sample(seed + 2))
+    try:
+        samples = (first, sample(seed + 1), sample(seed + 2))
+    except KeyboardInterrupt:
+        raise Interrupted(first) from None
     return [
         sorted(same, key=lambda result: ratio(result.judgement))[1]
         for same in zip(*samples, strict=True)

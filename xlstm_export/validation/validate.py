@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xlstm_export.bundle.checksum import bundle_sha256, manifest_sha256
 from xlstm_export.bundle.manifest import read_manifest
-from xlstm_export.checkpoint.source import Source, fingerprint
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.environment import machine, versions
 from xlstm_export.errors import BundleError
 from xlstm_export.families.family import Family
@@ -25,7 +25,7 @@ from xlstm_export.validation.checks.numerics import errors_of_both
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.plan import Budget, Plan, allowances, check_budget
 from xlstm_export.validation.checks.rollout import (
-    BASELINE_ROWS,
+    baseline_rows,
     compare_ragged,
     compare_rollout,
     relative_distance,
@@ -44,17 +44,19 @@ from xlstm_export.validation.inputs import (
 from xlstm_export.validation.participants import (
     Participants,
     gather,
+    is_of,
     read_both,
     share_threads,
     tell,
 )
-from xlstm_export.validation.price import price_of
+from xlstm_export.validation.price import Price, price_of
 from xlstm_export.validation.result import Location, Report, decide
 from xlstm_export.validation.samples import Sample, read_samples
 from xlstm_export.validation.segments.compare import Walk
 from xlstm_export.validation.segments.plan import divide
 from xlstm_export.validation.segments.report import refuse_what_needs_all, report_in_parts
-from xlstm_export.validation.tally import TensorResult, middle_of_samples
+from xlstm_export.validation.speed import Speeds, measure_speed
+from xlstm_export.validation.tally import Interrupted, TensorResult, middle_of_samples
 
 _ELSEWHERE = (
     "no part of the graph is wrong by itself in ONNX Runtime on the CPU: the fault is in what else "
@@ -85,6 +87,21 @@ class Task:
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
+
+
+@dataclass
+class _Found:
+    """What a comparison found, as far as it came; ``is_compared`` once the first rollout is."""
+
+    results: list[TensorResult] = field(default_factory=list)
+    is_compared: bool = False
+    is_right: bool = True
+    checked: Checked = field(default_factory=Checked)
+    price: Price | None = None
+    against: Against | None = None
+    speeds: Speeds | None = None
+    location: Location | None = None
+    distance: float | None = None
 
 
 def validate_bundle(
@@ -129,57 +146,112 @@ def _compare(
     everyone: Participants, module: Family, source: Source, digest: str, task: Task,
     recorded: Sequence[Sample], progress: Progress | None,
 ) -> Report:  # fmt: skip
-    manifest, notes, seed = everyone.manifest, everyone.notes, task.seed
+    """What an interrupt leaves is told of, where there is something."""
     given = _read_given(everyone, task)
-    batch = task.batch if given is None else given.rows
+    rows = task.batch if given is None else given.rows
+    own = draw_rollouts(everyone.spec, rows, task.seed) if given is None else given.rollouts
+    found = _Found()
     threads, workers = share_threads(everyone.checkpoint, everyone.execution.threads)
     with torch_threads(threads):
-        results = middle_of_samples(
-            lambda seed: _sample(everyone, given, batch, workers, seed, progress), seed, notes
-        )
-        baselines = (everyone.recurrent, everyone.chunkwise)
-        price = price_of(everyone, given.text if given else None, recorded, seed, progress)
-        judged = recorded if price is None else []
-        results += compare_samples(
-            everyone.subject, everyone.float64, baselines, judged, manifest, notes
-        )
-        plan = Plan(task.budget, seed, allowances(results), given.text if given else None)
-        checked = run_checks(everyone, plan, progress)
-        results += checked.results
-        is_source = fingerprint(everyone.checkpoint) == manifest.source.sha256
-        is_right = decide(results, True, checked.checks) != "failed"
-        rollouts = draw_rollouts(everyone.spec, batch, seed) if given is None else given.rollouts
-        against = _beside(everyone, task, plan, rollouts, batch, is_source, checked, progress)
-        probe, location = _probe(everyone.spec, batch, seed), None
-        if not is_right:
-            tell(progress, "finding where it breaks")
-            location = _locate(everyone, results, probe, batch, seed)
-        distance = _reader_distance(everyone, module, probe)
+        try:
+            _run_first(found, everyone, given, rows, task, recorded, workers, progress)
+            _run_rest(found, everyone, given, own, rows, task, progress)
+            _explain(found, everyone, module, rows, task.seed, progress)
+        except KeyboardInterrupt as stop:
+            found.checked.complete = False
+            if isinstance(stop, Interrupted):
+                found.results += stop.results
+            if not found.results:
+                raise
+    fed = in_words(own) if given is None else given.words
+    return _report(found, everyone, source, digest, task, rows, fed)
+
+
+def _run_first(
+    found: _Found, everyone: Participants, given: Given | None, rows: int, task: Task,
+    recorded: Sequence[Sample], workers: int, progress: Progress | None,
+) -> None:  # fmt: skip
+    """The comparison with the reference, and with what was recorded elsewhere."""
+    found.results += middle_of_samples(
+        lambda seed: _sample(everyone, given, rows, workers, seed, progress), task.seed,
+        everyone.notes,
+    )  # fmt: skip
+    found.is_compared = True
+    text = given.text if given else None
+    found.price = price_of(everyone, text, recorded, task.seed, progress)
+    found.results += compare_samples(
+        everyone.subject, everyone.float64, (everyone.recurrent, everyone.chunkwise),
+        recorded if found.price is None else [], everyone.manifest, everyone.notes,
+    )  # fmt: skip
+
+
+def _run_rest(
+    found: _Found, everyone: Participants, given: Given | None, own: Sequence[Rollout], rows: int,
+    task: Task, progress: Progress | None,
+) -> None:  # fmt: skip
+    """The checks, the other bundle, and everyone's speed."""
+    text = given.text if given else None
+    plan = Plan(task.budget, task.seed, allowances(found.results), text)
+    found.checked = run_checks(everyone, plan, progress)
+    found.results += found.checked.results
+    found.is_right = decide(found.results, True, found.checked.checks) != "failed"
+    if task.against is not None and found.checked.complete:
+        compared = compare_against(everyone, task.against, own, rows, plan, progress)
+        found.against = compared.against
+        found.checked.checks.append(compared.check)
+        found.checked.continuations += compared.continuations
+    if found.checked.complete:
+        tell(progress, "timing")
+        found.speeds = measure_speed(everyone, plan, task.against)
+
+
+def _explain(
+    found: _Found, everyone: Participants, module: Family, rows: int, seed: int,
+    progress: Progress | None,
+) -> None:  # fmt: skip
+    """Where a bundle breaks, and how far reader and upstream are apart."""
+    probe = _probe(everyone.spec, rows, seed)
+    if not found.is_right:
+        tell(progress, "finding where it breaks")
+        found.location = _locate(everyone, found.results, probe, rows, seed)
+    if everyone.oracle is not None:
+        found.distance = relative_distance(everyone.float64, everyone.oracle, probe)
+        if rounds(everyone.as_upstream.spec):
+            everyone.notes.append(_on_numerics(everyone, module, probe))
+
+
+def _report(
+    found: _Found, everyone: Participants, source: Source, digest: str, task: Task, rows: int,
+    fed: str,
+) -> Report:  # fmt: skip
+    manifest, checked = everyone.manifest, found.checked
+    verdict = decide(found.results, everyone.oracle is not None, checked.checks)
     return Report(
-        verdict=decide(results, everyone.oracle is not None, checked.checks),
+        verdict=verdict if found.is_compared else "unfinished",
         bundle=str(everyone.bundle),
         bundle_sha256=digest,
         manifest_sha256=manifest_sha256(everyone.bundle),
         source=str(source.path),
-        source_matches_bundle=is_source,
+        source_matches_bundle=is_of(manifest, everyone.checkpoint),
         subject=everyone.subject.name,
         subject_ops=everyone.subject.describe(),
         reference=everyone.runners.reference.name,
         baselines=(everyone.recurrent.name, everyone.chunkwise.name),
-        reader_distance=distance,
-        batch=batch,
-        fed=in_words(rollouts) if given is None else given.words,
-        seed=seed,
-        notes=tuple(notes),
+        reader_distance=found.distance,
+        batch=rows,
+        fed=fed,
+        seed=task.seed,
+        notes=tuple(everyone.notes),
         versions=versions(),
-        results=tuple(results),
+        results=tuple(found.results),
         checks=tuple(checked.checks),
-        location=location,
+        location=found.location,
         continuations=checked.continuations,
         machine=machine(),
         budget=task.budget,
-        price=price,
-        against=against,
+        price=found.price,
+        against=found.against,
+        speeds=found.speeds,
         complete=checked.complete,
     )
 
@@ -196,16 +268,19 @@ def _sample(
 ) -> list[TensorResult]:  # fmt: skip
     """Every result on inputs of one seed, or on those that are given."""
     drawn: Sequence[Rollout] = (
-        draw_rollouts(everyone.spec, batch + BASELINE_ROWS, seed)
+        draw_rollouts(everyone.spec, batch + baseline_rows(everyone.spec), seed)
         if given is None
         else given.rollouts
     )
     results = compare_rollout(everyone.runners, drawn, batch, everyone.manifest, workers, progress)
-    if everyone.manifest.ragged:
-        inputs = rollout_inputs(everyone.spec, batch, sum(ROLLOUT), seed)
-        results += compare_ragged(everyone.runners, inputs, everyone.manifest)
-    tell(progress, "checking operators")
-    return results + (check_operators(everyone.operators, seed) if everyone.operators else [])
+    try:
+        if everyone.manifest.ragged:
+            inputs = rollout_inputs(everyone.spec, batch, sum(ROLLOUT), seed)
+            results += compare_ragged(everyone.runners, inputs, everyone.manifest)
+        tell(progress, "checking operators")
+        return results + (check_operators(everyone.operators, seed) if everyone.operators else [])
+    except KeyboardInterrupt:
+        raise Interrupted(results) from None
 
 
 def _locate(
@@ -213,6 +288,7 @@ def _locate(
 ) -> Location | None:
     """Where it breaks: in the graph, in the reader, or, as a note says, in neither."""
     # a right bundle does not wait for the graph library
+    from xlstm_export.validation.location.engine import locate_engine_fault
     from xlstm_export.validation.location.locate import locate_fault
     from xlstm_export.validation.location.reader import locate_reader_fault
 
@@ -222,38 +298,10 @@ def _locate(
         everyone.notes.append(f"where it breaks was not found: {error}")
         return None
     if found is None:
-        found = locate_reader_fault(everyone, probe)
+        found = locate_reader_fault(everyone, probe) or locate_engine_fault(everyone, results)
     if found is None:
         everyone.notes.append(_ELSEWHERE)
     return found
-
-
-def _beside(
-    everyone: Participants, task: Task, plan: Plan, rollouts: Sequence[Rollout], batch: int,
-    is_source: bool, checked: Checked, progress: Progress | None,
-) -> Against | None:  # fmt: skip
-    """The other bundle of ``task`` beside this one; ``checked`` is told what came of it."""
-    if task.against is None or not checked.complete:
-        return None
-    try:
-        compared = compare_against(
-            everyone, task.against, is_source, rollouts, batch, plan, progress
-        )
-    except KeyboardInterrupt:
-        checked.complete = False
-        return None
-    checked.checks.append(compared.check)
-    checked.continuations += compared.continuations
-    return compared.against
-
-
-def _reader_distance(everyone: Participants, module: Family, probe: Feeds) -> float | None:
-    """That of our float64 model from upstream's; None without upstream."""
-    if everyone.oracle is None:
-        return None
-    if rounds(everyone.as_upstream.spec):
-        everyone.notes.append(_on_numerics(everyone, module, probe))
-    return relative_distance(everyone.float64, everyone.oracle, probe)
 
 
 def _probe(spec: ModelSpec, batch: int, seed: int) -> Feeds:

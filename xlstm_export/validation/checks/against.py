@@ -32,7 +32,7 @@ from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.measures.forecast import ForecastTally
 from xlstm_export.validation.measures.language import LanguageTally
 from xlstm_export.validation.measures.tensor import TensorTally
-from xlstm_export.validation.participants import Participants, open_subject, tell
+from xlstm_export.validation.participants import Participants, is_of, open_subject, tell
 from xlstm_export.validation.result import Check, Continuation, Outcome
 
 _JUDGED = (
@@ -69,20 +69,19 @@ def is_same(bundle: Path, other: Path) -> bool:
 
 
 def compare_against(
-    everyone: Participants, other: Path, is_source: bool, rollouts: Sequence[Rollout], batch: int,
-    plan: Plan, progress: Progress | None,
+    everyone: Participants, other: Path, rollouts: Sequence[Rollout], batch: int, plan: Plan,
+    progress: Progress | None,
 ) -> Compared:  # fmt: skip
     """Run the bundle of ``everyone`` and ``other``, in ONNX Runtime, over ``rollouts``.
 
     A bundle against itself runs by its function bodies; by an engine, as it is. Where both are of
-    the checkpoint that was read (``is_source``: the bundle is), its own numbers in float64 stand
-    beside both.
+    the checkpoint that was read, its own numbers in float64 stand beside both.
     """
     tell(progress, f"comparing with {other}")
     manifest, notes = read_manifest(other), list[str]()
     session = open_subject(other, manifest, _execution(everyone, other), notes)
-    is_source &= manifest.source.sha256 == everyone.manifest.source.sha256
-    exact = _exact(everyone) if is_source else None
+    is_same_source = manifest.source.sha256 == everyone.manifest.source.sha256
+    exact = _exact(everyone) if is_same_source and is_of(manifest, everyone.checkpoint) else None
     is_judged = is_one_computation(everyone.manifest, manifest)
     runners = [everyone.subject, session, *([exact] if exact else [])]
     tallies = _run(runners, everyone.manifest, manifest, rollouts, batch)

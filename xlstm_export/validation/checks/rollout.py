@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,19 +11,22 @@ from typing import Any
 import numpy as np
 
 from xlstm_export.bundle.manifest import LENGTHS, Manifest
-from xlstm_export.model.spec import SEQUENCE
+from xlstm_export.interrupts import undisturbed
+from xlstm_export.model.spec import SEQUENCE, ModelSpec
 from xlstm_export.progress import Progress
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.measures.forecast import ForecastTally
 from xlstm_export.validation.measures.tensor import TensorTally
-from xlstm_export.validation.tally import Tally, TensorResult
+from xlstm_export.validation.tally import Interrupted, Tally, TensorResult
 from xlstm_export.validation.tolerance import errors, magnitude
 
 BASELINE_ROWS = 6
 """Rows that the baselines run beside the subject's: their largest error is a rare event, and too
 few rows would make the allowance a matter of luck."""
 
+_FEW = 100
+"""Fewer numbers than that in a row say little of how it rounds."""
 _RAGGED_STEPS = 80
 
 
@@ -52,6 +56,7 @@ class Tallies:
     """One tally for each output of a model, and one for each of its states."""
 
     manifest: Manifest
+    few: bool = False
     outputs: dict[str, Tally] = field(default_factory=dict)
     states: dict[str, Tally] = field(default_factory=dict)
 
@@ -65,7 +70,9 @@ class Tallies:
                 self.outputs[name] = self._tally_of(name)
             self.outputs[name].add([output[name] for output in outputs], end)
         for key in states[0]:
-            self.states.setdefault(key, Tally()).add([state[key] for state in states], end)
+            self.states.setdefault(key, Tally(few=self.few)).add(
+                [state[key] for state in states], end
+            )
 
     def add_forecast(self, outputs: Sequence[Mapping[str, Array]], seen: Seen) -> None:
         """What ``outputs`` of subject and reference foretell, against what came."""
@@ -79,6 +86,7 @@ class Tallies:
         forecast = self.manifest.forecast
         return Tally(
             is_logits=name == "logits" and is_sequence,
+            few=self.few,
             forecast=ForecastTally(forecast.levels) if forecast else None,
             tensor=TensorTally(is_sequence),
         )
@@ -90,6 +98,19 @@ class Tallies:
         outputs = [t.result(prefix + n, "output", dtype) for n, t in self.outputs.items()]
         states = [t.result(prefix + k, "state", "float32") for k, t in self.states.items()]
         return [*outputs, *states]
+
+
+def baseline_rows(spec: ModelSpec) -> int:
+    """Rows that the baselines run beside the subject's.
+
+    Where an input is badly conditioned, one row has the largest error of everyone, and each has his
+    own luck in it: over hundreds of numbers that is the same for all, over ten it is not. There
+    the baselines see four times as many rows, so that theirs is no rarer an event.
+    """
+    sizes = [size for tensor in spec.outputs for size in tensor.shape[1:]]
+    numbers = math.prod(size for size in sizes if isinstance(size, int))
+    is_many = numbers >= _FEW or any(isinstance(size, str) for size in sizes)
+    return BASELINE_ROWS if is_many else 4 * BASELINE_ROWS
 
 
 def compare_rollout(
@@ -104,11 +125,25 @@ def compare_rollout(
 
     Of the rows subject and reference see the first ``batch`` and the baselines all; ``manifest``
     is the subject's. ``workers`` of them run at once. Returns one result per output and state.
+    Raises Interrupted, with the results so far, where a keyboard interrupt comes.
     """
+    rows = len(next(iter(rollouts[0][0].values())))
+    tallies = Tallies(manifest, few=rows > batch + BASELINE_ROWS)
+    try:
+        _compare_calls(tallies, runners, rollouts, batch, workers, progress)
+    except KeyboardInterrupt:
+        raise Interrupted(tallies.results()) from None
+    return tallies.results()
+
+
+def _compare_calls(
+    tallies: Tallies, runners: Runners, rollouts: Sequence[Rollout], batch: int, workers: int,
+    progress: Progress | None,
+) -> None:  # fmt: skip
+    manifest = tallies.manifest
     everyone = (
         runners.subject, runners.reference, runners.float64, runners.recurrent, runners.chunkwise,
     )  # fmt: skip
-    tallies = Tallies(manifest)
     done, total = 0, sum(steps_of(call) for rollout in rollouts for call in rollout)
     with ThreadPoolExecutor(workers) as pool:
         for rollout in rollouts:
@@ -122,13 +157,13 @@ def compare_rollout(
                 first, *others = (output for output, _ in found)
                 outputs = [first, *(as_subject(manifest, o) for o in others)]
                 end += steps_of(call) if manifest.states else 1
-                tallies.add(outputs, states, end)
-                if manifest.forecast:
-                    tallies.add_forecast(outputs[:2], seen_by(rollout, number, batch))
+                with undisturbed():  # a call counts whole or not at all
+                    tallies.add(outputs, states, end)
+                    if manifest.forecast:
+                        tallies.add_forecast(outputs[:2], seen_by(rollout, number, batch))
                 done += steps_of(call)
                 if progress is not None:
                     progress("comparing", done, total, "steps")
-    return tallies.results()
 
 
 def steps_of(call: Feeds) -> int:
