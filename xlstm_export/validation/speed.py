@@ -26,7 +26,7 @@ PREFILL = 32
 """Steps of a call from no states."""
 _WARM_UP = 8
 """Steps before the single ones."""
-_TURNS = 9
+_TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class _Contender:
 def measure_speed(everyone: Participants, plan: Plan, other: Path | None) -> Speeds:
     """Time the bundle, its function bodies, upstream's module and PyTorch, and ``other``.
 
-    By the full budget each may take 5 seconds for each kind of call, else a tenth of one.
+    By the full budget each may take 5 seconds for each kind of call, else a twentieth of one.
     """
     with ExitStack() as opened:
         contenders, missing = _contenders(everyone, other, opened)
         works = _works(everyone, plan)
         for kind, make in works.items():
             calls = {c.who: make(c.runner) for c in contenders}
-            _take_turns(contenders, calls, kind, plan.pick(100, 5000) / 1000)
+            _take_turns(contenders, calls, kind, plan.pick(50, 5000) / 1000)
     return Speeds(
         measured=tuple(_speed(c) for c in contenders),
         missing=tuple(missing),

@@ -10,33 +10,24 @@ import numpy as np
 import pytest
 
 import xlstm_export as xe
-from tests.model_cases import BY_ID, Library, ModelCase
-from xlstm_export.bundle.checksum import bundle_sha256
+from tests.model_cases import BY_ID, Library
+from tests.validation.gathered import gathered
 from xlstm_export.bundle.manifest import read_manifest, write_manifest
-from xlstm_export.families.registry import find_family
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.runtime.open import Execution
 from xlstm_export.validation.against import Against
 from xlstm_export.validation.checks.against import Compared, check_other, compare_against
 from xlstm_export.validation.checks.plan import Plan
 from xlstm_export.validation.inputs import draw_rollouts
-from xlstm_export.validation.participants import Participants, gather
+from xlstm_export.validation.participants import Participants
 
 STACK = BY_ID["stack-mixed"]
 HALF = LoweringOptions(dtype="float16")
 
 
-def _gathered(library: Library, case: ModelCase) -> Participants:
-    bundle, source = library.bundle(case), library.source(case)
-    return gather(
-        bundle, read_manifest(bundle), bundle_sha256(bundle), source, find_family(source, "auto"),
-        Execution(threads=1), False, None,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def everyone(library: Library) -> Participants:
-    return _gathered(library, STACK)
+    return gathered(library, STACK)
 
 
 def _compare(everyone: Participants, other: Path) -> Compared:
@@ -164,7 +155,7 @@ def test_what_only_one_carries_is_left_out(library: Library, everyone: Participa
 def test_forecasters_are_compared_in_units_of_the_series(library: Library) -> None:
     case = BY_ID["tirex-small"]
     other = library.bundle(case, LoweringOptions(dtype="bfloat16"))
-    against = _compare(_gathered(library, case), other).against
+    against = _compare(gathered(library, case), other).against
     forecast = against.tensors[0].apart.forecast
     assert forecast is not None
     assert 0 < forecast.spread_rms <= forecast.spread_error
