@@ -109,7 +109,7 @@ class Tally:
         got, exact, float64, *baselines = tensors
         self.finite &= bool(np.isfinite(got).all())
         self.tensor.add(got, exact, end)
-        self.rounded &= is_bfloat16(exact)
+        self.rounded = self.rounded and is_bfloat16(exact)
         if self.is_logits:
             self.language.add(got, exact)
             self.best.append((_same_best(got, exact), _same_best(baselines[0], float64)))

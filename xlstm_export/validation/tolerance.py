@@ -14,7 +14,7 @@ error, and the geometric mean of both ulps for the root mean square.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,9 @@ ULPS = 4.0
 
 FORMS_APART = 10.0
 """A form this much worse than the other is failing, not rounding."""
+
+_PIECE = 1 << 15
+"""Numbers of a tensor that are compared at a time."""
 
 Array = npt.NDArray[np.generic]
 
@@ -79,10 +82,21 @@ def errors(got: Array, exact: Array) -> Errors:
         raise ValueError(f"compared tensors have shapes {got.shape} and {exact.shape}")
     if exact.size == 0:
         return Errors()
-    difference = np.abs(got.astype(np.float64) - exact.astype(np.float64))
-    if not np.isfinite(difference).all():
-        return Errors(math.inf, math.inf, exact.size)
-    return Errors(float(difference.max()), float(np.square(difference).sum()), exact.size)
+    largest = squares = 0.0
+    for mine, right in zip(_pieces(got), _pieces(exact), strict=True):
+        difference = np.abs(mine.astype(np.float64) - right.astype(np.float64))
+        most = float(difference.max())  # NaN where one is
+        if not math.isfinite(most):
+            return Errors(math.inf, math.inf, exact.size)
+        largest = max(largest, most)
+        squares += float(np.square(difference, out=difference).sum())
+    return Errors(largest, squares, exact.size)
+
+
+def _pieces(tensor: Array) -> Iterator[Array]:
+    """The numbers of ``tensor`` in stretches that stay in the processor's cache."""
+    flat = tensor.reshape(-1)
+    return (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
 
 
 def judge_errors(

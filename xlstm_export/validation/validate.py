@@ -52,9 +52,9 @@ from xlstm_export.validation.participants import (
 from xlstm_export.validation.price import Price, price_of
 from xlstm_export.validation.result import Location, Report, decide
 from xlstm_export.validation.samples import Sample, read_samples
-from xlstm_export.validation.segments.compare import Walk
 from xlstm_export.validation.segments.plan import divide
 from xlstm_export.validation.segments.report import refuse_what_needs_all, report_in_parts
+from xlstm_export.validation.segments.walk import Walk
 from xlstm_export.validation.speed import Speeds, measure_speed
 from xlstm_export.validation.tally import Interrupted, TensorResult, middle_of_samples
 
@@ -130,7 +130,7 @@ def validate_bundle(
         if division.parts:
             refuse_what_needs_all(task, division)
             walk = Walk(both, module if upstream else None, division, progress)
-            report = report_in_parts(walk, source, digest, task)
+            report = report_in_parts(walk, source, digest, task, recorded)
         else:
             everyone = gather(both, module, upstream, progress)
             report = _compare(everyone, module, source, digest, task, recorded, progress)
@@ -291,6 +291,7 @@ def _locate(
     from xlstm_export.validation.location.engine import locate_engine_fault
     from xlstm_export.validation.location.locate import locate_fault
     from xlstm_export.validation.location.reader import locate_reader_fault
+    from xlstm_export.validation.location.unbounded import locate_unbounded
 
     try:
         found = locate_fault(everyone, results, batch, seed)
@@ -298,7 +299,11 @@ def _locate(
         everyone.notes.append(f"where it breaks was not found: {error}")
         return None
     if found is None:
-        found = locate_reader_fault(everyone, probe) or locate_engine_fault(everyone, results)
+        found = (
+            locate_reader_fault(everyone, probe)
+            or locate_engine_fault(everyone, results)
+            or locate_unbounded(everyone.spec, results)
+        )
     if found is None:
         everyone.notes.append(_ELSEWHERE)
     return found

@@ -21,7 +21,8 @@ from xlstm_export.checkpoint.tensor_table import LayerTensors
 from xlstm_export.errors import BundleError, OptionError
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.weights import Weights
-from xlstm_export.validation.result import Report
+from xlstm_export.validation.checks import drift
+from xlstm_export.validation.result import Check, Report
 from xlstm_export.validation.segments import plan
 
 STACK, LARGE = "stack-mixed", "large-single"
@@ -201,6 +202,47 @@ def test_a_layer_that_reads_another_is_not_taken_apart(
     onnx.save(model, bundle / "model.onnx")
     with pytest.raises(BundleError, match=r"cannot be taken apart at layers.1.ffn.*--memory"):
         validated.of(bundle, LARGE)
+
+
+def test_a_text_is_predicted_as_by_the_whole(validated: Validated, tmp_path: Path) -> None:
+    ids = tmp_path / "ids.npy"
+    np.save(ids, np.random.default_rng(1).integers(0, 199, (1, 90)))
+    bundle = validated.library.bundle(BY_ID[LARGE])
+    whole, parts = (validated.of(bundle, LARGE, in_parts, inputs=ids) for in_parts in (False, True))
+    words = [_check(report, "text, by position").reason for report in (whole, parts)]
+    assert words[0] == words[1]
+    assert "89 tokens: perplexity" in words[0]
+
+
+def test_a_long_rollout_goes_through_the_parts(
+    validated: Validated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full: every part is checked against itself, and what decays too little is seen late."""
+    monkeypatch.setattr(drift, "STEPS", 512)
+    bundle = validated.library.bundle(BY_ID["hf-plain"], LoweringOptions())
+    report = validated.of(bundle, "hf-plain", budget="full")
+    assert report.verdict == "validated"
+    assert _check(report, "drift over carried steps").outcome == "passed"
+    assert "2 of 4 parts" in _check(report, "one call or many").reason
+    names = [result.name for result in report.results]
+    assert {"drift logits", "drift 1.mlstm.C"} <= set(names)
+
+
+def test_recorded_numbers_are_reproduced_or_not(validated: Validated, tmp_path: Path) -> None:
+    bundle = validated.library.bundle(BY_ID[LARGE])
+    ids = np.random.default_rng(3).integers(0, 199, (3, 20))
+    logits = xe.open(bundle).run({"input_ids": ids})[0]["logits"]
+    for change, verdict in ((0.0, "validated"), (0.1, "failed")):
+        path = tmp_path / f"{verdict}.npz"
+        np.savez(path, input_ids=ids, logits=logits + change)
+        report = validated.of(bundle, LARGE, samples=path)
+        assert report.verdict == verdict
+        assert report.results[-1].name == "recorded logits"
+
+
+def _check(report: Report, name: str) -> Check:
+    (check,) = [check for check in report.checks if check.name == name]
+    return check
 
 
 def test_what_needs_the_whole_model_is_refused(validated: Validated, tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from xlstm_export.model.layers.logit_head import LogitHead
-from xlstm_export.reference.place import Place
+from xlstm_export.reference.place import Place, product
 
 
 def evaluate(x: Tensor, layer: LogitHead, place: Place) -> Tensor:
@@ -16,6 +15,6 @@ def evaluate(x: Tensor, layer: LogitHead, place: Place) -> Tensor:
     if place.watch is not None:
         place.watch.multiplies(name, x)
     table = place.parameters[name]
-    logits = F.linear(x.to(place.x_type), table, place.get("bias")).to(place.s_type)
+    logits = product(x.to(place.x_type), table, place.get("bias")).to(place.s_type)
     cap = layer.soft_cap
     return cap * torch.tanh(logits / cap) if cap > 0 else logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,14 @@ import numpy as np
 from xlstm_export.progress import Progress
 from xlstm_export.runtime.session import Array, Runner, split_time
 from xlstm_export.validation.checks.plan import Plan, takes_sequences
-from xlstm_export.validation.inputs import rollout_inputs
+from xlstm_export.validation.checks.rollout import steps_of
+from xlstm_export.validation.inputs import Feeds, rollout_inputs
 from xlstm_export.validation.measures.tensor import TensorTally
-from xlstm_export.validation.participants import Participants
+from xlstm_export.validation.participants import Both, Participants
 from xlstm_export.validation.result import Check, Outcome
 from xlstm_export.validation.tally import Tally, TensorResult, ratio
 
+DRIFT = "drift over carried steps"
 STEPS = 16_384
 _PART = 256
 _POINTS = 64
@@ -28,12 +30,24 @@ def check_drift(
 
     Exact is our float64 model; where upstream is there, the reader has been held to it before.
     """
-    name = "drift over carried steps"
+    name = DRIFT
     if not takes_sequences(everyone):
         return Check(name, "skipped", "the model carries no states"), []
     if plan.budget != "full":
         return Check(name, "skipped", f"{STEPS} steps take --budget full"), []
     results = _rollout(everyone, plan, progress)
+    return judge_drift(results), results
+
+
+def drift_calls(everyone: Participants | Both, seed: int) -> list[Feeds]:
+    """The calls of the rollout, of one row."""
+    spec = everyone.checkpoint.spec
+    inputs = rollout_inputs(spec, 1, STEPS, seed)
+    return [{spec.inputs[0].name: part} for part in split_time(inputs, _PART)]
+
+
+def judge_drift(results: Sequence[TensorResult]) -> Check:
+    """What ``results`` of outputs, the first of them, and states over the long rollout say."""
     worst = max(results, key=lambda result: ratio(result.judgement))
     part = ratio(worst.judgement)
     words = (
@@ -42,12 +56,11 @@ def check_drift(
     )
     series = {"output": _curve(results[0])}
     outcome: Outcome = "passed" if part <= 1 else "failed"
-    return Check(name, outcome, words, series, "largest error, of the allowed"), results
+    return Check(DRIFT, outcome, words, series, "largest error, of the allowed")
 
 
 def _rollout(everyone: Participants, plan: Plan, progress: Progress | None) -> list[TensorResult]:
-    manifest, feed = everyone.manifest, everyone.manifest.inputs[0].name
-    inputs = rollout_inputs(everyone.spec, 1, STEPS, plan.seed)
+    manifest = everyone.manifest
     runners: tuple[Runner, ...] = (
         everyone.subject, everyone.float64.in_form("chunkwise"), everyone.chunkwise,
         everyone.recurrent,
@@ -55,10 +68,10 @@ def _rollout(everyone: Participants, plan: Plan, progress: Progress | None) -> l
     tallies: dict[str, Tally] = {}
     states: list[Any] = [None] * len(runners)
     end = 0
-    for part in split_time(inputs, _PART):
-        found = [who.run({feed: part}, old) for who, old in zip(runners, states, strict=True)]
+    for call in drift_calls(everyone, plan.seed):
+        found = [who.run(call, old) for who, old in zip(runners, states, strict=True)]
         states = [state for _, state in found]
-        end += part.shape[1]
+        end += steps_of(call)
         for kind, tensors in (("output", [o for o, _ in found]), ("state", states)):
             _add(tallies, kind, manifest.logits == "last", tensors, end)
         if progress is not None:

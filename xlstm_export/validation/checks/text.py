@@ -15,6 +15,8 @@ from xlstm_export.validation.measures.language import next_token_loss, perplexit
 from xlstm_export.validation.participants import Participants
 from xlstm_export.validation.result import Check, Continuation, Outcome
 
+BY_POSITION = "text, by position"
+GREEDY = "greedy tokens"
 _PROMPT = 16
 _PARTS = 48
 """Points of the curve of losses over positions."""
@@ -25,7 +27,7 @@ def check_greedy(everyone: Participants, plan: Plan) -> tuple[Check, tuple[Conti
 
     Where they part, the exact logits of both tokens must be closer than rounding explains.
     """
-    name = "greedy tokens"
+    name = GREEDY
     if not everyone.manifest.is_language_model:
         return Check(name, "skipped", "no language model"), ()
     prompt, count = _prompt(everyone, plan)
@@ -61,16 +63,26 @@ def check_length(everyone: Participants, plan: Plan) -> Check:
     The mean losses may differ by twice as much as torch's in this precision does, plus what one
     unit in the last place of the largest logit makes of them.
     """
-    name = "text, by position"
+    name = BY_POSITION
     if not everyone.manifest.is_language_model or everyone.manifest.logits == "last":
         return Check(name, "skipped", "the bundle gives no logits of every step")
     if plan.text is None or len(plan.text) < 2:
         return Check(name, "skipped", "no text was given: --inputs FILE")
-    tokens = plan.text[None, : plan.pick(512, 16_384) + 1]
-    runners = (everyone.subject, everyone.runners.reference, everyone.recurrent)
-    if plan.budget == "fast":
-        runners = (everyone.subject, everyone.float64, everyone.recurrent)
-    loss, exact, torch = (_losses(runner, tokens) for runner in runners)
+    reference = everyone.float64 if plan.budget == "fast" else everyone.runners.reference
+    return judge_text(everyone.subject, reference, everyone.recurrent, plan)
+
+
+def text_tokens(plan: Plan) -> Array:
+    """Token ids [1, T] of the text that is predicted, the last one only foretold."""
+    assert plan.text is not None
+    tokens: Array = plan.text[None, : plan.pick(512, 16_384) + 1]
+    return tokens
+
+
+def judge_text(subject: Runner, reference: Runner, recurrent: Runner, plan: Plan) -> Check:
+    """As ``check_length`` does, of those who run in pieces of ``MOST_STEPS``."""
+    name, tokens = BY_POSITION, text_tokens(plan)
+    loss, exact, torch = (_losses(who, tokens) for who in (subject, reference, recurrent))
     found = perplexity(loss, exact)
     own, baseline = (abs(float((x - exact).mean())) for x in (loss, torch))
     allowed = 2 * baseline + plan.allowed["logits"]

@@ -7,10 +7,10 @@ the part before, and nothing else of it is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from xlstm_export.validation.participants import Participants
 from xlstm_export.validation.tally import TensorResult
 from xlstm_export.validation.tolerance import errors, magnitude
 
-_SUBJECT, _REFERENCE, _FLOAT64 = range(3)
+Who = Literal["subject", "reference", "float64", "recurrent", "chunkwise"]
+_WHO: tuple[Who, ...] = ("subject", "reference", "float64", "recurrent", "chunkwise")
+_FEW: tuple[Who, ...] = ("subject", "reference")
+"""Those that see the first rows alone."""
 
 
 class Chain:
@@ -44,11 +47,6 @@ class Chain:
         self._workers, self._folder = workers, folder
         self._tallies = Tallies(manifest)
 
-    @property
-    def steps(self) -> int:
-        """Of all calls together."""
-        return sum(steps_of(call) for rollout in self._rollouts for call in rollout)
-
     def stream(self, everyone: Participants) -> Array | None:
         """What comes to the part of ``everyone`` [rows, T, D], exact, in the bundle's precision.
 
@@ -57,63 +55,96 @@ class Chain:
         if everyone.spec.inputs[0].name != HIDDEN_IN:
             return None
         calls = range(len(self._rollouts[0]))
-        whole = np.concatenate([self._take(_FLOAT64, 0, call) for call in calls], axis=1)
+        whole = np.concatenate([self._take("float64", 0, call) for call in calls], axis=1)
         kind = Storage(everyone.manifest.dtype).numpy
         stream: Array = whole.astype(kind).astype(np.float32)
         return stream
 
     def run(self, everyone: Participants) -> None:
         """Take the rollouts through one more part, that of ``everyone``."""
-        runners = everyone.runners
-        who: list[Runner] = [
-            runners.subject, runners.reference, runners.float64, runners.recurrent,
-            runners.chunkwise,
-        ]  # fmt: skip
+        runners: dict[Who, Runner] = {
+            "subject": everyone.subject, "float64": everyone.float64,
+            "recurrent": everyone.recurrent, "chunkwise": everyone.chunkwise,
+        }  # fmt: skip
+        if everyone.oracle is not None:
+            runners["reference"] = everyone.oracle
         self.distance = 0.0
         with ThreadPoolExecutor(self._workers) as pool:
             for number, rollout in enumerate(self._rollouts):
-                states: Sequence[Any] = [None] * len(who)
+                states: dict[Who, Any] = dict.fromkeys(runners)
                 end = 0
                 for index, call in enumerate(rollout):
-                    feeds = self._feeds(everyone, number, index, call)
-                    found = list(pool.map(lambda it, x, old: it.run(x, old), who, feeds, states))
-                    states = [after for _, after in found]
+                    feeds = [self._feed(who, everyone, number, index) for who in runners]
+                    found = pool.map(
+                        lambda it, x, old: it.run(x, old), runners.values(), feeds, states.values()
+                    )
+                    outputs = dict(zip(runners, found, strict=True))
+                    states = {who: after for who, (_, after) in outputs.items()}
                     end += steps_of(call)
-                    self._add([output for output, _ in found], states, number, index, end)
+                    self._add(outputs, number, index, end)
 
     def results(self) -> list[TensorResult]:
         """One for each output and state of the model, once all parts are through."""
         return self._tallies.results()
 
-    def first_feeds(self, everyone: Participants) -> Feeds:
-        """What the reference is given in the first call of the part."""
-        return self._feeds(everyone, 0, 0, self._rollouts[0][0])[_REFERENCE]
+    def replay(self, who: Who) -> Replay:
+        """What the model of ``who`` made of the calls, in their order."""
+        calls = [(r, i) for r, rollout in enumerate(self._rollouts) for i in range(len(rollout))]
+        (name,) = [tensor.name for tensor in self._manifest.outputs]
+        return Replay(who, ({name: self._take(who, *call)} for call in calls))
 
-    def _feeds(self, everyone: Participants, rollout: int, index: int, call: Feeds) -> list[Feeds]:
-        if everyone.spec.inputs[0].name == HIDDEN_IN:
-            return [{HIDDEN_IN: self._take(who, rollout, index)} for who in range(5)]
-        few = {name: x[: self._batch] for name, x in call.items()}
-        return [few, few, call, call, call]
+    def first_feed(self, everyone: Participants) -> Feeds:
+        """What the reference is given in the first call of the part."""
+        return self._feed("reference", everyone, 0, 0)
+
+    def _feed(self, who: Who, everyone: Participants, rollout: int, index: int) -> Feeds:
+        name = everyone.spec.inputs[0].name
+        if name == HIDDEN_IN:
+            return {name: self._take(who, rollout, index)}
+        rows = self._batch if who in _FEW else None
+        return {name: self._rollouts[rollout][index][name][:rows]}
 
     def _add(
-        self, outputs: list[Mapping[str, Array]], states: Sequence[Mapping[str, Array]],
-        rollout: int, index: int, end: int,
+        self, found: dict[Who, tuple[Mapping[str, Array], Mapping[str, Array]]], rollout: int,
+        index: int, end: int,
     ) -> None:  # fmt: skip
-        (name,) = outputs[_REFERENCE]
-        exact, own = outputs[_REFERENCE][name], outputs[_FLOAT64][name][: self._batch]
-        apart = errors(own, exact).largest / (magnitude(exact) or 1.0)
+        if "reference" not in found:  # our float64 model is it
+            exact, after = found["float64"]
+            found["reference"] = _few(exact, self._batch), _few(after, self._batch)
+        outputs = {who: output for who, (output, _) in found.items()}
+        (name,) = outputs["float64"]
+        right, own = outputs["reference"][name], outputs["float64"][name][: self._batch]
+        apart = errors(own, right).largest / (magnitude(right) or 1.0)
         self.distance = max(self.distance, apart)
-        judged: list[Mapping[str, Array]] = [{}] * len(outputs)
-        if name == HIDDEN_OUT:
-            for who, output in enumerate(outputs):
-                np.save(self._path(who, rollout, index), output[name])
-        else:
-            judged = [outputs[0], *(as_subject(self._manifest, o) for o in outputs[1:])]
-        self._tallies.add(judged, states, end)
+        for who, output in outputs.items():
+            np.save(self._path(who, rollout, index), output[name])
+        judged: list[Mapping[str, Array]] = [{}] * len(_WHO)
+        if name != HIDDEN_OUT:
+            others = (as_subject(self._manifest, outputs[who]) for who in _WHO[1:])
+            judged = [outputs["subject"], *others]
+        self._tallies.add(judged, [found[who][1] for who in _WHO], end)
 
-    def _take(self, who: int, rollout: int, index: int) -> Array:
+    def _take(self, who: Who, rollout: int, index: int) -> Array:
         array: Array = np.load(self._path(who, rollout, index))
         return array
 
-    def _path(self, who: int, rollout: int, index: int) -> Path:
+    def _path(self, who: Who, rollout: int, index: int) -> Path:
         return self._folder / f"{who}-{rollout}-{index}.npy"
+
+
+class Replay:
+    """A runner that has run: ``outputs`` of one call after the other, whatever it is given."""
+
+    def __init__(self, name: str, outputs: Iterator[Mapping[str, Array]]) -> None:
+        self.name = name
+        self._outputs = outputs
+
+    def run(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+    ) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """As ``Runner.run``, but for the states, which are gone."""
+        return next(self._outputs), {}
+
+
+def _few(arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
+    return {name: array[:rows] for name, array in arrays.items()}

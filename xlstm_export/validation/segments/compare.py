@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from xlstm_export.families.family import Family
-from xlstm_export.lowering.cut import Cutter
-from xlstm_export.progress import Progress
 from xlstm_export.validation.checks.gates import check_gates
 from xlstm_export.validation.checks.operators import check_operators
-from xlstm_export.validation.checks.plan import Budget, Plan
+from xlstm_export.validation.checks.plan import Plan, allowances
 from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.location.locate import expected_graph
 from xlstm_export.validation.location.reader import SAME, locate_reader_fault
-from xlstm_export.validation.participants import Both, Participants, bundle_operators, tell
+from xlstm_export.validation.location.unbounded import locate_unbounded
+from xlstm_export.validation.participants import Participants, bundle_operators, tell
 from xlstm_export.validation.result import Check, Location
+from xlstm_export.validation.samples import Sample
 from xlstm_export.validation.segments.alone import Alone
 from xlstm_export.validation.segments.chain import Chain
-from xlstm_export.validation.segments.open import Opener
-from xlstm_export.validation.segments.plan import Division, Part
+from xlstm_export.validation.segments.further import further_checks, recorded_results
+from xlstm_export.validation.segments.plan import Part
+from xlstm_export.validation.segments.walk import Walk
 from xlstm_export.validation.tally import TensorResult, middle_of_samples
-
-_SKIPPED = {
-    "text, by position": "layer by layer a text is compared as --inputs, not read once more",
-    "greedy tokens": "each token needs all layers before the next: it takes --memory for the whole",
-    "drift over carried steps": "it takes --memory for the whole model",
-}
-"""What is not done here, and why."""
 
 
 @dataclass
@@ -45,67 +36,36 @@ class Compared:
     reference: str = ""
     baselines: tuple[str, str] = ("", "")
     has_upstream: bool = False
-
-
-@dataclass(frozen=True)
-class Walk:
-    """How the parts of ``both`` are gone through, with upstream's ``module`` or without."""
-
-    both: Both
-    module: Family | None
-    division: Division
-    progress: Progress | None
-    batch: int = 2
-    workers: int = 1
-
-    def through(
-        self, rollouts: Sequence[Rollout], look: Callable[[Part, Participants, Chain], None]
-    ) -> Chain:
-        """Everyone over ``rollouts``, part by part; ``look`` at each when everyone is through.
-
-        Subject and reference see the first ``batch`` rows; ``workers`` compute at once.
-        """
-        both, parts = self.both, self.division.parts
-        with TemporaryDirectory(prefix="xlstm-validate-") as name:
-            folder = Path(name)
-            opener = Opener(both, self.module, Cutter(both.bundle, both.manifest), folder)
-            chain = Chain(both.manifest, rollouts, self.batch, self.workers, folder)
-            for number, part in enumerate(parts, 1):
-                if self.progress is not None:
-                    self.progress("layer by layer", number, len(parts), "parts")
-                with opener.open(part) as everyone:
-                    everyone = replace(everyone, stream=chain.stream(everyone))
-                    chain.run(everyone)
-                    look(part, everyone, chain)
-            return chain
+    complete: bool = True
 
 
 def compare_in_parts(
-    walk: Walk, draw: Callable[[int], Sequence[Rollout]], budget: Budget, seed: int
+    walk: Walk, draw: Callable[[int], Sequence[Rollout]], plan: Plan, samples: Sequence[Sample]
 ) -> Compared:
     """Every output and state over the rollouts that ``draw`` yields for a seed, every layer alone.
 
-    Raises BundleError where the graph cannot be taken apart.
+    ``samples`` were recorded elsewhere. Raises BundleError where the graph cannot be taken apart.
     """
-    both, found = walk.both, Compared()
+    both, seed, found = walk.both, plan.seed, Compared()
     tell(walk.progress, "checking operators")
     operators = bundle_operators(both.bundle, both.manifest, both.execution, both.notes)
-    alone = Alone(expected_graph(both), budget, seed, walk.batch)
+    alone = Alone(expected_graph(both), plan.budget, seed, walk.batch)
     reader: list[Location] = []
 
     def look(part: Part, everyone: Participants, chain: Chain) -> None:
         if not found.subject:
             _name(found, everyone)
-            gates = check_gates(replace(everyone, operators=operators), Plan(budget, seed, {}))
-            found.checks.append(gates)
-        if chain.distance > SAME and not reader:
-            location = locate_reader_fault(everyone, chain.first_feeds(everyone))
-            reader.extend([location] if location else [])
-        found.distance = chain.distance if everyone.oracle is not None else None
-        alone.look(part, everyone)
+            found.checks.append(check_gates(replace(everyone, operators=operators), plan))
+        if everyone.oracle is not None:
+            found.distance = chain.distance
+            if chain.distance > SAME and not reader:
+                location = locate_reader_fault(everyone, chain.first_feed(everyone))
+                reader.extend([location] if location else [])
+        alone.look(part, replace(everyone, oracle=None))
 
     def sample(number: int) -> list[TensorResult]:
-        return walk.through(draw(number), look if number == seed else _nothing).results()
+        with walk.through(draw(number), look if number == seed else None) as chain:
+            return chain.results()
 
     first = sample(seed)
     # a part that is wrong by itself is no chance
@@ -114,16 +74,24 @@ def compare_in_parts(
     )  # fmt: skip
     found.results += alone.ragged
     checked = check_operators(operators, seed) if operators else []
-    found.results += checked
-    skipped = (Check(name, "skipped", why) for name, why in _SKIPPED.items())
-    found.checks = [*alone.summary(len(walk.division.parts)), *found.checks, *skipped]
-    found.location = alone.location or alone.locate_operator(checked)
-    found.location = found.location or next(iter(reader), None)
+    found.results += checked + recorded_results(walk, samples)
+    found.checks = [*alone.summary(len(walk.division.parts)), *found.checks]
+    found.location = alone.location or alone.locate_operator(checked) or next(iter(reader), None)
+    _go_on(found, walk, replace(plan, allowed=allowances(found.results)))
+    spec = both.checkpoint.spec
+    found.location = found.location or locate_unbounded(spec, found.results)
     return found
 
 
-def _nothing(part: Part, everyone: Participants, chain: Chain) -> None:
-    """Of a further sample the errors of the chain are all that counts."""
+def _go_on(found: Compared, walk: Walk, plan: Plan) -> None:
+    """What takes longer; a keyboard interrupt ends it, and is no error."""
+    try:
+        checks, results = further_checks(walk, plan)
+    except KeyboardInterrupt:
+        found.complete = False
+    else:
+        found.checks += checks
+        found.results += results
 
 
 def _name(found: Compared, everyone: Participants) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,16 @@ from xlstm_export.checkpoint.source import Source, fingerprint
 from xlstm_export.environment import machine, versions
 from xlstm_export.errors import OptionError
 from xlstm_export.reference.threads import torch_threads
+from xlstm_export.validation.checks.plan import Plan
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
 from xlstm_export.validation.given import read_inputs
-from xlstm_export.validation.inputs import draw_rollouts, in_words
+from xlstm_export.validation.inputs import Rollout, draw_rollouts, in_words
 from xlstm_export.validation.participants import share_threads
 from xlstm_export.validation.result import IN_PARTS, Report, decide
-from xlstm_export.validation.segments.compare import Walk, compare_in_parts
+from xlstm_export.validation.samples import Sample
+from xlstm_export.validation.segments.compare import compare_in_parts
 from xlstm_export.validation.segments.plan import Division
+from xlstm_export.validation.segments.walk import Walk
 
 if TYPE_CHECKING:
     from xlstm_export.validation.validate import Task
@@ -29,7 +33,7 @@ _NO_PRICE = (
 
 def refuse_what_needs_all(task: Task, division: Division) -> None:
     """Raise OptionError for what a model in parts cannot do."""
-    for name in ("samples", "save_io", "against"):
+    for name in ("save_io", "against"):
         if getattr(task, name) is not None:
             raise OptionError(
                 name.replace("_", "-"),
@@ -38,8 +42,10 @@ def refuse_what_needs_all(task: Task, division: Division) -> None:
             )
 
 
-def report_in_parts(walk: Walk, source: Source, digest: str, task: Task) -> Report:
-    """Compare bundle and checkpoint of ``walk`` layer by layer."""
+def report_in_parts(
+    walk: Walk, source: Source, digest: str, task: Task, recorded: Sequence[Sample]
+) -> Report:
+    """Compare bundle and checkpoint of ``walk`` layer by layer, and with what was ``recorded``."""
     both, seed = walk.both, task.seed
     spec, manifest = both.checkpoint.spec, both.manifest
     given = None
@@ -48,15 +54,13 @@ def report_in_parts(walk: Walk, source: Source, digest: str, task: Task) -> Repo
     batch = task.batch if given is None else given.rows
     threads, workers = share_threads(both.checkpoint, both.execution.threads)
     walk = replace(walk, batch=batch, workers=workers)
+    plan = Plan(task.budget, seed, {}, given.text if given else None)
+
+    def draw(number: int) -> Sequence[Rollout]:
+        return given.rollouts if given else draw_rollouts(spec, batch + BASELINE_ROWS, number)
+
     with torch_threads(threads):
-        found = compare_in_parts(
-            walk,
-            lambda number: (
-                given.rollouts if given else draw_rollouts(spec, batch + BASELINE_ROWS, number)
-            ),
-            task.budget,
-            seed,
-        )
+        found = compare_in_parts(walk, draw, plan, recorded)
     both.notes.append(walk.division.words)
     if manifest.low_bit is not None:
         both.notes.append(_NO_PRICE)
@@ -83,4 +87,5 @@ def report_in_parts(walk: Walk, source: Source, digest: str, task: Task) -> Repo
         machine=machine(),
         budget=task.budget,
         mode=IN_PARTS,
+        complete=found.complete,
     )

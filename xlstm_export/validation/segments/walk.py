@@ -1,0 +1,62 @@
+"""The way through a model that does not fit: one part after the other, everyone over each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from xlstm_export.families.family import Family
+from xlstm_export.lowering.cut import Cutter
+from xlstm_export.progress import Progress
+from xlstm_export.reference.model import Form
+from xlstm_export.validation.inputs import Rollout
+from xlstm_export.validation.participants import Both, Participants
+from xlstm_export.validation.segments.chain import Chain
+from xlstm_export.validation.segments.open import Opener
+from xlstm_export.validation.segments.plan import Division, Part
+
+Look = Callable[[Part, Participants, Chain], None]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How the parts of ``both`` are gone through, with upstream's ``module`` or without.
+
+    Subject and reference see the first ``batch`` rows; ``workers`` compute at once. ``exact`` is
+    the form of our float64 model.
+    """
+
+    both: Both
+    module: Family | None
+    division: Division
+    progress: Progress | None
+    batch: int = 2
+    workers: int = 1
+    exact: Form = "recurrent"
+
+    @contextmanager
+    def through(
+        self, rollouts: Sequence[Rollout], look: Look | None = None, what: str = "layer by layer"
+    ) -> Iterator[Chain]:
+        """Everyone over ``rollouts``, part by part; ``look`` at each when everyone is through.
+
+        What leaves the last part can be replayed within the block.
+        """
+        both, parts = self.both, self.division.parts
+        with TemporaryDirectory(prefix="xlstm-validate-") as name:
+            folder = Path(name)
+            cutter = Cutter(both.bundle, both.manifest)
+            opener = Opener(both, self.module, cutter, folder, self.exact)
+            chain = Chain(both.manifest, rollouts, self.batch, self.workers, folder)
+            for number, part in enumerate(parts):
+                if self.progress is not None:
+                    self.progress(what, number, len(parts), "parts")
+                with opener.open(part) as everyone:
+                    everyone = replace(everyone, stream=chain.stream(everyone))
+                    chain.run(everyone)
+                    if look is not None:
+                        look(part, everyone, chain)
+            yield chain
