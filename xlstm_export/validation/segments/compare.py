@@ -18,7 +18,6 @@ from xlstm_export.validation.samples import Sample
 from xlstm_export.validation.segments.alone import Alone
 from xlstm_export.validation.segments.chain import Chain
 from xlstm_export.validation.segments.further import further_checks, recorded_results
-from xlstm_export.validation.segments.plan import Part
 from xlstm_export.validation.segments.walk import Walk
 from xlstm_export.validation.tally import TensorResult, middle_of_samples
 
@@ -52,7 +51,7 @@ def compare_in_parts(
     alone = Alone(expected_graph(both), plan.budget, seed, walk.batch)
     reader: list[Location] = []
 
-    def look(part: Part, everyone: Participants, chain: Chain) -> None:
+    def after(everyone: Participants, chain: Chain) -> None:
         if not found.subject:
             _name(found, everyone)
             found.checks.append(check_gates(replace(everyone, operators=operators), plan))
@@ -61,13 +60,13 @@ def compare_in_parts(
             if chain.distance > SAME and not reader:
                 location = locate_reader_fault(everyone, chain.first_feed(everyone))
                 reader.extend([location] if location else [])
-        alone.look(part, replace(everyone, oracle=None))
 
     def sample(number: int) -> list[TensorResult]:
-        with walk.through(draw(number), look if number == seed else None) as chain:
+        with walk.through(draw(number)) as chain:
             return chain.results()
 
-    first = sample(seed)
+    with walk.through(draw(seed), before=alone.look, after=after) as chain:
+        first = chain.results()
     # a part that is wrong by itself is no chance
     found.results = first if alone.location else middle_of_samples(
         lambda number: first if number == seed else sample(number), seed, both.notes

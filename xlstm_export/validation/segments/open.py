@@ -37,10 +37,7 @@ class Opener:
 
     @contextmanager
     def open(self, part: Part) -> Iterator[Participants]:
-        """Everyone who computes ``part``; afterwards its files are gone.
-
-        Notes are those of the whole comparison, each once.
-        """
+        """Everyone who computes ``part`` but for upstream; afterwards its files are gone."""
         both, spec = self.both, part.spec
         folder = Path(mkdtemp(dir=self.folder))
         try:
@@ -50,16 +47,27 @@ class Opener:
             recurrent = ReferenceModel(spec, weights, both.storage, both.storage.dtype)
             float64 = ReferenceModel(spec, weights, both.storage, "float64", self.exact)
             notes: list[str] = []
-            oracle = None
-            if self.module is not None:
-                oracle = find_oracle(self.module, both.checkpoint, both.storage, notes, spec)
             subject = open_subject(folder, manifest, both.execution, notes)
-            both.notes.extend(note for note in notes if note not in both.notes)
+            self._note(notes)
             everyone = Participants(
                 folder, manifest, both.execution, both.storage, checkpoint, checkpoint, subject,
-                oracle, float64, recurrent, recurrent.in_form("chunkwise"), {}, both.notes,
+                None, float64, recurrent, recurrent.in_form("chunkwise"), {}, both.notes,
             )  # fmt: skip
             yield everyone
             subject.close()
         finally:
             shutil.rmtree(folder)
+
+    def with_upstream(self, everyone: Participants) -> Participants:
+        """The same with upstream's module of their part, where it is to take part and is there."""
+        if self.module is None:
+            return everyone
+        notes: list[str] = []
+        checkpoint, storage = self.both.checkpoint, self.both.storage
+        oracle = find_oracle(self.module, checkpoint, storage, notes, everyone.spec)
+        self._note(notes)
+        return replace(everyone, oracle=oracle)
+
+    def _note(self, notes: list[str]) -> None:
+        """Notes of the whole comparison, each once."""
+        self.both.notes.extend(note for note in notes if note not in self.both.notes)

@@ -18,7 +18,8 @@ from xlstm_export.validation.segments.chain import Chain
 from xlstm_export.validation.segments.open import Opener
 from xlstm_export.validation.segments.plan import Division, Part
 
-Look = Callable[[Part, Participants, Chain], None]
+Look = Callable[[Part, Participants], None]
+After = Callable[[Participants, Chain], None]
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Walk:
 
     @contextmanager
     def through(
-        self, rollouts: Sequence[Rollout], look: Look | None = None, what: str = "layer by layer"
-    ) -> Iterator[Chain]:
-        """Everyone over ``rollouts``, part by part; ``look`` at each when everyone is through.
+        self, rollouts: Sequence[Rollout], what: str = "layer by layer", *,
+        before: Look | None = None, after: After | None = None,
+    ) -> Iterator[Chain]:  # fmt: skip
+        """Everyone over ``rollouts``, part by part; what leaves the last can be replayed within.
 
-        What leaves the last part can be replayed within the block.
+        ``before`` looks at each part while upstream's module takes no memory, ``after`` when
+        everyone is through.
         """
         both, parts = self.both, self.division.parts
         with TemporaryDirectory(prefix="xlstm-validate-") as name:
@@ -54,9 +57,19 @@ class Walk:
             for number, part in enumerate(parts):
                 if self.progress is not None:
                     self.progress(what, number, len(parts), "parts")
-                with opener.open(part) as everyone:
-                    everyone = replace(everyone, stream=chain.stream(everyone))
-                    chain.run(everyone)
-                    if look is not None:
-                        look(part, everyone, chain)
+                _take_through(opener, part, chain, before, after)
             yield chain
+
+
+def _take_through(
+    opener: Opener, part: Part, chain: Chain, before: Look | None, after: After | None
+) -> None:
+    """One part, of which nothing stays in memory."""
+    with opener.open(part) as everyone:
+        everyone = replace(everyone, stream=chain.stream(everyone))
+        if before is not None:
+            before(part, everyone)
+        everyone = opener.with_upstream(everyone)
+        chain.run(everyone)
+        if after is not None:
+            after(everyone, chain)
