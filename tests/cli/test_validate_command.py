@@ -17,6 +17,7 @@ from tests.cli.conftest import Made
 from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.validation import validate as validation
+from xlstm_export.validation.segments import plan
 
 
 @pytest.fixture
@@ -147,3 +148,16 @@ def test_an_interrupted_validation_writes_what_there_is(
     content = json.loads((bundle / "reports" / "validation.json").read_text())
     assert (content["verdict"], content["complete"]) == (verdict, False)
     assert "incomplete" in (bundle / "reports" / "validation.md").read_text().splitlines()[0]
+
+
+def test_memory_chooses_the_mode(made: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["validate", bundle, "--reference", made.checkpoints / "stack", "--no-upstream"]
+    for size, said in (("plenty", "is no size"), ("1MiB", "the largest part of the model takes")):
+        outcome = run_cli(*words, "--memory", size)
+        assert outcome.code != 0
+        assert said in " ".join(outcome.err.replace("│", " ").split())
+    monkeypatch.setattr(plan, "_REST", 0)
+    text = succeed(*words, "--memory", "0.4MB")
+    assert text.startswith("verdict: self-consistent\n")
+    assert "  mode       layer by layer\n" in text
+    assert "in 5 parts that were loaded one after the other" in " ".join(text.split())
