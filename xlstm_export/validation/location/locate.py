@@ -47,7 +47,7 @@ def locate_in(parts: Parts, expected: Any) -> Location | None:
     cause = likely_cause(first, parts.calls, differences(first.value, model, expected), inside)
     return Location(
         first.path, first.operator, _tensor(first), first.result.judgement.max_error,
-        first.result.judgement.max_allowed, cause, _others(parts, rest),
+        first.result.judgement.max_allowed, cause, _others(rest),
     )  # fmt: skip
 
 
@@ -72,8 +72,12 @@ def _tensor(wrong: Wrong) -> str:
     return wrong.name if wrong.name != wrong.path else "the layer's result"
 
 
-def _others(parts: Parts, rest: Sequence[Wrong]) -> tuple[str, ...]:
-    names = [f"{wrong.path}: {_tensor(wrong)}" for wrong in rest]
+def _others(rest: Sequence[Wrong]) -> tuple[str, ...]:
+    return shortened([f"{wrong.path}: {_tensor(wrong)}" for wrong in rest])
+
+
+def shortened(names: Sequence[str]) -> tuple[str, ...]:
+    """Further wrong places, of many the first."""
     more = len(names) - _MOST_OTHERS
     return (*names[:_MOST_OTHERS], *([f"and {more} more"] if more > 0 else []))
 

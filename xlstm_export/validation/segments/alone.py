@@ -6,11 +6,13 @@ model, so that an error is where it arises.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xlstm_export.model.layer import result_name
+from xlstm_export.model.spec import HIDDEN_OUT
 from xlstm_export.validation.checks.invariance import (
     check_batch,
     check_fork,
@@ -20,7 +22,12 @@ from xlstm_export.validation.checks.invariance import (
 )
 from xlstm_export.validation.checks.plan import Budget, Plan
 from xlstm_export.validation.checks.rollout import compare_ragged
-from xlstm_export.validation.location.locate import eps_inside, locate_in, locate_operator
+from xlstm_export.validation.location.locate import (
+    eps_inside,
+    locate_in,
+    locate_operator,
+    shortened,
+)
 from xlstm_export.validation.location.parts import Parts, judge_parts
 from xlstm_export.validation.participants import Participants
 from xlstm_export.validation.result import Check, Location
@@ -41,7 +48,8 @@ class Alone:
     budget: Budget
     seed: int
     batch: int
-    location: Location | None = None
+    found: list[Location] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
     ragged: list[TensorResult] = field(default_factory=list)
     tensors: int = 0
     worst: tuple[float, str] = (0.0, "")
@@ -52,13 +60,18 @@ class Alone:
 
     def look(self, part: Part, everyone: Participants) -> None:
         """At one part."""
-        parts = judge_parts(everyone, self.batch, self.seed)
+        try:
+            parts = judge_parts(everyone, self.batch, self.seed)
+            located = locate_in(parts, self.expected)
+        except Exception as error:  # a broken graph fails in many ways: the chain says what it is
+            self.unseen.append(f"{part.name}: {error}")
+            return
+        self.found += [located] if located else []
         for name, result in parts.judged.items():
             self.tensors += 1
             self.worst = max(self.worst, (ratio(result.judgement), name))
         self.taps += [tap.name for tap in parts.tapped.taps]
         self.inside |= eps_inside(parts.tapped.model, self.expected)
-        self._locate(parts)
         manifest = everyone.manifest
         if manifest.ragged:
             inputs = everyone.sequence(self.batch, 80, self.seed)
@@ -80,34 +93,34 @@ class Alone:
             f"inputs: at most {part:.2g} of what the rule allows, {name}"
         )
         alone = Check(_ALONE, "passed" if part <= 1 else "failed", words)
+        if self.unseen:
+            alone = Check(_ALONE, "skipped", f"cannot be cut: {self.unseen[0]}")
         return [alone, *(_joined(seen, count) for seen in self.checks.values())]
+
+    @property
+    def location(self) -> Location | None:
+        """The first fault, and the others beside it."""
+        if not self.found:
+            return None
+        first, *rest = self.found
+        more = [name for r in rest for name in (f"{r.layer}: {r.tensor}", *r.others)]
+        return replace(first, others=shortened([*first.others, *more]))
 
     def locate_operator(self, results: Sequence[TensorResult]) -> Location | None:
         """Of an operator that broke the rule in a check of its own."""
         return locate_operator(self.taps, results, self.inside)
-
-    def _locate(self, parts: Parts) -> None:
-        found = locate_in(parts, self.expected)
-        if found is None:
-            return
-        if self.location is None:
-            self.location = found
-        else:
-            first = self.location
-            more = (f"{found.layer}: {found.tensor}", *found.others)
-            self.location = replace(first, others=(*first.others, *more))
 
 
 def _allowances(parts: Parts, everyone: Participants) -> dict[str, float]:
     """What the rule allows the part's output and states on exact inputs, by name."""
     allowed = {name: result.judgement.max_allowed for name, result in parts.judged.items()}
     output = everyone.manifest.outputs[0].name
-    return allowed | {output: allowed[result_name(*everyone.spec.layers[-1])]}
+    return {output: allowed.get(result_name(*everyone.spec.layers[-1]), math.inf), **allowed}
 
 
 def _named(result: TensorResult, part: Part) -> TensorResult:
     """A result of rows of different lengths, by the layer where the part's output has no name."""
-    is_hidden = result.kind == "output" and result.name.endswith("hidden_out")
+    is_hidden = result.name == f"ragged {HIDDEN_OUT}"
     return replace(result, name=f"ragged {part.spec.layers[-1][0]}") if is_hidden else result
 
 
