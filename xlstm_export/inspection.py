@@ -177,8 +177,11 @@ def _weight_words(manifest: Manifest) -> list[str]:
     low_bit = manifest.low_bit
     lines = [manifest.dtype if low_bit is None else low_bit.words]
     if low_bit is not None:
-        lines += [f"wide: {name}" for name in low_bit.wide]
-        lines += [f"8 bits: {name}" for name in low_bit.eight]
+        mixed = low_bit.mixed
+        told = {name for c in (mixed.raised if mixed else ()) for name in c.names}
+        lines += [mixed.words, *(c.words for c in mixed.raised)] if mixed else []
+        lines += [f"wide: {name}" for name in low_bit.wide if name not in told]
+        lines += [f"8 bits: {name}" for name in low_bit.eight if name not in told]
         lines += ["products are com.microsoft::MatMulNBits"] if low_bit.matmul_nbits else []
     if manifest.step_bytes:
         lines.append(f"a step reads {manifest.step_bytes / 1e6:,.1f} MB of them")

@@ -69,6 +69,8 @@ def export(
     keep_wide: Sequence[str] = (),
     matmul_nbits: bool | None = None,
     calibrate: PathLike | None = None,
+    max_kl: float | None = None,
+    target_size: int | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -90,6 +92,9 @@ def export(
     - ``weight_format``: "int8" or "int4" stores projections, heads and (in 8 bits) tables in
       ``symmetric`` blocks of ``block_size`` (64), but for what patterns of ``keep_wide`` name;
       ``matmul_nbits`` writes ONNX Runtime's operator; ``calibrate``: real input to set scales by.
+    - ``max_kl``, ``target_size``: with ``calibrate``, the weights whose rounding costs most get
+      more bits, until the KL divergence on that input is ``max_kl`` nats at most, or until the
+      weights' file has ``target_size``, in bytes or such as "300MB".
 
     Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and where a package
     is missing BackendUnavailableError.
@@ -100,7 +105,7 @@ def export(
         followed, dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names,
         numerics=numerics, weight_format=weight_format, block_size=block_size,
         symmetric=symmetric, keep_wide=tuple(keep_wide) or None, matmul_nbits=matmul_nbits,
-        calibrate=calibrate,
+        calibrate=calibrate, max_kl=max_kl, target_size=target_size,
     )  # fmt: skip
     size, place = parse_resolution(resolution), _place(source, followed)
     family = followed.family if followed and family == "auto" else family
@@ -172,18 +177,14 @@ def _in_few_bits(
     if options.calibrate is None:
         return options
     try:
-        from xlstm_export.reference.squares import mean_squares
-        from xlstm_export.validation.given import real_rollouts
+        from xlstm_export.validation.calibrate import calibrated
     except ModuleNotFoundError as error:
         raise BackendUnavailableError(
             f"calibration runs the model in {error.name}, which is not installed: "
             f"{install('torch')}"
         ) from error
-    if progress is not None:
-        progress("calibrating", 0, 0)
     folder = source.path if source.path.is_dir() else source.path.parent
-    rollouts = real_rollouts(options.calibrate, folder, spec)
-    return replace(options, importance=mean_squares(spec, weights, rollouts))
+    return calibrated(options, checkpoint, folder, progress)
 
 
 def build(

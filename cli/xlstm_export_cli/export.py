@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
+from rich.padding import Padding
+from rich.table import Table
 
 import xlstm_export as xe
 from xlstm_export_cli import own_module
@@ -109,6 +111,23 @@ CalibrateOption = Annotated[
         help="Real input (text, or a table of series): scales that suit it best.",
     ),
 ]
+MaxKlOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-kl",
+        metavar="X",
+        help="Mixed bits: the weights that hurt most get more, until the KL divergence on the "
+        "--calibrate text is X nats at most.",
+    ),
+]
+TargetSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Mixed bits: as many as fit into SIZE, such as 300MB, of model.onnx.data; with "
+        "--calibrate.",
+    ),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the bundle OUT, with all it holds.")
 ]
@@ -140,6 +159,8 @@ def export(
     keep_wide: KeepWideOption = None,
     matmul_nbits: MatMulNBitsOption = None,
     calibrate: CalibrateOption = None,
+    max_kl: MaxKlOption = None,
+    target_size: TargetSizeOption = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -149,7 +170,7 @@ def export(
         "state_names": state_names, "resolution": resolution, "numerics": numerics,
         "weight_format": weight_format, "block_size": block_size, "symmetric": symmetric,
         "keep_wide": tuple(keep_wide or ()), "matmul_nbits": matmul_nbits,
-        "calibrate": calibrate,
+        "calibrate": calibrate, "max_kl": max_kl, "target_size": target_size,
     }  # fmt: skip
     own_module.refuse(module, {"source": source, "recipe": recipe, **of_checkpoints})
     of_all: dict[str, Any] = {"dtype": dtype, "opset": opset, "overwrite": overwrite}
@@ -196,6 +217,26 @@ def _reads(made: xe.Bundle) -> str:
     return f"  a step moves {decimal(manifest.step_bytes)} of weights{states}"
 
 
+_ROWS = 16
+"""Of the table of a mixture."""
+
+
+def _print_mixture(made: xe.Bundle) -> None:
+    """Which weights got how many bits, and why."""
+    low_bit = made.manifest.low_bit
+    if low_bit is None or low_bit.mixed is None:
+        return
+    mixed, out = low_bit.mixed, console()
+    out.print(f"  {mixed.words}")
+    table = Table("kept as", "bytes", "cost in fewest bits", "cost", "weights", box=None)
+    for choice in mixed.choices[:_ROWS]:
+        costs = (f"{cost:.1e}" for cost in (choice.error, choice.error_kept))
+        table.add_row(choice.kept, decimal(choice.bytes), *costs, ", ".join(choice.names))
+    out.print(Padding(table, (0, 0, 0, 1)))
+    if len(mixed.choices) > _ROWS:
+        out.print(f"  and {len(mixed.choices) - _ROWS} that cost less: all are in the manifest")
+
+
 def _print(made: xe.Bundle, files: dict[str, int], seconds: float) -> None:
     out = console()
     manifest = made.manifest
@@ -208,6 +249,7 @@ def _print(made: xe.Bundle, files: dict[str, int], seconds: float) -> None:
         wide = f"; {len(low_bit.wide)} kept wide" if low_bit.wide else ""
         out.print(f"  weights: {low_bit.words}{wide}")
         out.print(_reads(made))
+    _print_mixture(made)
     if made.left_out:
         some = ", ".join(made.left_out[:_SHOWN]) + (", …" if len(made.left_out) > _SHOWN else "")
         out.print(f"  left out: {len(made.left_out)} tensors outside the prefix ({some})")

@@ -12,7 +12,7 @@ from tests.model_cases import BY_ID, Library, ModelCase
 from xlstm_export.bundle.low_bit import LowBit
 from xlstm_export.bundle.manifest import MODEL_FILE, Numerics, read_manifest
 from xlstm_export.errors import OptionError
-from xlstm_export.lowering.options import LoweringOptions, make_options
+from xlstm_export.lowering.options import LoweringOptions, in_words, make_options, parse_size
 from xlstm_export.model.numerics import rounds, with_numerics
 from xlstm_export.model.storage import Storage
 from xlstm_export.reference.model import ReferenceModel
@@ -131,6 +131,10 @@ def test_what_is_kept_wide_is_multiplied_by_itself(library: Library) -> None:
         ({"symmetric": False}, "is for weights in few bits"),
         ({"keep_wide": ["head.*"]}, "is for weights in few bits"),
         ({"matmul_nbits": True}, "is for weights in few bits"),
+        ({"weight_format": "int4", "max_kl": 0.1}, "is measured on real input; give calibrate"),
+        ({"weight_format": "int4", "target_size": 9}, "is measured on real input; give calibrate"),
+        ({"weight_format": "int4", "calibrate": "x", "max_kl": 0.0}, "0.0 is not above 0"),
+        ({"weight_format": "int4", "calibrate": "x", "target_size": "9 elks"}, "is no size such"),
     ],
 )
 def test_options_that_cannot_be(given: dict[str, object], message: str) -> None:
@@ -139,3 +143,12 @@ def test_options_that_cannot_be(given: dict[str, object], message: str) -> None:
     assert caught.value.option == list(given)[-1]
     assert make_options().opset == 18
     assert make_options(weight_format="int4").opset == 21
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [(4096, 4096), ("4096", 4096), ("1.5 GiB", 3 << 29), ("300MB", 300_000_000), ("2kb", 2000)],
+)
+def test_sizes_in_words(words: int | str, size: int) -> None:
+    assert parse_size(words) == size
+    assert parse_size(in_words(size).replace("bytes", "b")) == pytest.approx(size, rel=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ Logits = Literal["all", "last"]
 BLOCKS_OPSET = 21
 """The first with DequantizeLinear in blocks, and with types of 4 bits."""
 BLOCK_SIZE = 64
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9} | {
+    "kib": 2**10, "mib": 2**20, "gib": 2**30,
+}  # fmt: skip
 _FORMATS = {"int8": 8, "int4": 4}
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -35,7 +39,8 @@ class LoweringOptions:
     ``ragged`` adds the int32 input ``sequence_lengths`` [batch]. ``numerics`` "fp32" rounds
     nothing to bfloat16 that upstream rounds. ``low_bit``: matrices and tables in few bits, its
     ``wide`` being patterns until the model is known; ``calibrate`` is a file of real input,
-    and ``importance`` (as in ``Storage``) what was measured with it.
+    and ``importance`` (as in ``Storage``) what was measured with it. ``max_kl`` in nats and
+    ``target_size`` in bytes bound a mixture of bits.
     """
 
     dtype: BundleDtype = "float32"
@@ -46,6 +51,8 @@ class LoweringOptions:
     numerics: Numerics = "faithful"
     low_bit: LowBit | None = None
     calibrate: Path | None = None
+    max_kl: float | None = None
+    target_size: int | None = None
     importance: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict, compare=False)
 
     @property
@@ -68,12 +75,15 @@ def make_options(
     keep_wide: Sequence[str] = (),
     matmul_nbits: bool = False,
     calibrate: str | Path | None = None,
+    max_kl: float | None = None,
+    target_size: int | str | None = None,
 ) -> LoweringOptions:
     """Options from plain words and numbers. Raises OptionError for what is none of the choices."""
     dtype = _DTYPES.get(dtype, dtype)
     given = {
         "block_size": block_size, "symmetric": symmetric, "keep_wide": keep_wide or None,
-        "matmul_nbits": matmul_nbits or None, "calibrate": calibrate,
+        "matmul_nbits": matmul_nbits or None, "calibrate": calibrate, "max_kl": max_kl,
+        "target_size": target_size,
     }  # fmt: skip
     low_bit = _low_bit(weight_format, {k: v for k, v in given.items() if v is not None})
     opset = (OPSETS[0] if low_bit is None else BLOCKS_OPSET) if opset is None else opset
@@ -89,7 +99,8 @@ def make_options(
     return LoweringOptions(
         cast(BundleDtype, dtype), opset, cast(Logits, logits), ragged,
         cast(StateNaming, state_names), cast(Numerics, numerics), low_bit,
-        None if calibrate is None else Path(calibrate),
+        None if calibrate is None else Path(calibrate), max_kl,
+        None if target_size is None else parse_size(target_size),
     )  # fmt: skip
 
 
@@ -100,6 +111,11 @@ def _low_bit(weight_format: str | None, given: dict[str, Any]) -> LowBit | None:
             raise OptionError(next(iter(given)), "is for weights in few bits; give weight_format")
         return None
     choose("weight_format", weight_format, tuple(_FORMATS))
+    for option in ("max_kl", "target_size"):
+        if option in given and "calibrate" not in given:
+            raise OptionError(option, "is measured on real input; give calibrate")
+    if given.get("max_kl", 1.0) <= 0:
+        raise OptionError("max_kl", f"{given['max_kl']} is not above 0")
     size = given.get("block_size", BLOCK_SIZE)
     if not is_block_size(size):
         sizes = f"{LEAST_BLOCK} to {LARGEST_BLOCK}"
@@ -108,6 +124,25 @@ def _low_bit(weight_format: str | None, given: dict[str, Any]) -> LowBit | None:
         _FORMATS[weight_format], size, given.get("symmetric", True),
         tuple(given.get("keep_wide", ())), matmul_nbits=given.get("matmul_nbits", False),
     )  # fmt: skip
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of a number, or of words such as 300MB or 1.5 GiB. Raises OptionError.
+
+    >>> parse_size("1.5kB")
+    1500
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", str(size).strip())
+    factor = _UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise OptionError("target_size", f"{size} is no size such as 300MB or 1.5GiB")
+    return int(float(match[1]) * factor)
+
+
+def in_words(size: int) -> str:
+    """Bytes as people write them."""
+    power = max(p for p in range(4) if not p or size >= 1000**p)
+    return f"{size / 1000**power:.{power and 2}f} {('bytes', 'kB', 'MB', 'GB')[power]}"
 
 
 def check_options(spec: ModelSpec, options: LoweringOptions) -> None:

@@ -52,6 +52,13 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
     return path
 
 
+def data_size(model: ir.Model) -> int:
+    """The most bytes that ``model.onnx.data`` will have; no weight is read."""
+    sizes = [v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value]
+    pages = sum(-(-size // ALIGNMENT) for size in sizes if size >= EXTERNAL_FROM_BYTES)
+    return pages * ALIGNMENT
+
+
 def write_continuation(model: ir.Model, folder: Path) -> Path:
     """Write ``continue.onnx`` on the data of ``model.onnx``, which is in ``folder``; return it.
 

@@ -68,6 +68,14 @@ class ReferenceModel:
         other._use_form(form)
         return other
 
+    def with_numbers(self, numbers: Mapping[str, Array]) -> ReferenceModel:
+        """The same model with other ``numbers`` for the weights of those names."""
+        other, own = copy.copy(self), self._parameters
+        other._parameters = own | {
+            name: torch.from_numpy(array).to(own[name].dtype) for name, array in numbers.items()
+        }
+        return other
+
     def run(
         self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
     ) -> tuple[dict[str, Array], States]:

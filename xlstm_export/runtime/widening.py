@@ -27,11 +27,13 @@ def version_of(ort: Any) -> tuple[int, int]:
 
 
 def is_slower_in_blocks(manifest: Manifest, version: tuple[int, int]) -> bool:
-    """Whether ONNX Runtime of ``version`` would dequantise most matrices in every call."""
+    """Whether ONNX Runtime of ``version`` would dequantise matrices in every call, some of which
+    take longer than all the others wide.
+    """
     low_bit = manifest.low_bit
     if low_bit is None or low_bit.matmul_nbits or version >= _ALL_FUSED:
         return False
-    return low_bit.bits == 8 or manifest.dtype != "float32"
+    return low_bit.bits == 8 or bool(low_bit.eight) or manifest.dtype != "float32"
 
 
 def exact_graph(path: Path, low_bit: LowBit | None) -> bytes | None:

@@ -152,6 +152,9 @@ def price_of(
         f"{low_bit.words}, as it runs, against the checkpoint's own numbers, on {fed}: "
         f"{price.words}"
     )
+    if low_bit.mixed is not None:
+        everyone.notes.append(f"bits are mixed: {low_bit.mixed.words}")
+        everyone.notes.extend(choice.words for choice in low_bit.mixed.raised)
     everyone.notes.extend(_recorded(subject, sample) for sample in recorded)
     return price
 

@@ -1,0 +1,112 @@
+"""Mixed bits under a bound, chosen on a user's own input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xlstm_export as xe
+from tests.families.large_checkpoints import make_hf
+from tests.generation.byte_tokenizer import save_byte_tokenizer
+from xlstm_export.bundle.manifest import DATA_FILE
+from xlstm_export.errors import OptionError
+
+FORECASTER = Path(__file__).resolve().parents[2] / "recipes" / "demo" / "forecaster"
+FOUR = {"weight_format": "int4", "block_size": 16}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model of random weights that reads bytes, with a text beside it."""
+    folder = make_hf(tmp_path_factory.mktemp("source"), vocab_size=256).source.path
+    save_byte_tokenizer(folder / "tokenizer.json")
+    text = "a text of some length, and of more than one kind of word; " * 4
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def narrow(source: Path, tmp_path_factory: pytest.TempPathFactory) -> xe.Bundle:
+    """All in 4 bits."""
+    out = tmp_path_factory.mktemp("narrow") / "out"
+    return xe.export(source, out, calibrate=source / "text.txt", **FOUR)  # type: ignore[arg-type]
+
+
+def data_bytes(bundle: xe.Bundle) -> int:
+    return (bundle.path / DATA_FILE).stat().st_size
+
+
+def test_a_bound_on_kl_is_met_by_raising_what_costs_most(
+    source: Path, narrow: xe.Bundle, tmp_path: Path
+) -> None:
+    text, found = source / "text.txt", {}
+    for name, bound in (("loose", 1e9), ("half", None), ("tight", None)):
+        most = bound or found["loose"].narrowest / {"half": 2, "tight": 1000}[name]
+        made = xe.export(source, tmp_path / name, calibrate=text, max_kl=most, **FOUR)  # type: ignore[arg-type]
+        low_bit = made.manifest.low_bit
+        assert low_bit is not None
+        assert low_bit.mixed is not None
+        found[name] = low_bit.mixed
+        assert low_bit.mixed.error <= most
+        assert low_bit.mixed.measure == "kl"
+        assert data_bytes(made) >= data_bytes(narrow)
+    assert not found["loose"].raised
+    assert found["loose"].error == found["loose"].narrowest
+    errors = [choice.error for choice in found["half"].choices]
+    assert errors == sorted(errors, reverse=True)
+    assert found["half"].raised
+    assert 0 < len(found["half"].raised) < len(found["tight"].raised)
+    report = xe.validate(tmp_path / "half", source, batch=1)
+    assert report.verdict == "validated", "the graph is exact for what it holds"
+    notes = " ".join(report.notes)
+    assert "bits are mixed: KL divergence" in notes
+    assert found["half"].raised[0].words in notes
+    assert found["half"].raised[0].words in xe.inspect(tmp_path / "half").words["weights"]
+
+
+def test_a_size_is_filled_and_not_exceeded(source: Path, narrow: xe.Bundle, tmp_path: Path) -> None:
+    target = int(1.3 * data_bytes(narrow))
+    text = source / "text.txt"
+    made = xe.export(source, tmp_path / "out", calibrate=text, target_size=target, **FOUR)  # type: ignore[arg-type]
+    assert data_bytes(narrow) < data_bytes(made) <= target
+    low_bit = made.manifest.low_bit
+    assert low_bit is not None
+    assert low_bit.mixed is not None
+    assert low_bit.mixed.error < low_bit.mixed.narrowest
+    assert low_bit.eight
+    stored = json.loads((made.path / "xlstm_export.json").read_text(encoding="utf-8"))
+    assert stored["low_bit"]["mixed"]["choices"][0]["names"]
+
+
+def test_bounds_that_cannot_be_met_say_what_can(source: Path, narrow: xe.Bundle) -> None:
+    text, out = source / "text.txt", source / "never"
+    cases = [
+        ({"target_size": "9kB"}, "target_size", r"9\.00 kB is less than the .* of all weights"),
+        ({"max_kl": 1e-30}, "max_kl", "leaves no weight in few bits"),
+        (
+            {"max_kl": 1e-9, "target_size": data_bytes(narrow) + 20_000}, "max_kl",
+            r"1e-09 takes .*; in .* it is ",
+        ),
+    ]  # fmt: skip
+    for given, option, message in cases:
+        with pytest.raises(OptionError, match=message) as caught:
+            xe.export(source, out, calibrate=text, **FOUR, **given)  # type: ignore[arg-type]
+        assert caught.value.option == option
+        assert not out.exists()
+
+
+def test_a_forecaster_is_measured_by_its_quantiles(tmp_path: Path) -> None:
+    series = np.random.default_rng(0).standard_normal((504, 2)).cumsum(0)
+    np.savetxt(tmp_path / "series.csv", series, "%.5g", ",", header="a,b", comments="")
+    given = {**FOUR, "calibrate": tmp_path / "series.csv"}
+    made = xe.export(FORECASTER, tmp_path / "out", target_size="300kB", **given)  # type: ignore[arg-type]
+    low_bit = made.manifest.low_bit
+    assert low_bit is not None
+    assert low_bit.mixed is not None
+    assert low_bit.mixed.measure == "distance"
+    assert low_bit.mixed.error < low_bit.mixed.narrowest
+    with pytest.raises(OptionError, match="yield no logits; give target_size"):
+        xe.export(FORECASTER, tmp_path / "never", max_kl=1.0, **given)  # type: ignore[arg-type]
