@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xlstm_export.benchmark import Benchmark, bench
     from xlstm_export.bundle.bundle import Bundle
+    from xlstm_export.decode_bound import DecodeBound, decode_bound
     from xlstm_export.engine.build import Built
     from xlstm_export.environment import Finding, diagnose
     from xlstm_export.errors import (
@@ -76,6 +77,7 @@ _PLACES = {
     "Bundle": "bundle.bundle",
     "BundleError": "errors",
     "CheckpointError": "errors",
+    "DecodeBound": "decode_bound",
     "EngineError": "errors",
     "Facts": "inspection",
     "Finding": "environment",
@@ -97,6 +99,7 @@ _PLACES = {
     "bench": "benchmark",
     "build": "pipeline",
     "cmake_dir": "native",
+    "decode_bound": "decode_bound",
     "diagnose": "environment",
     "export": "pipeline",
     "export_module": "network",
@@ -133,6 +136,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CheckpointError",
+    "DecodeBound",
     "EngineError",
     "Facts",
     "Finding",
@@ -155,6 +159,7 @@ __all__ = [
     "bench",
     "build",
     "cmake_dir",
+    "decode_bound",
     "diagnose",
     "export",
     "export_module",

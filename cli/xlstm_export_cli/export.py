@@ -199,9 +199,11 @@ def export(
 
 
 def _about(made: xe.Bundle, seconds: float) -> dict[str, Any]:
+    bound = xe.decode_bound(made)
     return {
         "bundle": str(made.path),
         "seconds": seconds,
+        "decoding": None if bound is None else dataclasses.asdict(bound),
         "nodes": made.nodes,
         "left_out": list(made.left_out),
         "notes": list(made.notes),
@@ -210,11 +212,13 @@ def _about(made: xe.Bundle, seconds: float) -> dict[str, Any]:
     }
 
 
-def _reads(made: xe.Bundle) -> str:
-    """What a step of decoding moves at least: memory's speed by this is its bound."""
-    manifest = made.manifest
-    states = f" and {decimal(manifest.state_bytes)} of states twice" if manifest.states else ""
-    return f"  a step moves {decimal(manifest.step_bytes)} of weights{states}"
+def _decoding(bound: xe.DecodeBound) -> str:
+    """What decoding takes here at least: memory's speed by what a token moves is its bound."""
+    return (
+        f"  decoding one sequence here: {bound.tokens_per_second:,.0f} tokens/s at most "
+        f"({decimal(bound.moved)} a token at {decimal(int(bound.bandwidth))}/s), in "
+        f"{decimal(bound.memory)} of memory or some more"
+    )
 
 
 _ROWS = 16
@@ -248,7 +252,9 @@ def _print(made: xe.Bundle, files: dict[str, int], seconds: float) -> None:
     if low_bit is not None:
         wide = f"; {len(low_bit.wide)} kept wide" if low_bit.wide else ""
         out.print(f"  weights: {low_bit.words}{wide}")
-        out.print(_reads(made))
+    bound = xe.decode_bound(made)
+    if bound is not None:
+        out.print(_decoding(bound))
     _print_mixture(made)
     if made.left_out:
         some = ", ".join(made.left_out[:_SHOWN]) + (", …" if len(made.left_out) > _SHOWN else "")
