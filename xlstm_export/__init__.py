@@ -21,9 +21,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xlstm_export.bandwidth import DecodeBound, decode_bound
     from xlstm_export.benchmark import Benchmark, bench
     from xlstm_export.bundle.bundle import Bundle
-    from xlstm_export.decode_bound import DecodeBound, decode_bound
     from xlstm_export.engine.build import Built
     from xlstm_export.environment import Finding, diagnose
     from xlstm_export.errors import (
@@ -77,7 +77,7 @@ _PLACES = {
     "Bundle": "bundle.bundle",
     "BundleError": "errors",
     "CheckpointError": "errors",
-    "DecodeBound": "decode_bound",
+    "DecodeBound": "bandwidth",
     "EngineError": "errors",
     "Facts": "inspection",
     "Finding": "environment",
@@ -99,7 +99,7 @@ _PLACES = {
     "bench": "benchmark",
     "build": "pipeline",
     "cmake_dir": "native",
-    "decode_bound": "decode_bound",
+    "decode_bound": "bandwidth",
     "diagnose": "environment",
     "export": "pipeline",
     "export_module": "network",

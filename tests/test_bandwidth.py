@@ -8,8 +8,8 @@ import pytest
 
 import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
+from xlstm_export.bandwidth import read_bandwidth
 from xlstm_export.bundle.manifest import DATA_FILE
-from xlstm_export.decode_bound import read_bandwidth
 from xlstm_export.errors import BundleError
 from xlstm_export.lowering.options import LoweringOptions
 
