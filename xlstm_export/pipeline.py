@@ -77,35 +77,30 @@ def export(
     """Lower a checkpoint into the bundle ``out``: complete, or not there at all.
 
     - ``source``: a checkpoint folder, a weights file (with ``config``), or ``org/name`` on the
-      Hub; None: that of ``recipe``, a published model (``recipes``) whose source, family and
-      options are taken; what is given beside it goes first.
+      Hub; None: that of ``recipe``, whose family and options stand where none is given.
     - ``family``: auto, hf, xlstm_large, block_stack, tirex, tirex2 or vil.
     - ``prefix``: what the names of the model's tensors start with, where it is a part of another.
-    - ``overwrite`` replaces a bundle that is there. ``progress`` is called as work goes on.
-    - ``dtype``: float32 (the default), float16 or bfloat16 (also fp32, fp16, bf16) of projections
-      and activations; norms, gates, states and logits stay float32.
-    - ``opset``: 18 (the default, 21 with ``weight_format``) to 21. ``logits``: "all" [B,T,vocab],
-      the default, or "last" [B,1,vocab].
+    - ``overwrite`` replaces a bundle. ``progress`` is called as work goes on.
+    - ``dtype`` of projections and activations: fp32 (the default), fp16, bf16, or numpy's names.
+    - ``opset``: 18 (21 with ``weight_format``) to 21. ``logits``: "all", or "last" [B,1,vocab].
     - ``ragged``: also ``sequence_lengths`` int32 [B]. ``state_names``: native, genai or edgellm.
     - ``resolution``: height and width of images (vil), or 384x384; None: as it was trained on.
     - ``numerics``: "fp32" rounds nothing to bfloat16 that upstream rounds (TiRex), or "faithful".
     - ``weight_format``: "int8" or "int4" stores projections, heads and (in 8 bits) tables in
       ``symmetric`` blocks of ``block_size`` (64), but for what patterns of ``keep_wide`` name;
-      ``matmul_nbits`` writes ONNX Runtime's operator; ``calibrate``: real input to set scales by.
-    - ``max_kl``, ``target_size``: with ``calibrate``, the weights whose rounding costs most get
-      more bits, until the KL divergence on that input is ``max_kl`` nats at most, or until the
-      weights' file has ``target_size``, in bytes or such as "300MB".
+      ``matmul_nbits`` writes ONNX Runtime's operator; ``calibrate``: real input to set scales by,
+      and to mix bits by: at most ``max_kl`` nats, or ``target_size`` (such as "300MB") of weights.
 
-    Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, and where a package
-    is missing BackendUnavailableError.
+    Raises CheckpointError, UnsupportedModelError, TargetError, OptionError, InputError, and where
+    a package is missing BackendUnavailableError.
     """
     check_family(family)  # before anything is downloaded
     followed = None if recipe is None else find_recipe(recipe)
     chosen = _options(
         followed, dtype=dtype, opset=opset, logits=logits, ragged=ragged, state_names=state_names,
-        numerics=numerics, weight_format=weight_format, block_size=block_size,
-        symmetric=symmetric, keep_wide=tuple(keep_wide) or None, matmul_nbits=matmul_nbits,
-        calibrate=calibrate, max_kl=max_kl, target_size=target_size,
+        numerics=numerics, weight_format=weight_format, block_size=block_size, symmetric=symmetric,
+        keep_wide=tuple(keep_wide) or None, matmul_nbits=matmul_nbits, calibrate=calibrate,
+        max_kl=max_kl, target_size=target_size,
     )  # fmt: skip
     size, place = parse_resolution(resolution), _place(source, followed)
     family = followed.family if followed and family == "auto" else family
