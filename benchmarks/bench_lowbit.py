@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,13 @@ from benchmarks.child import run_cli
 from benchmarks.harness import Bar, Contender, compare
 from benchmarks.lowbit_products import one_step
 from benchmarks.model_run import Plan, Result, measure_parts, open_native
+from benchmarks.profile_model import profile
 from benchmarks.upstream import TransformersModel
 from xlstm_export import pipeline
 from xlstm_export.bundle.manifest import read_manifest
 from xlstm_export.runtime.session import Array
 
-PROMPT = 512
+PROMPT, FIRST = 512, 32
 GIB, GB = 2**30, 1e9
 FASTER = {"int8": 6.0, "int4": 9.0}
 """Decode over transformers in fp32, at least."""
@@ -39,7 +41,9 @@ PEAK_EXPORT, PEAK_RUN, SIZE = 3.0, 6.0, 4.3
 
 
 def bench_125m(plan: Plan, result: Result) -> None:
-    """Decode of one token and prefill of 512, int8 and int4 beside fp32 and transformers."""
+    """Loading, decode of one token and prefill of 512, beside fp32 and transformers; and where
+    the time of a step of int4 goes.
+    """
     source = hf_125m(plan.work / "hf", small=plan.quick)
     bundles = {name: plan.work / f"lowbit-{name}" for name in ("fp32", *FASTER)}
     for name, path in bundles.items():
@@ -50,6 +54,7 @@ def bench_125m(plan: Plan, result: Result) -> None:
     random = np.random.default_rng(0)
     prompt = random.integers(0, HF_VOCABULARY, (1, PROMPT))
     names = list(runs)
+    _load(bundles, prompt[:, :FIRST], plan, result)
     for name in FASTER:
         _decode(name, bundles[name], [name, "fp32", "transformers"], runs, prompt, plan, result)
     sides = [Contender(name, _prefill(runs[name], prompt)) for name in names]
@@ -59,6 +64,24 @@ def bench_125m(plan: Plan, result: Result) -> None:
         ratio = prefill.ratio(names.index("fp32"), names.index(name)).median
         what = f"{prefill.what}: time of {name} over that of fp32"
         result.bars.append(Bar(what, ratio, PREFILL_LOSS, "x", at_least=False))
+    result.profiles.append(
+        profile(bundles["int4"], 1, threads=plan.threads, runs=5 if plan.quick else 50)
+    )
+
+
+def _load(bundles: dict[str, Path], prompt: Array, plan: Plan, result: Result) -> None:
+    """A bundle in the system's cache, opened; and opened and given a short prompt."""
+    names = ("int8", "int4", "fp32")
+    opened = [Contender(name, partial(open_native, bundles[name], plan)) for name in names]
+
+    def first(name: str) -> object:
+        return open_native(bundles[name], plan).run({"input_ids": prompt})
+
+    answered = [Contender(name, partial(first, name)) for name in names]
+    result.comparisons += [
+        compare("load", opened, turns=plan.turns(7)),
+        compare(f"load and first token after {FIRST}", answered, turns=plan.turns(7)),
+    ]
 
 
 def _decode(

@@ -1,9 +1,11 @@
-"""What few bits cost the demo models: perplexity, parity and quantile loss, as the bundles run.
+"""What few bits cost trained models: perplexity, parity and quantile loss, as the bundles run.
 
-python -m benchmarks.lowbit_quality [--work DIR]
+python -m benchmarks.lowbit_quality [--work DIR] [--language FOLDER] [--kinds WORDS]
 
 Activations in 8 bits are included, as ONNX Runtime's low-bit products take them. Calibration sees
-the first quarter of the text, and other series; all is judged on the rest.
+the first quarter of the demo's text, and other series; all is judged on the rest. With --language,
+one model alone: a folder as recipes/demo/train_byte_lm.py makes it, calibrated on its
+calibration.txt and judged on its excerpt.txt. --kinds: only those whose names hold the words.
 """
 
 from __future__ import annotations
@@ -40,15 +42,14 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 class Language:
-    """The character model on text that it was not trained on."""
+    """A language model on ``text`` that it was not trained on."""
 
-    def __init__(self, work: Path) -> None:
-        folder = DEMO / "char_lm"
-        text = (folder / "excerpt.txt").read_text(encoding="utf-8")
-        (work / "text.txt").write_text(text[: len(text) // 4], encoding="utf-8")
-        self.source, self.calibration = folder, work / "text.txt"
+    mixed_kl: float | None = 2e-3
+
+    def __init__(self, folder: Path, text: str, calibration: Path) -> None:
+        self.source, self.calibration = folder, calibration
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        ids = np.asarray(tokenizer.encode(text[len(text) // 4 :]).ids)
+        ids = np.asarray(tokenizer.encode(text).ids)
         rows = (ids.size - 1) // WINDOW
         self._given = ids[: rows * WINDOW].reshape(rows, WINDOW)
         self._next = ids[1 : rows * WINDOW + 1].reshape(rows, WINDOW)
@@ -65,10 +66,23 @@ class Language:
         return f"{100 * change:+.2f} %, KL {kl_divergence(logits, self._exact).mean():.1e}"
 
 
+def character_model(work: Path) -> Language:
+    """The demo's: the first quarter of its held-out text calibrates."""
+    text = (DEMO / "char_lm" / "excerpt.txt").read_text(encoding="utf-8")
+    (work / "text.txt").write_text(text[: len(text) // 4], encoding="utf-8")
+    return Language(DEMO / "char_lm", text[len(text) // 4 :], work / "text.txt")
+
+
+def larger_model(folder: Path) -> Language:
+    """The one of ``folder``, on its own texts."""
+    text = (folder / "excerpt.txt").read_text(encoding="utf-8")
+    return Language(folder, text, folder / "calibration.txt")
+
+
 class Parity:
     """Strings of bits, right at every position."""
 
-    source, calibration = DEMO / "parity", None
+    source, calibration, mixed_kl = DEMO / "parity", None, None
 
     def measure(self, session: xe.Session) -> str:
         """Positions of long strings that are right."""
@@ -81,7 +95,7 @@ class Parity:
 class Forecaster:
     """The next day of series that it was not trained on."""
 
-    source = DEMO / "forecaster"
+    source, mixed_kl = DEMO / "forecaster", None
 
     def __init__(self, work: Path) -> None:
         self.calibration = work / "series.csv"
@@ -123,18 +137,28 @@ def main() -> None:
     """Export every kind, measure, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="keep bundles in this folder")
+    parser.add_argument("--language", type=Path, help="a language model in place of the demos")
+    parser.add_argument("--kinds", default="", help="only kinds whose names hold these words")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="xlstm-quality-") as name:
         work = arguments.work or Path(name)
         work.mkdir(parents=True, exist_ok=True)
-        models = [Language(work), Parity(), Forecaster(work)]
+        models: list[Any] = [character_model(work), Parity(), Forecaster(work)]
+        if arguments.language is not None:
+            models = [larger_model(arguments.language)]
         table = Table("weights", *(model.source.name for model in models))
-        kinds: dict[str, dict[str, Any]] = {"fp32": {}, **KINDS}
-        kinds |= {f"{n}, calibrated": {**k, "calibrate": True} for n, k in KINDS.items()
-                  if k["weight_format"] == "int4"}  # fmt: skip
-        for kind, options in kinds.items():
-            table.add_row(kind, *(_measured(model, kind, options, work) for model in models))
+        for kind, options in _kinds().items():
+            if kind == "fp32" or arguments.kinds in kind:
+                table.add_row(kind, *(_measured(model, kind, options, work) for model in models))
         Console().print(table)
+
+
+def _kinds() -> dict[str, dict[str, Any]]:
+    """Options of each row; "calibrate" and "mixed" where the model has what they need."""
+    four = {n: k for n, k in KINDS.items() if k["weight_format"] == "int4"}
+    calibrated = {f"{n}, calibrated": {**k, "calibrate": True} for n, k in four.items()}
+    mixed = {f"{n}, mixed": {**k, "mixed": True} for n, k in calibrated.items()}
+    return {"fp32": {}, **KINDS, **calibrated, **mixed}
 
 
 def _measured(model: Any, kind: str, options: dict[str, Any], work: Path) -> str:
@@ -143,9 +167,14 @@ def _measured(model: Any, kind: str, options: dict[str, Any], work: Path) -> str
         if model.calibration is None:
             return ""
         chosen["calibrate"] = model.calibration
+    if chosen.pop("mixed", False):
+        if model.mixed_kl is None:
+            return ""
+        chosen["max_kl"] = model.mixed_kl
     out = work / f"{model.source.name} {kind}"
-    session = xe.open(xe.export(model.source, out, overwrite=True, **chosen))
-    return str(model.measure(session))
+    made = xe.export(model.source, out, overwrite=True, **chosen)
+    size = made.manifest.data_bytes / 1e6
+    return f"{model.measure(xe.open(made))}; {size:.2f} MB"
 
 
 if __name__ == "__main__":

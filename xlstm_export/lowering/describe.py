@@ -17,6 +17,7 @@ from xlstm_export.bundle.manifest import (
 from xlstm_export.checkpoint.source import Checkpoint, Source, fingerprint
 from xlstm_export.environment import versions
 from xlstm_export.lowering.options import LoweringOptions
+from xlstm_export.model.layers.logit_head import LogitHead
 from xlstm_export.model.low_bit import step_bytes
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
@@ -81,11 +82,15 @@ def describe_graph(
 
 
 def runs_on(spec: ModelSpec, options: LoweringOptions) -> tuple[str, ...]:
-    """Where a bundle runs. TensorRT takes blocks around 0, in standard operators, no tables."""
+    """Where a bundle runs.
+
+    TensorRT takes blocks around 0, in standard operators; of a matrix that is a table as well it
+    refuses the lookup.
+    """
     places, low_bit = RUNS_ON[options.dtype], options.low_bit
-    tables = {name for name, weight in spec.weights().items() if weight.low_bit == "table"}
+    tied = {f"{head.tied_to}.weight" for head in spec.layers_of(LogitHead) if head.tied_to}
     if low_bit is None or (
-        low_bit.symmetric and not low_bit.matmul_nbits and tables <= set(low_bit.wide)
+        low_bit.symmetric and not low_bit.matmul_nbits and tied <= set(low_bit.wide)
     ):
         return places
     return tuple(place for place in places if place != "tensorrt")
