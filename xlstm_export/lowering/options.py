@@ -114,7 +114,7 @@ def _low_bit(weight_format: str | None, given: dict[str, Any]) -> LowBit | None:
     for option in ("max_kl", "target_size"):
         if option in given and "calibrate" not in given:
             raise OptionError(option, "is measured on real input; give calibrate")
-    if given.get("max_kl", 1.0) <= 0:
+    if not given.get("max_kl", 1.0) > 0:  # NaN neither
         raise OptionError("max_kl", f"{given['max_kl']} is not above 0")
     size = given.get("block_size", BLOCK_SIZE)
     if not is_block_size(size):

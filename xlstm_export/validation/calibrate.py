@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from xlstm_export.lowering.write import data_size
 from xlstm_export.model.mixture import Group, Levels, choices, least, raised, with_levels
 from xlstm_export.progress import Progress
 from xlstm_export.reference.squares import mean_squares
+from xlstm_export.reference.threads import SMALL, torch_threads
 from xlstm_export.validation.given import real_rollouts
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.sensitivity import Probe, measure_groups, numbers_left, open_probe
@@ -49,8 +51,10 @@ def calibrated(
     probe = open_probe(spec, weights, _shortened(rollouts, checkpoint))
     if options.max_kl is not None and not probe.is_language:
         raise OptionError("max_kl", f"{spec.family} models yield no logits; give target_size")
-    groups = measure_groups(probe, weights, options.storage, progress)
-    return replace(options, low_bit=_Mixture(options, checkpoint, probe, groups).chosen())
+    parameters = sum(math.prod(weight.shape) for weight in weights.values())
+    with torch_threads(1 if parameters < SMALL else None):
+        groups = measure_groups(probe, weights, options.storage, progress)
+        return replace(options, low_bit=_Mixture(options, checkpoint, probe, groups).chosen())
 
 
 def _shortened(rollouts: Sequence[Rollout], checkpoint: Checkpoint) -> list[Rollout]:
@@ -89,14 +93,14 @@ class _Mixture:
         if most is None:
             return self.low_bit(way[fits], is_told=True)
         at = least(len(way), lambda i: self.error(way[i]) <= most)
+        if at >= len(way) - 1:
+            raise OptionError("max_kl", f"{most:g} leaves no weight in few bits; allow more")
         if at > fits:
             raise OptionError(
                 "max_kl",
                 f"{most:g} takes {in_words(self.size(way[at]))}; in {in_words(target or 0)} it is "
                 f"{self.error(way[fits]):.1e}",
             )
-        if at == len(way) - 1:
-            raise OptionError("max_kl", f"{most:g} leaves no weight in few bits; allow more")
         return self.low_bit(way[at], is_told=True)
 
     def low_bit(self, levels: Levels, *, is_told: bool = False) -> LowBit:
