@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 import xlstm_export as xe
 from recipes.demo.synthetic_series import random_series
-from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.measures.forecast import ForecastTally
 from xlstm_export.validation.measures.language import kl_divergence, next_token_loss
 
@@ -55,7 +55,11 @@ class Language:
         self._next = ids[1 : rows * WINDOW + 1].reshape(rows, WINDOW)
         self._exact: Array | None = None
 
-    def measure(self, session: xe.Session) -> str:
+    def keep(self, rows: int) -> None:
+        """Judge by the first ``rows`` windows alone."""
+        self._given, self._next = self._given[:rows], self._next[:rows]
+
+    def measure(self, session: Runner) -> str:
         """Perplexity, its change, and the KL divergence from the first that was measured."""
         logits = session.run({"input_ids": self._given})[0]["logits"]
         loss = next_token_loss(logits, self._next).mean()
