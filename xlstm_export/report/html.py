@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING
+
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.report.against import against_figure
@@ -13,6 +16,9 @@ from xlstm_export.validation.result import Report
 from xlstm_export.validation.tally import ratio
 from xlstm_export.validation.tolerance import FACTOR, ULPS
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 _FIRST = 12
 """So many tensors are shown at once; the rest unfolds."""
 
@@ -22,6 +28,17 @@ def to_html(report: Report) -> str:
 
     Raises BackendUnavailableError where jinja2 is missing, which torch brings along.
     """
+    shown, missing = _drawn(report)
+    results = report.in_order()
+    return _template().render(
+        report=report, headline=headline(report), evidence=evidence(report), figures=shown,
+        missing=missing, first=results[:_FIRST], rest=results[_FIRST:], ratio=ratio,
+        caution=CAUTION, rule={"factor": f"{FACTOR:g}", "ulps": f"{ULPS:g}"},
+    )  # fmt: skip
+
+
+@functools.cache
+def _template() -> Template:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
@@ -33,13 +50,7 @@ def to_html(report: Report) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     pages.filters.update(short=short, percent=percent, steps=steps_words)
-    shown, missing = _drawn(report)
-    results = report.in_order()
-    return pages.get_template("validation.html.j2").render(
-        report=report, headline=headline(report), evidence=evidence(report), figures=shown,
-        missing=missing, first=results[:_FIRST], rest=results[_FIRST:], ratio=ratio,
-        caution=CAUTION, rule={"factor": f"{FACTOR:g}", "ulps": f"{ULPS:g}"},
-    )  # fmt: skip
+    return pages.get_template("validation.html.j2")
 
 
 def _drawn(report: Report) -> tuple[dict[str, list[Shown]], str]:

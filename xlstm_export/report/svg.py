@@ -23,7 +23,8 @@ _ROLES = {
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "xlstm-export", "font.size": 8.5,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlesize": 8.5,
-    "axes.titlelocation": "left", "axes.linewidth": 0.6, "axes.facecolor": "none",
+    "axes.titlelocation": "left", "axes.titley": 1.0,  # a place of its own, or one is searched
+    "axes.linewidth": 0.6, "axes.facecolor": "none",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": FAINT, "grid.linewidth": 0.6, "xtick.color": INK, "ytick.color": INK,
     "xtick.minor.visible": False, "legend.frameon": False, "figure.facecolor": "none",
