@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import xlstm_export as xe
 from tests.cli.conftest import Made
 from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
 from xlstm_export.runtime.ort import OrtSession
@@ -31,6 +32,18 @@ def garble(bundle: Path) -> None:
     data = bundle / "model.onnx.data"
     size = data.stat().st_size
     data.write_bytes(np.random.default_rng(0).bytes(size))
+
+
+@pytest.fixture
+def compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first report is that of every later call: how it is told is what is tested."""
+    compare, found = xe.validate, []
+
+    def validate(*given: object, **how: object) -> xe.Report:
+        found[:] = found or [compare(*given, **how)]  # type: ignore[arg-type]
+        return found[0]
+
+    monkeypatch.setattr(xe, "validate", validate)
 
 
 def test_the_report_names_the_bundle_it_is_about(made: Made, bundle: Path) -> None:
@@ -56,6 +69,7 @@ def test_a_bundle_that_is_replaced_meanwhile_has_no_verdict(
     assert not (bundle / "reports").exists()
 
 
+@pytest.mark.usefixtures("compared_once")
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_report_that_cannot_be_written_hides_no_verdict(
     made: Made, bundle: Path, tmp_path: Path, is_right: bool
@@ -85,6 +99,7 @@ def test_a_report_that_cannot_be_written_hides_no_verdict(
     assert "report_error" not in written
 
 
+@pytest.mark.usefixtures("compared_once")
 def test_a_failure_says_how_much_of_the_bundle_is_wrong(made: Made, bundle: Path) -> None:
     garble(bundle)
     words = ["validate", bundle, "--reference", made.checkpoints / "stack"]
