@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -19,7 +17,7 @@ from starlette.exceptions import HTTPException
 from xlstm_export import __version__
 from xlstm_export.errors import XlstmExportError
 from xlstm_export.generation.continuation import Continuation, Limits
-from xlstm_export.generation.forecast import forecast_series
+from xlstm_export.generation.forecast import read_rows
 from xlstm_export.generation.prompt import read_prompts
 from xlstm_export.generation.sampling import Sampling
 from xlstm_export.generation.text import stop_ids
@@ -33,6 +31,7 @@ from xlstm_export.serving.answers import (
     whole,
 )
 from xlstm_export.serving.counting import Counting
+from xlstm_export.serving.forecasts import Forecasts
 from xlstm_export.serving.metrics import Metrics
 from xlstm_export.serving.schema import CompletionRequest, ForecastRequest
 from xlstm_export.serving.settings import Settings
@@ -92,16 +91,20 @@ def make_app(session: Session, settings: Settings) -> FastAPI:
             return await _answer(worker, choices, asked, request, settings)
 
     if session.manifest.forecast is not None:
-        lock = threading.Lock()
+        forecasts = Forecasts(session, settings.max_series)
+        levels = list(session.manifest.forecast.levels)
 
         @app.post("/v1/forecast")
         async def forecast(asked: ForecastRequest) -> dict[str, Any]:
             _check_model(asked.model, settings)
             if len(asked.series) > settings.max_series:
                 raise HTTPException(400, f"series: more than {settings.max_series}")
-            answer = await run_in_threadpool(_forecast, session, asked, lock)
+            quantiles = await run_in_threadpool(_forecast, forecasts, asked)
             metrics.series.inc(len(asked.series))
-            return {"object": "forecast", "model": settings.name, **answer}
+            return {
+                "object": "forecast", "model": settings.name, "levels": levels,
+                "quantiles": quantiles,
+            }  # fmt: skip
 
     return app
 
@@ -169,13 +172,10 @@ async def _freeing(
         worker.drop(*choices.jobs)
 
 
-def _forecast(session: Session, asked: ForecastRequest, lock: threading.Lock) -> dict[str, Any]:
-    series = [
-        np.array([np.nan if x is None else x for x in row], np.float32) for row in asked.series
-    ]
-    with lock:  # ONNX Runtime uses every core for one call
-        made = forecast_series(session, series, asked.horizon, together=asked.together)
-    return {"levels": list(made.levels), "quantiles": made.quantiles.tolist()}
+def _forecast(forecasts: Forecasts, asked: ForecastRequest) -> list[Any]:
+    rows = read_rows(asked.arrays())
+    found: list[Any] = forecasts.quantiles(rows, asked.horizon, asked.together).tolist()
+    return found
 
 
 def _add_errors(app: FastAPI) -> None:

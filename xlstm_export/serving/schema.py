@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from xlstm_export.runtime.session import Array
 
 Ids = list[int]
 
@@ -56,3 +59,9 @@ class ForecastRequest(BaseModel):
     horizon: Annotated[int, Field(ge=1, le=100_000)]
     model: str | None = None
     together: bool = False
+
+    def arrays(self) -> list[Array]:
+        """Each series float32 [length], NaN where a value is missing."""
+        return [
+            np.array([np.nan if x is None else x for x in row], np.float32) for row in self.series
+        ]
