@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -91,22 +91,25 @@ def make_app(session: Session, settings: Settings) -> FastAPI:
             return await _answer(worker, choices, asked, request, settings)
 
     if session.manifest.forecast is not None:
-        forecasts = Forecasts(session, settings.max_series)
-        levels = list(session.manifest.forecast.levels)
-
-        @app.post("/v1/forecast")
-        async def forecast(asked: ForecastRequest) -> dict[str, Any]:
-            _check_model(asked.model, settings)
-            if len(asked.series) > settings.max_series:
-                raise HTTPException(400, f"series: more than {settings.max_series}")
-            quantiles = await run_in_threadpool(_forecast, forecasts, asked)
-            metrics.series.inc(len(asked.series))
-            return {
-                "object": "forecast", "model": settings.name, "levels": levels,
-                "quantiles": quantiles,
-            }  # fmt: skip
+        _add_forecast(app, session, session.manifest.forecast.levels, settings, metrics)
 
     return app
+
+
+def _add_forecast(
+    app: FastAPI, session: Session, levels: Sequence[float], settings: Settings, metrics: Metrics
+) -> None:
+    forecasts = Forecasts(session, settings.max_series)
+
+    @app.post("/v1/forecast")
+    async def forecast(asked: ForecastRequest) -> dict[str, Any]:
+        _check_model(asked.model, settings)
+        if len(asked.series) > settings.max_series:
+            raise HTTPException(400, f"series: more than {settings.max_series}")
+        quantiles = await run_in_threadpool(_forecast, forecasts, asked)
+        metrics.series.inc(len(asked.series))
+        answer = {"levels": list(levels), "quantiles": quantiles}
+        return {"object": "forecast", "model": settings.name, **answer}
 
 
 def _check_model(name: str | None, settings: Settings) -> None:
