@@ -23,7 +23,7 @@ from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.model.weights import Weights
 from xlstm_export.validation.checks import drift
 from xlstm_export.validation.result import Check, Report
-from xlstm_export.validation.segments import plan
+from xlstm_export.validation.segments import alone, compare, plan
 
 STACK, LARGE = "stack-mixed", "large-single"
 
@@ -249,6 +249,31 @@ def test_what_needs_the_whole_model_is_refused(validated: Validated, tmp_path: P
     bundle = validated.library.bundle(BY_ID[LARGE])
     with pytest.raises(OptionError, match=r"runs the whole model.*--memory"):
         validated.of(bundle, LARGE, save_io=tmp_path / "saved")
+
+
+@pytest.mark.parametrize(
+    ("place", "calls", "verdict"), [("look", 2, "unfinished"), ("summary", 0, "self-consistent")]
+)
+def test_an_interrupt_leaves_what_was_compared(
+    validated: Validated, monkeypatch: pytest.MonkeyPatch, place: str, calls: int, verdict: str
+) -> None:
+    """At the third part, and in what follows the comparison."""
+    own, left = alone.Alone.look, iter(range(calls))
+
+    def interrupted(*given: object) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        own(*given)  # type: ignore[arg-type]
+
+    if place == "look":
+        monkeypatch.setattr(alone.Alone, "look", interrupted)
+    else:
+        monkeypatch.setattr(compare, "further_checks", interrupted)
+    report = validated.of(validated.library.bundle(BY_ID[LARGE]), LARGE, upstream=False)
+    assert (report.verdict, report.complete) == (verdict, False)
+    names = {result.name for result in report.results}
+    assert "0.mlstm.C" in names
+    assert ("logits" in names) is (verdict != "unfinished")
 
 
 def test_without_upstream_it_is_self_consistent(validated: Validated) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.validation.checks.gates import check_gates
 from xlstm_export.validation.checks.operators import check_operators
 from xlstm_export.validation.checks.plan import Plan, allowances
@@ -19,12 +20,15 @@ from xlstm_export.validation.segments.alone import Alone
 from xlstm_export.validation.segments.chain import Chain
 from xlstm_export.validation.segments.further import further_checks, recorded_results
 from xlstm_export.validation.segments.walk import Walk
-from xlstm_export.validation.tally import TensorResult, middle_of_samples
+from xlstm_export.validation.tally import Interrupted, TensorResult, middle_of_samples
 
 
 @dataclass
 class Compared:
-    """What was found. The names are of who computed; ``distance`` is the reader's."""
+    """What was found, as far as it came; ``is_compared`` once the first rollout is.
+
+    The names are of who computed; ``distance`` is the reader's.
+    """
 
     results: list[TensorResult] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -35,6 +39,7 @@ class Compared:
     reference: str = ""
     baselines: tuple[str, str] = ("", "")
     has_upstream: bool = False
+    is_compared: bool = False
     complete: bool = True
 
 
@@ -65,32 +70,43 @@ def compare_in_parts(
         with walk.through(draw(number)) as chain:
             return chain.results()
 
-    with walk.through(draw(seed), before=alone.look, after=after) as chain:
-        first = chain.results()
-    # a part that is wrong by itself is no chance
-    found.results = first if alone.location else middle_of_samples(
-        lambda number: first if number == seed else sample(number), seed, both.notes
-    )  # fmt: skip
-    found.results += alone.ragged
-    checked = check_operators(operators, seed) if operators else []
-    found.results += checked + recorded_results(walk, samples)
+    try:
+        with walk.through(draw(seed), before=alone.look, after=after) as chain:
+            found.results = chain.results()
+        found.is_compared = True
+        if not alone.location:  # a part that is wrong by itself is no chance
+            found.results = middle_of_samples(
+                lambda number: found.results if number == seed else sample(number), seed, both.notes
+            )
+        found.results += alone.ragged
+        _go_on(found, walk, plan, samples, operators)
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted) and not found.is_compared:
+            found.results = stop.results
+        if not found.results:
+            raise
+        found.complete = False
     found.checks = [*alone.summary(len(walk.division.parts)), *found.checks]
-    found.location = alone.location or alone.locate_operator(checked) or next(iter(reader), None)
-    _go_on(found, walk, replace(plan, allowed=allowances(found.results)))
-    spec = both.checkpoint.spec
-    found.location = found.location or locate_unbounded(spec, found.results)
+    found.location = (
+        alone.location
+        or alone.locate_operator(found.results)
+        or next(iter(reader), None)
+        or locate_unbounded(both.checkpoint.spec, found.results)
+    )
     return found
 
 
-def _go_on(found: Compared, walk: Walk, plan: Plan) -> None:
-    """What takes longer; a keyboard interrupt ends it, and is no error."""
-    try:
-        checks, results = further_checks(walk, plan)
-    except KeyboardInterrupt:
-        found.complete = False
-    else:
-        found.checks += checks
-        found.results += results
+def _go_on(
+    found: Compared, walk: Walk, plan: Plan, samples: Sequence[Sample],
+    operators: Mapping[str, BundleOperators],
+) -> None:  # fmt: skip
+    """Operators alone, recorded numbers, and what takes longer."""
+    if operators:
+        found.results += check_operators(operators, plan.seed)
+    found.results += recorded_results(walk, samples)
+    checks, results = further_checks(walk, replace(plan, allowed=allowances(found.results)))
+    found.checks += checks
+    found.results += results
 
 
 def _name(found: Compared, everyone: Participants) -> None:

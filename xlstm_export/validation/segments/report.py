@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xlstm_export.bundle.checksum import manifest_sha256
-from xlstm_export.checkpoint.source import Source, fingerprint
+from xlstm_export.checkpoint.source import Source
 from xlstm_export.environment import machine, versions
 from xlstm_export.errors import OptionError
 from xlstm_export.reference.threads import torch_threads
@@ -15,7 +15,7 @@ from xlstm_export.validation.checks.plan import Plan
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
 from xlstm_export.validation.given import read_inputs
 from xlstm_export.validation.inputs import Rollout, draw_rollouts, in_words
-from xlstm_export.validation.participants import share_threads
+from xlstm_export.validation.participants import is_of, share_threads
 from xlstm_export.validation.result import IN_PARTS, Report, decide
 from xlstm_export.validation.samples import Sample
 from xlstm_export.validation.segments.compare import compare_in_parts
@@ -64,13 +64,14 @@ def report_in_parts(
     both.notes.append(walk.division.words)
     if manifest.low_bit is not None:
         both.notes.append(_NO_PRICE)
+    verdict = decide(found.results, found.has_upstream, found.checks)
     return Report(
-        verdict=decide(found.results, found.has_upstream, found.checks),
+        verdict=verdict if found.is_compared or verdict == "failed" else "unfinished",
         bundle=str(both.bundle),
         bundle_sha256=digest,
         manifest_sha256=manifest_sha256(both.bundle),
         source=str(source.path),
-        source_matches_bundle=fingerprint(both.checkpoint) == manifest.source.sha256,
+        source_matches_bundle=is_of(manifest, both.checkpoint),
         subject=found.subject,
         subject_ops=found.subject_ops,
         reference=found.reference,

@@ -17,6 +17,7 @@ from xlstm_export.validation.participants import Both, Participants
 from xlstm_export.validation.segments.chain import Chain
 from xlstm_export.validation.segments.open import Opener
 from xlstm_export.validation.segments.plan import Division, Part
+from xlstm_export.validation.tally import Interrupted
 
 Look = Callable[[Part, Participants], None]
 After = Callable[[Participants, Chain], None]
@@ -46,7 +47,8 @@ class Walk:
         """Everyone over ``rollouts``, part by part; what leaves the last can be replayed within.
 
         ``before`` looks at each part while upstream's module takes no memory, ``after`` when
-        everyone is through.
+        everyone is through. Raises Interrupted, with the results so far, where a keyboard interrupt
+        comes.
         """
         both, parts = self.both, self.division.parts
         with TemporaryDirectory(prefix="xlstm-validate-") as name:
@@ -54,10 +56,13 @@ class Walk:
             cutter = Cutter(both.bundle, both.manifest)
             opener = Opener(both, self.module, cutter, folder, self.exact)
             chain = Chain(both.manifest, rollouts, self.batch, self.workers, folder)
-            for number, part in enumerate(parts):
-                if self.progress is not None:
-                    self.progress(what, number, len(parts), "parts")
-                _take_through(opener, part, chain, before, after)
+            try:
+                for number, part in enumerate(parts):
+                    if self.progress is not None:
+                        self.progress(what, number, len(parts), "parts")
+                    _take_through(opener, part, chain, before, after)
+            except KeyboardInterrupt:
+                raise Interrupted(chain.results()) from None
             yield chain
 
 
