@@ -69,7 +69,9 @@ def check_length(everyone: Participants, plan: Plan) -> Check:
     if plan.text is None or len(plan.text) < 2:
         return Check(name, "skipped", "no text was given: --inputs FILE")
     reference = everyone.float64 if plan.budget == "fast" else everyone.runners.reference
-    return judge_text(everyone.subject, reference, everyone.recurrent, plan)
+    runners, tokens = (everyone.subject, reference, everyone.recurrent), text_tokens(plan)
+    loss, exact, torch = (_losses(runner, tokens) for runner in runners)
+    return judge_losses(loss, exact, torch, plan)
 
 
 def text_tokens(plan: Plan) -> Array:
@@ -79,10 +81,8 @@ def text_tokens(plan: Plan) -> Array:
     return tokens
 
 
-def judge_text(subject: Runner, reference: Runner, recurrent: Runner, plan: Plan) -> Check:
-    """As ``check_length`` does, of those who run in pieces of ``MOST_STEPS``."""
-    name, tokens = BY_POSITION, text_tokens(plan)
-    loss, exact, torch = (_losses(who, tokens) for who in (subject, reference, recurrent))
+def judge_losses(loss: Array, exact: Array, torch: Array, plan: Plan) -> Check:
+    """What the losses [T] of the bundle, of the reference and of torch's baseline say."""
     found = perplexity(loss, exact)
     own, baseline = (abs(float((x - exact).mean())) for x in (loss, torch))
     allowed = 2 * baseline + plan.allowed["logits"]
@@ -92,7 +92,7 @@ def judge_text(subject: Runner, reference: Runner, recurrent: Runner, plan: Plan
     )
     series = {"bundle": _curve(loss), "reference": _curve(exact)}
     outcome: Outcome = "passed" if own <= allowed else "failed"
-    return Check(name, outcome, words, series, "loss, nats a token")
+    return Check(BY_POSITION, outcome, words, series, "loss, nats a token")
 
 
 def _prompt(everyone: Participants, plan: Plan) -> tuple[Array, int]:

@@ -7,7 +7,7 @@ the part before, and nothing else of it is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from xlstm_export.validation.tolerance import errors, magnitude
 
 Who = Literal["subject", "reference", "float64", "recurrent", "chunkwise"]
 _WHO: tuple[Who, ...] = ("subject", "reference", "float64", "recurrent", "chunkwise")
+Keep = Callable[[int, Array], Array]
 _FEW: tuple[Who, ...] = ("subject", "reference")
 """Those that see the first rows alone."""
 
@@ -34,17 +35,18 @@ class Chain:
     """``rollouts`` of the model that ``manifest`` describes, as far as they have come.
 
     Of the rows subject and reference see the first ``batch`` and the others all. What leaves a part
-    is kept in ``folder``, call by call. ``workers`` participants run at once.
+    is kept in ``folder``, call by call; of the last part what ``keep`` makes of the number of the
+    call in its rollout and the output, None: nothing. ``workers`` participants run at once.
     """
 
     def __init__(
         self, manifest: Manifest, rollouts: Sequence[Rollout], batch: int, workers: int,
-        folder: Path,
+        folder: Path, keep: Keep | None = None,
     ) -> None:  # fmt: skip
         self.distance = 0.0
         """Of our float64 model from upstream's after the last part, relative."""
         self._manifest, self._rollouts, self._batch = manifest, rollouts, batch
-        self._workers, self._folder = workers, folder
+        self._workers, self._folder, self._keep = workers, folder, keep
         self._tallies = Tallies(manifest)
 
     def stream(self, everyone: Participants) -> Array | None:
@@ -87,11 +89,16 @@ class Chain:
         """One for each output and state of the model, once all parts are through."""
         return self._tallies.results()
 
+    def kept(self, who: Who) -> Iterator[Array]:
+        """What was kept of the outputs of ``who``, call by call."""
+        for number, rollout in enumerate(self._rollouts):
+            for index in range(len(rollout)):
+                yield self._take(who, number, index)
+
     def replay(self, who: Who) -> Replay:
-        """What the model of ``who`` made of the calls, in their order."""
-        calls = [(r, i) for r, rollout in enumerate(self._rollouts) for i in range(len(rollout))]
-        (name,) = [tensor.name for tensor in self._manifest.outputs]
-        return Replay(who, ({name: self._take(who, *call)} for call in calls))
+        """``who`` as a runner of the same calls again, where the outputs were kept as they are."""
+        name = self._manifest.outputs[0].name
+        return Replay(who, ({name: output} for output in self.kept(who)))
 
     def first_feed(self, everyone: Participants) -> Feeds:
         """What the reference is given in the first call of the part."""
@@ -116,10 +123,14 @@ class Chain:
         right, own = outputs["reference"][name], outputs["float64"][name][: self._batch]
         apart = errors(own, right).largest / (magnitude(right) or 1.0)
         self.distance = max(self.distance, apart)
+        is_end = name != HIDDEN_OUT
         for who, output in outputs.items():
-            np.save(self._path(who, rollout, index), output[name])
+            if not is_end:
+                np.save(self._path(who, rollout, index), output[name])
+            elif self._keep is not None:
+                np.save(self._path(who, rollout, index), self._keep(index, output[name]))
         judged: list[Mapping[str, Array]] = [{}] * len(_WHO)
-        if name != HIDDEN_OUT:
+        if is_end:
             others = (as_subject(self._manifest, outputs[who]) for who in _WHO[1:])
             judged = [outputs["subject"], *others]
         self._tallies.add(judged, [found[who][1] for who in _WHO], end)

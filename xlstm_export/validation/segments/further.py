@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from xlstm_export.runtime.session import MOST_STEPS, split_time
+import numpy as np
+
+from xlstm_export.runtime.session import MOST_STEPS, Array, split_time
 from xlstm_export.validation.checks.drift import DRIFT, STEPS, drift_calls, judge_drift
 from xlstm_export.validation.checks.plan import Plan
 from xlstm_export.validation.checks.samples import compare_samples
-from xlstm_export.validation.checks.text import BY_POSITION, GREEDY, judge_text, text_tokens
+from xlstm_export.validation.checks.text import BY_POSITION, GREEDY, judge_losses, text_tokens
+from xlstm_export.validation.measures.language import next_token_loss
 from xlstm_export.validation.result import Check
 from xlstm_export.validation.samples import Sample
+from xlstm_export.validation.segments.chain import Who
 from xlstm_export.validation.segments.walk import Walk
 from xlstm_export.validation.tally import TensorResult
 
@@ -35,7 +39,8 @@ def recorded_results(walk: Walk, samples: Sequence[Sample]) -> list[TensorResult
     both = walk.both
     rows = max(len(next(iter(sample.inputs.values()))) for sample in samples)
     walk = replace(walk, module=None, batch=rows)
-    with walk.through([[sample.inputs] for sample in samples], what="recorded samples") as chain:
+    calls = [[sample.inputs] for sample in samples]
+    with walk.through(calls, "recorded samples", keep=lambda _, output: output) as chain:
         subject, float64 = chain.replay("subject"), chain.replay("float64")
         baselines = (chain.replay("recurrent"), chain.replay("chunkwise"))
         return compare_samples(subject, float64, baselines, samples, both.manifest, both.notes)
@@ -47,12 +52,17 @@ def _text(walk: Walk, plan: Plan) -> Check:
         return Check(BY_POSITION, "skipped", "the bundle gives no logits of every step")
     if plan.text is None or len(plan.text) < 2:
         return Check(BY_POSITION, "skipped", "no text was given: --inputs FILE")
-    name = manifest.inputs[0].name
-    calls = [{name: part} for part in split_time(text_tokens(plan)[:, :-1], MOST_STEPS)]
-    with walk.through([calls], what="text, layer by layer") as chain:
-        return judge_text(
-            chain.replay("subject"), chain.replay("float64"), chain.replay("recurrent"), plan
-        )
+    name, tokens = manifest.inputs[0].name, text_tokens(plan)
+    calls = [{name: part} for part in split_time(tokens[:, :-1], MOST_STEPS)]
+    following = list(split_time(tokens[:, 1:], MOST_STEPS))
+
+    def losses(call: int, logits: Array) -> Array:
+        return next_token_loss(logits, following[call])
+
+    who: tuple[Who, ...] = ("subject", "float64", "recurrent")
+    with walk.through([calls], "text, layer by layer", keep=losses) as chain:
+        loss, exact, torch = (np.concatenate(list(chain.kept(w)), axis=1)[0] for w in who)
+    return judge_losses(loss, exact, torch, plan)
 
 
 def _drift(walk: Walk, plan: Plan) -> tuple[Check, list[TensorResult]]:
@@ -62,6 +72,6 @@ def _drift(walk: Walk, plan: Plan) -> tuple[Check, list[TensorResult]]:
         return Check(DRIFT, "skipped", f"{STEPS} steps take --budget full"), []
     calls = drift_calls(walk.both, plan.seed)
     walk = replace(walk, exact="chunkwise")  # step by step it would take as long as all the rest
-    with walk.through([calls], what="drift, layer by layer") as chain:
+    with walk.through([calls], "drift, layer by layer") as chain:
         results = [replace(r, name=f"drift {r.name}") for r in chain.results()]
     return judge_drift(results), results

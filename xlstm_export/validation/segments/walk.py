@@ -14,7 +14,7 @@ from xlstm_export.progress import Progress
 from xlstm_export.reference.model import Form
 from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.participants import Both, Participants
-from xlstm_export.validation.segments.chain import Chain
+from xlstm_export.validation.segments.chain import Chain, Keep
 from xlstm_export.validation.segments.open import Opener
 from xlstm_export.validation.segments.plan import Division, Part
 from xlstm_export.validation.tally import Interrupted
@@ -42,9 +42,9 @@ class Walk:
     @contextmanager
     def through(
         self, rollouts: Sequence[Rollout], what: str = "layer by layer", *,
-        before: Look | None = None, after: After | None = None,
+        before: Look | None = None, after: After | None = None, keep: Keep | None = None,
     ) -> Iterator[Chain]:  # fmt: skip
-        """Everyone over ``rollouts``, part by part; what leaves the last can be replayed within.
+        """Everyone over ``rollouts``, part by part; what ``keep`` leaves can be had within.
 
         ``before`` looks at each part while upstream's module takes no memory, ``after`` when
         everyone is through. Raises Interrupted, with the results so far, where a keyboard interrupt
@@ -55,7 +55,7 @@ class Walk:
             folder = Path(name)
             cutter = Cutter(both.bundle, both.manifest)
             opener = Opener(both, self.module, cutter, folder, self.exact)
-            chain = Chain(both.manifest, rollouts, self.batch, self.workers, folder)
+            chain = Chain(both.manifest, rollouts, self.batch, self.workers, folder, keep)
             try:
                 for number, part in enumerate(parts):
                     if self.progress is not None:
