@@ -49,6 +49,18 @@ def test_a_yardstick_that_overflows_allows_nothing() -> None:
     assert judge(exact, exact, exact, overflown, "float16").ok
 
 
+def test_large_tensors_are_compared_piece_by_piece_to_the_same_errors() -> None:
+    random = np.random.default_rng(0)
+    exact = random.standard_normal((3, 1 << 14, 5))
+    got = (exact + 1e-3 * random.standard_normal(exact.shape)).astype(np.float32)
+    found = errors(got.transpose(1, 0, 2), exact.transpose(1, 0, 2))
+    difference = np.abs(got - exact)
+    assert found.largest == difference.max()
+    assert found.rms == pytest.approx(math.sqrt(np.square(difference).mean()), rel=1e-12)
+    got[2, -1, -1] = np.nan
+    assert errors(got, exact).largest == math.inf
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="shapes"):
         errors(np.ones(3), np.ones((3, 1)))
