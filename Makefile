@@ -1,6 +1,9 @@
 # make demo: set up, then checkpoint -> bundle -> verdict -> generation on the shipped models.
 # make docs: set up, then build the site of docs/ into build/site; a dead link is an error.
 # make test: set up, then linters, types, and the full test suite.
+# make test-torch: the tests of networks of one's own with the oldest torch that can (TORCH_OLDEST),
+#   or with another one by TORCH_OLDEST=2.14.1, in an environment of its own in .torch; it fetches
+#   some 3 GB where the index has no torch for the CPU alone.
 # make wheel: build a wheel with the native libraries into dist/, and put them into this checkout:
 #   the CPU kernels, the session for C++, and where nvcc is found the CUDA kernels and TensorRT
 #   plugins. It fetches the headers of ONNX Runtime, nlohmann/json and TensorRT, unless
@@ -15,6 +18,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 # torch comes first and pinned: a range would let other packages pull in a CUDA build
 TORCH ?= torch==2.13.0
+TORCH_OLDEST ?= 2.7.0
 # the ONNX Runtimes every bundle must load in, beside the installed one
 ORT_VERSIONS := 1.20.1 1.23.2 1.32.0
 ORT_DIRS := $(foreach v,$(ORT_VERSIONS),$(CURDIR)/.ort/$(v))
@@ -40,7 +44,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: setup wheel wheel-aarch64 demo docs test lint gpu-check clean
+.PHONY: setup wheel wheel-aarch64 demo docs test test-torch lint gpu-check clean
 
 setup: $(VENV)/.ready
 
@@ -111,8 +115,22 @@ lint: setup
 test: lint $(foreach v,$(ORT_VERSIONS),.ort/$(v)/onnxruntime/__init__.py) .triton/pytriton/__init__.py
 	XLSTM_ORT_DIRS=$(subst $(space),:,$(ORT_DIRS)) $(BIN)/python -m pytest -n 2 --dist worksteal -q $(PYTEST_ARGS)
 
+# Everything but torch is the environment's; triton too, since torch's own of then asks for a GPU
+# where upstream's kernels are only imported.
+.torch/%/.ready: | $(VENV)/.ready
+	$(BIN)/python -m venv .torch/$*
+	.torch/$*/bin/pip install $(PIP_FLAGS) torch==$*
+	.torch/$*/bin/pip uninstall $(PIP_FLAGS) --yes triton
+	$(BIN)/python -c "import sysconfig as s; print(s.get_path('purelib'))" \
+	  > "$$(.torch/$*/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/main.pth"
+	touch $@
+
+test-torch: .torch/$(TORCH_OLDEST)/.ready
+	.torch/$(TORCH_OLDEST)/bin/python -m pytest -q -n 0 tests/modules \
+	  --ignore tests/modules/test_module_engine.py $(PYTEST_ARGS)
+
 gpu-check: demo wheel
 	$(BIN)/python -m tests.gpu.prepare build/gpu-check
 
 clean:
-	rm -rf $(VENV) .ort .triton $(OUT) build dist $(NATIVE)
+	rm -rf $(VENV) .ort .torch .triton $(OUT) build dist $(NATIVE)

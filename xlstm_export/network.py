@@ -143,6 +143,7 @@ def validate_module(
     batch: int = 2,
     seed: int = 0,
     samples: PathLike | None = None,
+    budget: str = "fast",
     progress: Progress | None = None,
 ) -> Report:
     """Compare a bundle of ``export_module`` with the network that it was made of, in float64.
@@ -160,6 +161,8 @@ def validate_module(
     - ``batch``: rows, beside those that the baselines need; inputs are drawn by ``seed``.
     - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
       the bundle has to reproduce as well.
+    - ``budget``: "fast", or "full" for long rollouts and more of everything. A keyboard interrupt
+      ends the checks of either; the report then says that it is not ``complete``.
     - ``progress`` is called as work goes on.
 
     Raises BundleError where the bundle is none of this network, UnsupportedModelError where the
@@ -171,14 +174,14 @@ def validate_module(
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     read_manifest(path)  # what is missing is said before torch is loaded, which takes seconds
     try:
-        from xlstm_export.validation.network import validate_network
+        from xlstm_export.validation.networks.compare import validate_network
+        from xlstm_export.validation.validate import Task
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     execution = Execution(engine, backend, threads, native).of(path)
-    return validate_network(
-        path, module, example_inputs, execution, batch=batch, seed=seed,
-        samples=None if samples is None else Path(samples), progress=progress,
-    )  # fmt: skip
+    recorded = None if samples is None else Path(samples)
+    task = Task(batch, seed, budget, samples=recorded)  # type: ignore[arg-type]
+    return validate_network(path, module, example_inputs, execution, task, progress)
 
 
 def _missing(error: ModuleNotFoundError) -> BackendUnavailableError:

@@ -112,11 +112,11 @@ def validate(
     own_module.refuse(
         module,
         {"reference": reference, "config": config, "prefix": prefix, "inputs": inputs,
-         "save_io": save_io, "against": against, "memory": memory, "budget": budget != "fast"},
+         "save_io": save_io, "against": against, "memory": memory},
     )  # fmt: skip
     how: dict[str, Any] = {
         "native": native, "engine": engine, "backend": backend, "threads": threads,
-        "batch": batch, "seed": seed, "samples": samples,
+        "batch": batch, "seed": seed, "samples": samples, "budget": budget,
     }  # fmt: skip
     with _interruptible(), progress_bar("validate") as progress:
         if module is not None:
@@ -124,7 +124,7 @@ def validate(
         elif reference is not None:
             found = xe.validate(
                 bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
-                budget=budget, inputs=inputs, save_io=save_io, against=against, memory=memory,
+                inputs=inputs, save_io=save_io, against=against, memory=memory,
                 progress=progress, **how,
             )  # fmt: skip
         else:

@@ -222,6 +222,17 @@ def test_refusals_leave_nothing_behind(tmp_path: Path, case: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_an_old_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    with pytest.raises(
+        xe.BackendUnavailableError, match=r"torch 2\.6\.0\+cpu is too old .* 2\.7 is"
+    ):
+        xe.export_module(made(Detector), series(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    packaging = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'module = ["torch>=2.7", ' in packaging
+
+
 def test_nothing_that_is_known(tmp_path: Path) -> None:
     with pytest.raises(xe.UnsupportedModelError, match="no recurrence in it is recognised"):
         xe.export_module(nn.Linear(CHANNELS, 2).eval(), series(), tmp_path / "out")

@@ -19,7 +19,7 @@ from xlstm_export.bundle.manifest import LAYERS
 from xlstm_export.lowering.emit import scope_of
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
 
-_SEEN_INSIDE = {
+SEEN_INSIDE = {
     "XlstmMLSTM": ("q", "k", "v", "i", "f", "h"),
     "XlstmSLSTM": ("gates", "y_all"),
     "XlstmCausalConv1d": ("x", "y"),
@@ -27,6 +27,8 @@ _SEEN_INSIDE = {
 """Operands and results of each operator where the graph is cut; states are cut by the call."""
 CUT = "exact "
 """What the names of values begin with that a graph goes on with where it was cut."""
+NETWORK = "network"
+"""The path of a network of one's own, in names."""
 
 Dims = Sequence[int | None]
 
@@ -85,6 +87,8 @@ def _values(model: ir.Model) -> dict[str, ir.Value]:
     named = {value.name: value for node in model.graph for value in node.outputs}
     layers: Mapping[str, str] = json.loads(model.metadata_props.get(LAYERS, "{}"))
     found = {name: named[value] for name, value in layers.items() if value in named}
+    if not layers:
+        return _of_network(model)
     scopes = {scope_of(path): path for path in layers if " " not in path}
     operators: dict[str, list[ir.Node]] = {}
     for node in model.graph:
@@ -93,14 +97,33 @@ def _values(model: ir.Model) -> dict[str, ir.Value]:
             operators.setdefault(f"{path} {node.op_type}", []).append(node)
     for name, nodes in operators.items():
         if len(nodes) == 1:  # of a layer that runs twice a call it is not known which is which
-            schema = CATALOG[nodes[0].op_type]
-            operands = zip(schema.inputs, nodes[0].inputs, strict=False)
-            results = zip(schema.outputs, nodes[0].outputs, strict=False)
-            for tensor, value in (*operands, *results):
-                is_seen = tensor.name in _SEEN_INSIDE[nodes[0].op_type]
-                if is_seen and value is not None and value.producer() is not None:
-                    found[f"{name}.{tensor.name}"] = value
+            found |= _around(nodes[0], name)
     return found
+
+
+def _of_network(model: ir.Model) -> dict[str, ir.Value]:
+    """The same of a network of one's own: its outputs are what it has of layers, and every node
+    is named by itself, "{module path} {node}".
+    """
+    found = {str(v.name): v for v in model.graph.outputs if not str(v.name).startswith("present.")}
+    for node in model.graph:
+        if node.domain == DOMAIN and node.op_type in CATALOG:
+            scope, _, name = str(node.name).rpartition("/")
+            found |= _around(node, f"{scope.strip('/').replace('/', '.') or NETWORK} {name}")
+    return found
+
+
+def _around(node: ir.Node, name: str) -> dict[str, ir.Value]:
+    """Operands and results of an operator, by their names behind ``name``."""
+    schema = CATALOG[node.op_type]
+    operands = zip(schema.inputs, node.inputs, strict=False)
+    results = zip(schema.outputs, node.outputs, strict=False)
+    return {
+        f"{name}.{tensor.name}": value
+        for tensor, value in (*operands, *results)
+        if tensor.name in SEEN_INSIDE[node.op_type]
+        and value is not None and value.producer() is not None
+    }  # fmt: skip
 
 
 def _places(model: ir.Model) -> dict[ir.Value, int]:

@@ -33,7 +33,7 @@ from xlstm_export.modules.shapes import (
     symbols,
 )
 from xlstm_export.modules.streaming import Times, check_streaming, without_states
-from xlstm_export.modules.trace import to_onnx, trace
+from xlstm_export.modules.trace import check_torch, to_onnx, trace
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -52,6 +52,7 @@ def export_network(
     dtype: BundleDtype, opset: int, output_names: Sequence[str],
 ) -> Exported:  # fmt: skip
     """Replace, trace, write as ONNX. Raises as ``pipeline.export_module`` says."""
+    check_torch()
     inputs = named_inputs(module, example_inputs)
     asked = read_dynamic_shapes(dynamic_shapes, inputs)
     inputs = _two_rows(inputs, asked)

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
 
 from xlstm_export.errors import UnsupportedModelError
 from xlstm_export.modules.cells import Recurrence
 from xlstm_export.modules.ledger import Ledger
 from xlstm_export.modules.operators import state_type, torch_operator
+from xlstm_export.modules.where import Where
 
 _CHUNKWISE = "mlstm_kernels.torch.chunkwise"
 _PARALLEL = "mlstm_kernels.torch.parallel"
@@ -131,7 +131,7 @@ def recognised_functions(network: nn.Module, ledger: Ledger) -> Iterator[None]:
     if not spots:
         yield
         return
-    where = _Where(network)
+    where = Where(network)
     before = [(space, name, space[name]) for space, name in spots]
     try:
         for space, name, found in before:
@@ -181,7 +181,7 @@ def _name(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _replacement(found: Any, ledger: Ledger, where: _Where) -> Callable[..., Any]:
+def _replacement(found: Any, ledger: Ledger, where: Where) -> Callable[..., Any]:
     """What takes the place of a function, or of a partial call of one."""
     if isinstance(found, functools.partial):
         function = _replacement(found.func, ledger, where)
@@ -191,43 +191,6 @@ def _replacement(found: Any, ledger: Ledger, where: _Where) -> Callable[..., Any
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return compute(where.recurrence(ledger), bound.arguments)
+        return compute(Recurrence(where.path, ledger), bound.arguments)
 
     return call
-
-
-class _Where:
-    """Which module of the network runs: its path names the states of what it calls."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._paths = {id(module): path for path, module in network.named_modules()}
-        self._running: list[str] = []
-        self._made: dict[str, Recurrence] = {}
-
-    @contextmanager
-    def followed(self) -> Iterator[None]:
-        """Follow every module's calls in the block."""
-        handles = (
-            hooks.register_module_forward_pre_hook(self._enter),
-            hooks.register_module_forward_hook(self._leave, always_call=True),
-        )
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _enter(self, module: nn.Module, inputs: Any) -> None:
-        del inputs
-        if id(module) in self._paths:
-            self._running.append(self._paths[id(module)])
-
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        del inputs, output
-        if id(module) in self._paths:
-            self._running.pop()
-
-    def recurrence(self, ledger: Ledger) -> Recurrence:
-        """The recurrence of the module that runs."""
-        path = self._running[-1] if self._running else ""
-        return self._made.setdefault(path, Recurrence(path, ledger))

@@ -43,7 +43,7 @@ def _key(node: ir.Node) -> _Key | None:
 def _join(graph: ir.Graph, nodes: list[ir.Node]) -> None:
     """One product in the place of the first; it is named after all."""
     first = nodes[0]
-    matrices = [node.inputs[1].const_value.numpy() for node in nodes]  # type: ignore[union-attr]
+    matrices = [_numbers(node.inputs[1]) for node in nodes]
     name = f"{first.name}_joined"
     weight = _constant(graph, f"{name}.weight", np.concatenate(matrices, -1))
     columns = np.array([matrix.shape[-1] for matrix in matrices], np.int64)
@@ -60,6 +60,14 @@ def _join(graph: ir.Graph, nodes: list[ir.Node]) -> None:
         part.name, part.type, part.shape = old.name, old.type, old.shape
         replace_all_uses_with(old, part)
         graph.remove(node, safe=True)
+
+
+def _numbers(value: ir.Value | None) -> Any:
+    assert value is not None
+    assert value.const_value is not None
+    array, kind = value.const_value.numpy(), value.const_value.dtype.numpy()
+    # bfloat16 of torch before 2.8 comes as its bits, in uint16
+    return array if array.dtype == kind else array.view(kind)
 
 
 def _constant(graph: ir.Graph, name: str, array: Any) -> ir.Value:

@@ -8,7 +8,7 @@ registers them. They compute on the CPU, by the native kernels where those are b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -24,7 +24,12 @@ from xlstm_export.ops.schema import OpSchema
 NAMESPACE = "xlstm"
 Form = Literal["recurrent", "chunkwise"]
 
+Run = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+Watch = Callable[[OpSchema, Sequence[Tensor], Run], tuple[Tensor, ...]]
+"""Sees a call's operands, runs it, and returns what the network goes on with."""
+
 _form: ContextVar[Form | None] = ContextVar("form", default=None)
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 _LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
 
 
@@ -36,6 +41,16 @@ def reference_form(form: Form) -> Iterator[None]:
         yield
     finally:
         _form.reset(token)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Let every operator that computes in the block be called by ``watch``."""
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
 
 
 def torch_name(op_type: str) -> str:
@@ -102,6 +117,12 @@ def _size(letter: str, sizes: dict[str, int], found: int | None = None) -> int:
 
 def _eager(schema: OpSchema) -> Callable[..., tuple[Tensor, ...]]:
     def compute(*tensors: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
+        watch = _watch.get()
+        if watch is None:
+            return run(tensors, attributes)
+        return watch(schema, tensors, lambda given: run(given, attributes))
+
+    def run(tensors: Sequence[Tensor], attributes: Mapping[str, Any]) -> tuple[Tensor, ...]:
         sizes, tx = _check(schema, tensors)
         complete = schema.complete_attributes(attributes)
         kernels = native_kernels() if _form.get() is None else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xlstm_export.bundle.manifest import Manifest
 from xlstm_export.errors import BundleError, InputError, UnsupportedModelError
@@ -23,6 +24,7 @@ from xlstm_export.modules.describe import weights_sha256
 from xlstm_export.modules.operators import Form, reference_form
 from xlstm_export.modules.replace import replace_recurrences
 from xlstm_export.modules.shapes import BATCH, symbols
+from xlstm_export.modules.taps import OperatorTaps
 from xlstm_export.runtime.session import Array
 
 
@@ -55,6 +57,12 @@ class NetworkOracle:
             found = named_results(self._module(**exact), self._outputs)
         outputs = {name: self._last(name, y, steps).numpy() for name, y in found.items()}
         return outputs, {name: x.numpy() for name, x in inputs.items()}
+
+    def run_hooked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """What every module gives out in one call from the beginning, by path."""
+        with hooked(self._module) as seen:
+            self.run(feeds)
+        return arrays(seen)
 
     def _joined(self, name: str, before: Tensor, x: Tensor) -> Tensor:
         return torch.cat([before, x], self._times[name]) if name in self._times else x
@@ -91,13 +99,33 @@ class NetworkReference:
         rows = inputs[0].shape[0]
         past = [
             torch.zeros(rows, *size, dtype=self._state) if states is None
-            else torch.from_numpy(states[key])
+            else torch.from_numpy(states[key]).to(self._state)
             for key, size in sizes.items()
         ]  # fmt: skip
         with torch.no_grad(), reference_form(self._form):
             found = [x.numpy() for x in self._whole(*inputs, *past)]
         outputs = dict(zip(names, found, strict=False))
         return outputs, dict(zip(sizes, found[len(names) :], strict=True))
+
+    def run_hooked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """What every module gives out in one call from the beginning, by path."""
+        with hooked(self._whole.network) as seen:
+            self.run(feeds)
+        return arrays(seen)
+
+    def run_tapped(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None,
+        forced: Mapping[str, Array],
+    ) -> tuple[dict[str, Array], dict[str, Array]]:  # fmt: skip
+        """What goes into the operators and comes out, by the names of ``lowering.taps``, with the
+        outputs, and the states after; bfloat16 numbers as float32.
+
+        The network goes on with what is ``forced``.
+        """
+        taps = OperatorTaps(self._whole.network, forced)
+        with taps.open():
+            outputs, after = self.run(feeds, states)
+        return arrays(taps.seen) | outputs, after
 
 
 class Network:
@@ -106,7 +134,7 @@ class Network:
     def __init__(self, module: Any, example_inputs: Any, manifest: Manifest) -> None:
         """Raises BundleError where the bundle has other ends, and what ``export_module`` does."""
         self.module, self.manifest = module, manifest
-        examples = named_inputs(module, example_inputs)
+        self.given = examples = named_inputs(module, example_inputs)
         replaced = replace_recurrences(module)
         names = [tensor.name for tensor in manifest.outputs]
         try:
@@ -130,6 +158,8 @@ class Network:
             isinstance(cell, SLSTMCell) and cell.rounds for cell in replaced.module.modules()
         )
         """Whether it rounds to bfloat16 between its steps."""
+        self.recurrences = replaced.recurrences
+        """The classes that were recognised, by path."""
         self.parameters = sum(p.numel() for p in module.parameters())
         self.sha256 = weights_sha256(module)
         kind = type(module)
@@ -147,6 +177,37 @@ class Network:
     def reference(self, compute: str, form: Form = "recurrent") -> NetworkReference:
         """The network with our operators in ``compute``."""
         return NetworkReference(self.module, self.signature, self.manifest.dtype, compute, form)
+
+
+@contextmanager
+def hooked(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Note in the block what every module of ``network`` gives out, the first of several tensors,
+    at its last call.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def note(path: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            del module, inputs
+            first = output[0] if isinstance(output, (tuple, list)) and output else output
+            if isinstance(first, Tensor):
+                seen[path] = first
+
+        return hook
+
+    handles = [m.register_forward_hook(note(path)) for path, m in network.named_modules()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """As numpy, which has no bfloat16 that torch knows: those as float32."""
+    return {
+        name: (x.float() if x.dtype == torch.bfloat16 else x).numpy() for name, x in tensors.items()
+    }
 
 
 def time_dims(manifest: Manifest) -> dict[str, int]:

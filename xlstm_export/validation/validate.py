@@ -58,7 +58,7 @@ from xlstm_export.validation.segments.walk import Walk
 from xlstm_export.validation.speed import Speeds, measure_speed
 from xlstm_export.validation.tally import Interrupted, TensorResult, middle_of_samples
 
-_ELSEWHERE = (
+ELSEWHERE = (
     "no part of the graph is wrong by itself in ONNX Runtime on the CPU: the fault is in what else "
     "runs it, or too small for a short rollout"
 )
@@ -305,7 +305,7 @@ def _locate(
             or locate_unbounded(everyone.spec, results)
         )
     if found is None:
-        everyone.notes.append(_ELSEWHERE)
+        everyone.notes.append(ELSEWHERE)
     return found
 
 

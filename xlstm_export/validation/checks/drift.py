@@ -46,12 +46,12 @@ def drift_calls(everyone: Participants | Both, seed: int) -> list[Feeds]:
     return [{spec.inputs[0].name: part} for part in split_time(inputs, _PART)]
 
 
-def judge_drift(results: Sequence[TensorResult]) -> Check:
-    """What ``results`` of outputs, the first of them, and states over the long rollout say."""
+def judge_drift(results: Sequence[TensorResult], steps: int = STEPS) -> Check:
+    """What ``results`` of outputs, the first of them, and states over a rollout of ``steps`` say."""
     worst = max(results, key=lambda result: ratio(result.judgement))
     part = ratio(worst.judgement)
     words = (
-        f"{STEPS} steps with carried states: at most {part:.2g} of what the rule allows, "
+        f"{steps} steps with carried states: at most {part:.2g} of what the rule allows, "
         f"{worst.name.removeprefix('drift ')}"
     )
     series = {"output": _curve(results[0])}

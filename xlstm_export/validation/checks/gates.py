@@ -4,6 +4,9 @@ holds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 import numpy as np
 
 from xlstm_export.ops.catalog import CATALOG
@@ -13,7 +16,6 @@ from xlstm_export.runtime.operators import BundleOperators, Operator
 from xlstm_export.runtime.session import Array
 from xlstm_export.validation.checks.operators import operator_inputs
 from xlstm_export.validation.checks.plan import Plan
-from xlstm_export.validation.participants import Participants
 from xlstm_export.validation.result import Check
 from xlstm_export.validation.tally import Tally, ratio
 
@@ -24,7 +26,16 @@ _GATES = {"XlstmMLSTM": ("i", "f"), "XlstmSLSTM": ("gates",)}
 _ROWS = 24
 
 
-def check_gates(everyone: Participants, plan: Plan) -> Check:
+class HasOperators(Protocol):
+    """A bundle's operators, by the ending of the results' names."""
+
+    @property
+    def operators(self) -> Mapping[str, BundleOperators]:
+        """None, of an engine."""
+        ...
+
+
+def check_gates(everyone: HasOperators, plan: Plan) -> Check:
     """Gates of 30 to both sides by the rule, of 800 without NaN and infinity.
 
     Of the latter exp is no number of float32, and decays of thousands are summed: there the forms

@@ -33,17 +33,17 @@ def check_splits(everyone: Participants, plan: Plan) -> Check:
         return Check(name, "skipped", "the model takes no sequence with carried states")
     random = np.random.default_rng(plan.seed)
     inputs = everyone.sequence(2, _STEPS, plan.seed)
-    whole = _flat(*_run_parts(everyone, inputs, [_STEPS]))
+    whole = flat(*_run_parts(everyone, inputs, [_STEPS]))
     single = plan.pick(12, _STEPS)
     cuts = [[1] * single + [_STEPS - single] * (single < _STEPS), [_STEPS - 1, 1]]
-    cuts += [_cut(random) for _ in range(plan.pick(3, 40))]
+    cuts += [random_cut(random) for _ in range(plan.pick(3, 40))]
     found = [
-        (worst_difference(_flat(*_run_parts(everyone, inputs, cut)), whole, plan.allowed), cut)
+        (worst_difference(flat(*_run_parts(everyone, inputs, cut)), whole, plan.allowed), cut)
         for cut in cuts
     ]
     (tensor, part), cut = max(found, key=lambda pair: pair[0][1])
     words = f"{_STEPS} steps in one call and in {len(cuts)} other ways"
-    return _judged(name, words, tensor, part, f" cut as {_short(cut)}")
+    return judged(name, words, tensor, part, f" cut as {short(cut)}")
 
 
 def check_batch(everyone: Participants, plan: Plan) -> Check:
@@ -53,14 +53,14 @@ def check_batch(everyone: Participants, plan: Plan) -> Check:
     calls = [_shortened(everyone, call) for call in calls[: plan.pick(1, 4)]]
     found = []
     for call in calls:
-        together = _flat(*everyone.subject.run(call))
+        together = flat(*everyone.subject.run(call))
         for row in range(_ROWS):
-            alone = _flat(*everyone.subject.run({n: x[row : row + 1] for n, x in call.items()}))
+            alone = flat(*everyone.subject.run({n: x[row : row + 1] for n, x in call.items()}))
             own = {n: x[row : row + 1] for n, x in together.items()}
             own = {n: x for n, x in own.items() if x.shape == alone[n].shape}
             found.append((worst_difference(own, alone, plan.allowed), row))
     (tensor, part), row = max(found, key=lambda pair: pair[0][1])
-    return _judged(name, f"{_ROWS} rows together and each alone", tensor, part, f" row {row + 1}")
+    return judged(name, f"{_ROWS} rows together and each alone", tensor, part, f" row {row + 1}")
 
 
 def check_threads(everyone: Participants, plan: Plan) -> Check:
@@ -73,11 +73,11 @@ def check_threads(everyone: Participants, plan: Plan) -> Check:
         open_subject(everyone.bundle, everyone.manifest, replace(execution, threads=n), [])
         for n in (1, 3)
     ]
-    first, second = (_flat(*session.run(call)) for session in sessions)
+    first, second = (flat(*session.run(call)) for session in sessions)
     for session in sessions:
         session.close()
     tensor, part = worst_difference(first, second, plan.allowed)
-    return _judged(name, "one call on 1 thread and on 3", tensor, part)
+    return judged(name, "one call on 1 thread and on 3", tensor, part)
 
 
 def check_padding(everyone: Participants, plan: Plan) -> Check:
@@ -96,7 +96,7 @@ def check_padding(everyone: Participants, plan: Plan) -> Check:
         for x in (inputs, other)
     )
     tensor, part = worst_difference(first, second, plan.allowed)
-    return _judged(name, "rows of 70, 33, 1 and 0 steps, filled up in two ways", tensor, part)
+    return judged(name, "rows of 70, 33, 1 and 0 steps, filled up in two ways", tensor, part)
 
 
 def check_fork(everyone: Participants, plan: Plan) -> Check:
@@ -109,9 +109,9 @@ def check_fork(everyone: Participants, plan: Plan) -> Check:
     start, first, second = (inputs[:, i * 16 : i * 16 + 16] for i in range(3))
     _, kept = run({feed: start})
     before = {key: np.array(value) for key, value in kept.items()}
-    once = _flat(*run({feed: first}, kept))
+    once = flat(*run({feed: first}, kept))
     run({feed: second}, kept)
-    again = _flat(*run({feed: first}, kept))
+    again = flat(*run({feed: first}, kept))
     changed = [
         k for k, value in before.items() if not np.array_equal(value, kept[k], equal_nan=True)
     ]
@@ -140,7 +140,8 @@ def _run_parts(
     return {n: np.concatenate([p[n] for p in parts], axis=1) for n in parts[0]}, states
 
 
-def _flat(outputs: Mapping[str, Array], states: Mapping[str, Array]) -> dict[str, Array]:
+def flat(outputs: Mapping[str, Array], states: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs and states, by their names and keys."""
     return {**outputs, **{key: np.asarray(value) for key, value in states.items()}}
 
 
@@ -152,9 +153,9 @@ def _within(
 ) -> dict[str, Array]:  # fmt: skip
     """States, and outputs up to the end of each row: what a head makes of padding is nobody's."""
     if everyone.manifest.logits == "last":
-        return _flat({n: x[lengths > 0] for n, x in outputs.items()}, states)
+        return flat({n: x[lengths > 0] for n, x in outputs.items()}, states)
     is_step = np.arange(_STEPS) < lengths[:, None]
-    return _flat({n: x[is_step] for n, x in outputs.items()}, states)
+    return flat({n: x[is_step] for n, x in outputs.items()}, states)
 
 
 def _shortened(everyone: Participants, call: Feeds) -> Feeds:
@@ -165,18 +166,20 @@ def _shortened(everyone: Participants, call: Feeds) -> Feeds:
     return {name: everyone.sequence(len(call[name]), 40, seed=len(call[name]))}
 
 
-def _cut(random: np.random.Generator) -> list[int]:
-    """Lengths of parts of ``_STEPS`` steps."""
-    places = np.sort(random.choice(np.arange(1, _STEPS), random.integers(1, 6), replace=False))
-    return [int(n) for n in np.diff([0, *places, _STEPS])]
+def random_cut(random: np.random.Generator, steps: int = _STEPS) -> list[int]:
+    """Lengths of parts of ``steps`` steps."""
+    places = np.sort(random.choice(np.arange(1, steps), random.integers(1, 6), replace=False))
+    return [int(n) for n in np.diff([0, *places, steps])]
 
 
-def _short(cut: Sequence[int]) -> str:
+def short(cut: Sequence[int]) -> str:
+    """The lengths of parts, in words."""
     words = ", ".join(map(str, cut[:6]))
     return f"{words}, …" if len(cut) > 6 else words
 
 
-def _judged(name: str, words: str, tensor: str, part: float, where: str = "") -> Check:
+def judged(name: str, words: str, tensor: str, part: float, where: str = "") -> Check:
+    """The check ``name``: ``words`` say what was done, ``part`` how far two results are apart."""
     if not math.isfinite(part):
         return Check(name, "failed", f"{words}: NaN or infinity in {tensor}")
     shown = f"{words}: largest difference {part:.1e} of what rounding explains, in {tensor}"

@@ -1,0 +1,1 @@
+"""A bundle of a user's network against the network itself."""
