@@ -1,9 +1,10 @@
 """A network's bundle by export_module against the same stack by export, and against PyTorch.
 
-python -m benchmarks.bench_modules [sequence] [step] [--quick] [--threads N] [--work DIR]
-                                   [--json F] [--check]
+python -m benchmarks.bench_modules [sequence] [step] [lm-sequence] [lm-step] [--quick]
+                                   [--threads N] [--work DIR] [--json F] [--check]
 
-The network is upstream's block stack of `bench_models`, alone, so that all three compute the same.
+The network is upstream's block stack of `bench_models`, alone, so that all three compute the same;
+for `lm` it is an xLSTMLMModel, and the export is that of its checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
 
 MODULE, FAMILY, PEER = 0, 1, 2
-STEPS = {"sequence": (256, 15), "step": (1, 60)}
+STEPS = {"sequence": (256, 15), "step": (1, 60), "lm-sequence": (256, 15), "lm-step": (1, 60)}
 """Steps of a call, and turns."""
 LEAST_OF_FAMILY = 0.9
 """How much of the family export's speed is reached."""
@@ -32,13 +33,20 @@ LEAST_OF_FAMILY = 0.9
 def bench(part: str, plan: Plan, result: Result) -> None:
     """Calls of one length, from states that are carried where it is one step."""
     steps, turns = STEPS[part]
-    source, module = block_stack(plan.work / "stack", small=plan.quick)
-    example = torch.randn(2, 16, module.config.embedding_dim)
+    lm = part.startswith("lm-")
+    name = "lm" if lm else "stack"
+    source, module = block_stack(plan.work / name, small=plan.quick, lm=lm)
+    size = module.config.vocab_size if lm else module.config.embedding_dim
+    example = torch.randint(0, size, (2, 16)) if lm else torch.randn(2, 16, size)
     own = xe.export_module(
-        module.eval(), example, plan.work / "module.bundle", states=True, overwrite=True
+        module.eval(), example, plan.work / f"{name}-module.bundle", states=True, overwrite=True
     )
     sessions = [open_native(own.path, plan), open_native(export(source, plan), plan)]
-    x = np.random.default_rng(0).standard_normal((1, steps, example.shape[2]), np.float32)
+    random = np.random.default_rng(0)
+    x = (
+        random.integers(0, size, (1, steps)) if lm
+        else random.standard_normal((1, steps, size), np.float32)
+    )  # fmt: skip
     peer = BlockStackModel(module)
     runs = [_call(session, x, part) for session in sessions]
     runs.append((lambda: peer.forward(x)) if steps > 1 else _step_of(peer, x))
@@ -50,7 +58,10 @@ def bench(part: str, plan: Plan, result: Result) -> None:
     ]
     calls = 1 if steps > 1 else 20
     measured = compare(
-        f"block stack, {part} of {steps}", sides, turns=plan.turns(turns), calls=calls
+        f"{'xLSTMLMModel' if lm else 'block stack'}, {part} of {steps}",
+        sides,
+        turns=plan.turns(turns),
+        calls=calls,
     )
     result.comparisons.append(measured)
     result.faster(measured, MODULE, FAMILY, LEAST_OF_FAMILY)
@@ -60,7 +71,7 @@ def bench(part: str, plan: Plan, result: Result) -> None:
 def _call(session: OrtSession, x: Array, part: str) -> Callable[[], Any]:
     """A call from the states of one before; a sequence begins at zero."""
     given, output = session.manifest.inputs[0].name, session.manifest.outputs[0].name
-    states = session.run({given: x})[1] if part == "step" else None
+    states = session.run({given: x})[1] if part.endswith("step") else None
     return lambda: session.run({given: x}, states)[0][output]
 
 

@@ -27,16 +27,18 @@ def hf_125m(folder: Path, *, small: bool = False) -> Source:
     return Source(folder)
 
 
-def block_stack(folder: Path, *, small: bool = False) -> tuple[Source, nn.Module]:
+def block_stack(folder: Path, *, small: bool = False, lm: bool = False) -> tuple[Source, nn.Module]:
     """A bare block stack: D 512, 8 blocks, 4 heads, an sLSTM at 1 with feed-forward network.
 
-    Returns upstream's module as well. ``small`` makes 2 blocks of D 128.
+    Returns upstream's module as well. ``small`` makes 2 blocks of D 128. ``lm``: the same as a
+    language model, vocabulary 32,000 (small: 500).
     """
     width, blocks = (128, 2) if small else (512, 8)
     folder = folder.with_name(f"{folder.name}-{width}x{blocks}")
     rounded = {"round_proj_up_to_multiple_of": 64}  # upstream's default
+    ends = {"vocab_size": 500 if small else HF_VOCABULARY} if lm else {}
     source, module = make_block_stack(
-        folder, lm=False, embedding_dim=width, num_blocks=blocks, slstm_at=[1],
+        folder, lm=lm, **ends, embedding_dim=width, num_blocks=blocks, slstm_at=[1],
         context_length=2048, mlstm=rounded, slstm={"num_heads": 4}, feedforward=rounded,
     )  # fmt: skip
     return source, module

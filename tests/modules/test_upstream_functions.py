@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlstm_kernels.torch
+import numpy as np
 import pytest
 import torch
 from flashrnn import FlashRNNConfig, flashrnn
@@ -126,6 +128,45 @@ def test_networks_of_functions_are_validated(kind: type[nn.Module], tmp_path: Pa
     assert {s.key.rpartition(".")[0] for s in bundle.manifest.states} >= {"inner"}
     report = xe.validate_module(bundle, network, series(2, 16), threads=1)
     assert report.verdict == "validated", report.in_order()[0]
+
+
+TAKEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cell state": lambda states, last: states[1],
+    "from the end": lambda states, last: states[-1],
+    "all of them": lambda states, last: states.sum(0),
+    "apart": lambda states, last: list(states)[2] * 0 + states[0],
+}
+
+
+class OtherStates(FlashRNN):
+    """It takes what only upstream's function gives: c, n or m at every step."""
+
+    take: Callable[[Tensor, Tensor], Tensor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = self.up(x).unflatten(-1, (4, HEADS, SIZE)).transpose(0, 1)
+        return self.take(*flashrnn(gates, self.R, self.b, config=self.config)).flatten(-2)
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_other_states_over_time_are_refused(tmp_path: Path, case: str) -> None:
+    network = made(OtherStates)
+    network.take = TAKEN[case]
+    with pytest.raises(
+        xe.UnsupportedModelError, match=r"flashrnn\): the network uses c, n or m of every step"
+    ):
+        xe.export_module(network, series(2, 16), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_states_after_the_last_step_are_given(tmp_path: Path) -> None:
+    network = made(OtherStates)
+    network.take = lambda states, last: states[0] + last[1:].sum(0)
+    bundle = xe.export_module(network, series(2, 16), tmp_path / "out")
+    found, _ = xe.open(bundle, threads=1).run({"x": series(3, 9).numpy()})
+    with torch.no_grad():
+        wanted = network(series(3, 9))
+    np.testing.assert_allclose(found["output"], wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_another_function_of_flashrnn_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from xlstm_export.errors import InputError, UnsupportedModelError
 from xlstm_export.modules.functions import recognised_functions
@@ -61,12 +62,17 @@ def _check(name: str, value: Any) -> None:
         )
 
 
-def named_results(result: Any, names: Sequence[str] = ()) -> dict[str, Tensor]:
+def named_results(
+    result: Any, names: Sequence[str] = (), *, steps: bool = False
+) -> dict[str, Tensor]:
     """The tensors of what a network returned, by name.
 
     One is ``output``, several are ``output_0`` and on, those of a mapping keep its keys; ``names``
-    replace them. Raises UnsupportedModelError for other structures.
+    replace them. ``steps``: collections in it are states of steps, which a bundle carries, and are
+    left out. Raises UnsupportedModelError for other structures.
     """
+    if steps:
+        result = _without_states(result)
     if isinstance(result, Tensor):
         found = {"output": result}
     elif isinstance(result, Mapping):
@@ -87,13 +93,29 @@ def named_results(result: Any, names: Sequence[str] = ()) -> dict[str, Tensor]:
     return dict(zip(names or found, found.values(), strict=True))
 
 
+def _without_states(result: Any) -> Any:
+    def is_state(value: Any) -> bool:
+        return isinstance(value, (Mapping, tuple, list))
+
+    if isinstance(result, Mapping):
+        return {key: value for key, value in result.items() if not is_state(value)}
+    if isinstance(result, (tuple, list)):
+        kept = [value for value in result if not is_state(value)]
+        return kept[0] if len(kept) == 1 else kept
+    return result
+
+
 @dataclass(frozen=True)
 class Signature:
-    """Names of a network's inputs, outputs and states; ``sizes`` are a state's without rows."""
+    """Names of a network's inputs, outputs and states; ``sizes`` are a state's without rows.
+
+    ``steps``: it calls its recurrences by ``step``, and a call of it is one step.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     sizes: dict[str, tuple[int, ...]]
+    steps: bool = False
 
 
 class Whole(nn.Module):
@@ -117,7 +139,7 @@ class Whole(nn.Module):
         self.ledger.begin({key: given[key] for key in keys} if keys else None)
         inputs = {name: self._inner(given[name]) for name in names}
         result = call_network(self.network, self.ledger, inputs)
-        outputs = named_results(result, self.signature.outputs)
+        outputs = named_results(result, self.signature.outputs, steps=self.signature.steps)
         present = [self.ledger.present[key] for key in keys]
         self.ledger.begin(None)
         return (*map(self._outer, outputs.values()), *present)
@@ -138,13 +160,15 @@ def call_network(network: nn.Module, ledger: Ledger, inputs: Mapping[str, Tensor
 
 def find_signature(
     network: nn.Module, ledger: Ledger, inputs: Mapping[str, Tensor],
-    output_names: Sequence[str] = (),
+    output_names: Sequence[str] = (), states: bool = True,
 ) -> Signature:  # fmt: skip
-    """What one call of ``network`` shows. Raises UnsupportedModelError where it fails."""
-    ledger.begin(None)
+    """What one call of ``network`` shows; ``states``: whether its states are to be carried.
+
+    Raises UnsupportedModelError where it fails.
+    """
     try:
         with torch.no_grad():
-            result = call_network(network, ledger, inputs)
+            result = _probe(network, ledger, inputs)
     except UnsupportedModelError:
         raise
     except Exception as error:  # whatever a user's network raises
@@ -153,9 +177,56 @@ def find_signature(
             f"{_first_line(error)})"
         ) from error
     sizes = {key: tuple(state.shape[1:]) for key, state in ledger.present.items()}
+    steps = bool(ledger.stepped)
+    if steps:
+        _check_steps(ledger, states)
     ledger.begin(None)
-    outputs = named_results(result, output_names)
-    return Signature(tuple(inputs), tuple(outputs), sizes)
+    outputs = named_results(result, output_names, steps=steps and bool(sizes))
+    return Signature(tuple(inputs), tuple(outputs), sizes, steps)
+
+
+def _probe(network: nn.Module, ledger: Ledger, inputs: Mapping[str, Tensor]) -> Any:
+    """One call. Raises UnsupportedModelError where it uses numbers that no operator gives out."""
+    ledger.begin(None, probes=True)
+    probed = call_network(network, ledger, inputs)
+    if not ledger.probed:
+        return probed
+    path = min(ledger.probed)
+    used = UnsupportedModelError(
+        f"{path or 'the module'} (flashrnn): the network uses c, n or m of every step, which the "
+        "operator does not give out; take y alone of the states over time, as states[0], and c, n "
+        "and m after the last step, as flashrnn's second result"
+    )
+    ledger.begin(None)
+    try:
+        result = call_network(network, ledger, inputs)
+    except Exception as error:  # the others are taken out of the states, which are not there
+        raise used from error
+    if _has_nan(probed) and not _has_nan(result):
+        raise used
+    return result
+
+
+def _has_nan(result: Any) -> bool:
+    tensors = [x for x in pytree.tree_leaves(result) if isinstance(x, Tensor)]
+    return any(bool(x.isnan().any()) for x in tensors)
+
+
+def _check_steps(ledger: Ledger, states: bool) -> None:
+    """Raise UnsupportedModelError where steps are more than one, or forgotten after the call."""
+    path, count = ledger.calls.most_common(1)[0]
+    if count > 1:
+        raise UnsupportedModelError(
+            f"{path or 'the module'}: runs {count} times in one call of a network that calls step, "
+            "a Python loop over time; call forward once, with all steps (states=True carries its "
+            "states), or let a call of the network be one step"
+        )
+    if ledger.present and not states:
+        raise UnsupportedModelError(
+            f"{min(ledger.stepped) or 'the module'}: its step begins at zero in every call, and "
+            "the states after it are lost; give states=True, which carries them, or hand the "
+            "states over as inputs of the network"
+        )
 
 
 def _first_line(error: Exception) -> str:

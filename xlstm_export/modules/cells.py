@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from xlstm_export.errors import UnsupportedModelError
 from xlstm_export.modules.ledger import Ledger
 from xlstm_export.modules.operators import state_type, torch_operator
 
@@ -41,6 +42,7 @@ class Recurrence(nn.Module):
 
         States that the network hands over itself, ``given``, are none of the ledger's.
         """
+        self.ledger.calls[self.path] += 1
         if given is not None:
             return given, lambda after: None
         call = self.ledger.enter(self.path)
@@ -69,13 +71,28 @@ class MLSTMCell(Recurrence):
         self.heads = heads
         self.igate, self.fgate, self.outnorm = cell.igate, cell.fgate, cell.outnorm
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:
-        """[B,S,D] to [B,S,D]."""
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mlstm_state: Any = None, is_step: bool = False,
+        **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """[B,S,D] to [B,S,D]; of a step with the states C [B,N,H,H], n [B,N,H,1], m [B,N,1,1]."""
         del kwargs
+        given = None
+        if mlstm_state is not None:
+            C, n, m = (x.to(state_type(v.dtype)) for x in mlstm_state)
+            given = (C, n[..., 0], m[..., 0, 0])
         qkv = torch.cat([q, k, v], dim=-1)
         q, k, v = (_split(x, self.heads, -1) for x in (q, k, v))
-        h, _ = self.run_mlstm(q, k, v, self.igate(qkv), self.fgate(qkv), None, scale_side=1)
-        return cast(Tensor, self.outnorm(h.transpose(1, 2))).transpose(1, 2).flatten(-2)
+        gates = (self.igate(qkv), self.fgate(qkv))
+        h, (C, n, m) = self.run_mlstm(q, k, v, *gates, given, scale_side=1)
+        y = cast(Tensor, self.outnorm(h.transpose(1, 2))).transpose(1, 2).flatten(-2)
+        return (y, (C, n[..., None], m[..., None, None])) if is_step else y
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, mlstm_state: Any = None, **kwargs: Any) -> Any:
+        """One step: y [B,1,D] and the states."""
+        self.ledger.stepped.add(self.path)
+        # by a call, which torch.export names nodes after
+        return self(q, k, v, mlstm_state=mlstm_state, is_step=True, **kwargs)
 
 
 class MLSTMBackend(Recurrence):
@@ -140,6 +157,13 @@ class SLSTMCell(Recurrence):
         keep(after)
         return y.transpose(1, 2), torch.stack([x.flatten(1) for x in after]).to(input.dtype)
 
+    def step(self, input: Tensor, state: Tensor) -> Any:
+        """Raises UnsupportedModelError: upstream's hands back the states that it was given."""
+        raise UnsupportedModelError(
+            f"{self.path or 'the module'} (sLSTMCell): step returns the states of before the step; "
+            "call the cell itself with one step and its state, or the layer's step"
+        )
+
 
 class CausalConv1d(Recurrence):
     """xlstm's CausalConv1d: [B,S,D] to [B,S,D]; ``silu`` is set where the layer's SiLU is in it."""
@@ -150,9 +174,10 @@ class CausalConv1d(Recurrence):
         self.silu = False
 
     def forward(
-        self, x: Tensor, conv_state: Tensor | None = None, return_last_state: bool = False
-    ) -> Any:
-        """y, with the last W-1 inputs where they are asked for."""
+        self, x: Tensor, conv_state: Tensor | None = None, return_last_state: bool = False,
+        is_step: bool = False,
+    ) -> Any:  # fmt: skip
+        """y, with the last W-1 inputs where they are asked for, and the last W of a step."""
         kind, size = state_type(x.dtype), self.conv.in_channels
         given = None if conv_state is None else (conv_state.to(kind),)
         sizes = ((self.conv.kernel_size[0] - 1, size),)
@@ -163,7 +188,16 @@ class CausalConv1d(Recurrence):
             x, self.conv.weight[:, 0], bias, *past, self.lengths, activation=int(self.silu)
         )
         keep([after])
+        if is_step:
+            return y, (torch.cat([past[0].to(x.dtype), x], 1),)
         return (y, after.to(x.dtype)) if return_last_state else y
+
+    def step(self, x: Tensor, conv_state: Any = None) -> Any:
+        """One step [B,1,D] from the last W inputs [B,W,D], and those after it."""
+        self.ledger.stepped.add(self.path)
+        # of the last W inputs the first is out of reach
+        given = None if conv_state is None else conv_state[0][:, 1:]
+        return self(x, conv_state=given, is_step=True)
 
 
 class HeadNorm(nn.Module):

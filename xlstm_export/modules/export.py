@@ -57,7 +57,7 @@ def export_network(
     asked = read_dynamic_shapes(dynamic_shapes, inputs)
     inputs = _two_rows(inputs, asked)
     replaced = replace_recurrences(module)
-    signature = find_signature(replaced.module, replaced.ledger, inputs, output_names)
+    signature = find_signature(replaced.module, replaced.ledger, inputs, output_names, states)
     kept = signature if states else without_states(signature)
     replaced = replace_recurrences(module, _TYPES[dtype])
 
@@ -69,7 +69,11 @@ def export_network(
     program = traced(inputs)
     shapes = input_shapes(program, kept)
     steps = recurrence_times(program)
-    notes = _check_time(inputs, replaced, program, shapes, steps, traced)
+    notes = []
+    if signature.steps:
+        _check_one_step(module, steps)
+    else:
+        notes = _check_time(inputs, replaced, program, shapes, steps, traced)
     if not steps:
         raise UnsupportedModelError(
             f"{type(module).__name__}: no recurrence in it is recognised; known are "
@@ -91,7 +95,7 @@ def export_network(
         known |= {key_0: [BATCH, *size] for key_0 in (f"past.{key}", f"present.{key}")}
     model = finish_graph(to_onnx(program, ends, exits, opset), names, known, opset)
     manifest = describe_network(module, model, kept, dtype, opset)
-    if states:
+    if states and not signature.steps:
         in_time = _times(shapes, manifest, steps, names)
         double = replace_recurrences(module, torch.float64)
         check_streaming(double, kept, inputs, in_time)
@@ -117,6 +121,14 @@ def _in_float32(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _zeros(signature: Signature, inputs: Mapping[str, Tensor]) -> list[Tensor]:
     rows = next(iter(inputs.values())).shape[0]
     return [torch.zeros(rows, *size) for size in signature.sizes.values()]
+
+
+def _check_one_step(module: nn.Module, steps: Sequence[Size]) -> None:
+    if any(time != 1 for time in steps):
+        raise UnsupportedModelError(
+            f"{type(module).__name__}: calls step in one part and whole sequences in another; "
+            "export the parts one by one, or call forward in both"
+        )
 
 
 def _check_time(

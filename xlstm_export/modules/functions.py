@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ Spot = tuple[MutableMapping[str, Any], str]
 def _flashrnn(cell: Recurrence, given: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """flashrnn(Wx, R, b, states, config): y over time, as the first of the states, and the last.
 
+    The operator gives out no other state of every step: probed, c, n and m over time are NaN.
+
     Letters as FlashRNN's: B, T, G gates i, f, z, o, H heads, D and P features of a head, S states.
     """
     config = given["config"]
@@ -59,7 +62,11 @@ def _flashrnn(cell: Recurrence, given: dict[str, Any]) -> tuple[Tensor, Tensor]:
     )
     keep(after)
     last = torch.stack(after)[:, :, None].to(gates.dtype)
-    return _permuted(y[None], "SBTHD", shapes[3]), _permuted(last, "SBTHD", shapes[3])
+    over_time = y[None]
+    if cell.ledger.probes:
+        cell.ledger.probed.add(cell.path)
+        over_time = torch.cat([over_time, y.new_full((len(after) - 1, *y.shape), math.nan)])
+    return _permuted(over_time, "SBTHD", shapes[3]), _permuted(last, "SBTHD", shapes[3])
 
 
 def _permuted(x: Tensor, before: str, after: str) -> Tensor:

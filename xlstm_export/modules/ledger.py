@@ -15,22 +15,28 @@ from torch import Tensor
 class Ledger:
     """States by key ``{module path}.{letter}``; a path's second call is ``{module path}.2``.
 
-    ``past`` None: every recurrence begins at zero. ``present`` is in the order of the calls.
+    ``past`` None: every recurrence begins at zero. ``present`` is in the order of the calls;
+    ``calls`` counts those of every recurrence by path, and ``stepped`` are the paths of those
+    whose ``step`` was called. With ``probes``, numbers that no operator gives out are NaN, and
+    ``probed`` says whose.
     """
 
     def __init__(self) -> None:
         self.begin(None)
 
-    def begin(self, past: Mapping[str, Tensor] | None) -> None:
+    def begin(self, past: Mapping[str, Tensor] | None, probes: bool = False) -> None:
         """A new call of the network, from the states ``past``."""
-        self.past = past
+        self.past, self.probes = past, probes
+        self.probed: set[str] = set()
         self.present: dict[str, Tensor] = {}
-        self._calls: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.stepped: set[str] = set()
+        self._entered: Counter[str] = Counter()
 
     def enter(self, path: str) -> str:
         """The name of this call of the recurrence at ``path``."""
-        self._calls[path] += 1
-        count = self._calls[path]
+        self._entered[path] += 1
+        count = self._entered[path]
         return ".".join(filter(None, (path, str(count) if count > 1 else "")))
 
     def take(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,17 +25,20 @@ from xlstm_export.modules.operators import Form, reference_form
 from xlstm_export.modules.replace import replace_recurrences
 from xlstm_export.modules.shapes import BATCH, symbols
 from xlstm_export.modules.taps import OperatorTaps
+from xlstm_export.reference.steps import CarriedSteps
 from xlstm_export.runtime.session import Array
 
 
 class NetworkOracle:
     """The network as it is, in float64, on the numbers that a bundle of ``dtype`` keeps.
 
-    It knows no states: what it goes on from is every input so far, which it computes again.
+    It knows no states: what it goes on from is every input so far, which it computes again. Of one
+    that calls ``step`` the cells at ``stepped`` paths go on from what they handed out.
     """
 
-    def __init__(self, module: Any, manifest: Manifest) -> None:
+    def __init__(self, module: Any, manifest: Manifest, stepped: Sequence[str] = ()) -> None:
         self._module = copy.deepcopy(module)
+        self._steps = CarriedSteps(self._module, stepped) if stepped else None
         if manifest.dtype != "float32":
             self._module.to(getattr(torch, manifest.dtype))
         self._module.double().requires_grad_(False)
@@ -48,15 +51,25 @@ class NetworkOracle:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Outputs of the last steps, and the inputs so far. Raises what the network raises."""
         inputs = {name: torch.from_numpy(x) for name, x in feeds.items()}
+        if self._steps is not None:
+            return self._step(self._steps, inputs, states)
         steps = {d.shape[self._times[n]] for n, d in inputs.items() if n in self._times}
         if states is not None:
             before = {name: torch.from_numpy(x) for name, x in states.items()}
             inputs = {n: self._joined(n, before[n], x) for n, x in inputs.items()}
-        exact = {n: x.double() if x.is_floating_point() else x for n, x in inputs.items()}
         with torch.no_grad():
-            found = named_results(self._module(**exact), self._outputs)
+            found = named_results(self._module(**_in_float64(inputs)), self._outputs)
         outputs = {name: self._last(name, y, steps).numpy() for name, y in found.items()}
         return outputs, {name: x.numpy() for name, x in inputs.items()}
+
+    def _step(
+        self, steps: CarriedSteps, inputs: Mapping[str, Tensor], states: Any
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Outputs of one step, and the states in upstream's own form."""
+        after = steps.begin(states)
+        with torch.no_grad():
+            found = named_results(self._module(**_in_float64(inputs)), self._outputs, steps=True)
+        return {name: y.numpy() for name, y in found.items()}, after
 
     def run_hooked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """What every module gives out in one call from the beginning, by path."""
@@ -138,7 +151,9 @@ class Network:
         replaced = replace_recurrences(module)
         names = [tensor.name for tensor in manifest.outputs]
         try:
-            found = find_signature(replaced.module, replaced.ledger, examples, names)
+            found = find_signature(
+                replaced.module, replaced.ledger, examples, names, bool(manifest.states)
+            )
         except InputError as error:
             raise BundleError(f"the bundle has other outputs than the network: {error}") from error
         keys = [state.key for state in manifest.states]
@@ -146,6 +161,7 @@ class Network:
             found.inputs,
             found.outputs,
             {key: found.sizes[key] for key in keys if key in found.sizes},
+            found.steps,
         )
         ends = [tensor.name for tensor in manifest.inputs]
         if ends != list(found.inputs) or list(self.signature.sizes) != keys:
@@ -168,7 +184,8 @@ class Network:
     def oracle(self) -> NetworkOracle:
         """The network itself in float64."""
         try:
-            return NetworkOracle(self.module, self.manifest)
+            stepped = list(self.recurrences) if self.signature.steps else []
+            return NetworkOracle(self.module, self.manifest, stepped)
         except Exception as error:  # whatever a network raises when it is copied or cast
             raise UnsupportedModelError(
                 f"{self.source}: cannot be had in float64 ({error}), which validation needs"
@@ -177,6 +194,10 @@ class Network:
     def reference(self, compute: str, form: Form = "recurrent") -> NetworkReference:
         """The network with our operators in ``compute``."""
         return NetworkReference(self.module, self.signature, self.manifest.dtype, compute, form)
+
+
+def _in_float64(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n: x.double() if x.is_floating_point() else x for n, x in inputs.items()}
 
 
 @contextmanager
