@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 # torch comes first and pinned: a range would let other packages pull in a CUDA build
 TORCH ?= torch==2.13.0
-TORCH_OLDEST ?= 2.7.0
+TORCH_OLDEST ?= 2.7.1
 # the ONNX Runtimes every bundle must load in, beside the installed one
 ORT_VERSIONS := 1.20.1 1.23.2 1.32.0
 ORT_DIRS := $(foreach v,$(ORT_VERSIONS),$(CURDIR)/.ort/$(v))

@@ -230,7 +230,7 @@ def test_an_old_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         xe.export_module(made(Detector), series(), tmp_path / "out")
     assert not list(tmp_path.iterdir())
     packaging = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'module = ["torch>=2.7", ' in packaging
+    assert 'module = ["torch>=2.7.1", ' in packaging
 
 
 def test_nothing_that_is_known(tmp_path: Path) -> None:

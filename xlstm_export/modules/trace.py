@@ -20,14 +20,14 @@ from xlstm_export.ops.catalog import CATALOG, DOMAIN, VERSION
 from xlstm_export.ops.schema import OpSchema
 from xlstm_export.quiet import quiet
 
-OLDEST_TORCH = (2, 7)
-"""Before it torch.onnx cannot decompose a linear layer whose sizes are free."""
+OLDEST_TORCH = (2, 7, 1)
+"""The oldest that is tested; torch.onnx of 2.6 cannot decompose a linear layer whose sizes are free."""
 _FLOATS = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)"]
 
 
 def check_torch() -> None:
     """Raise BackendUnavailableError where torch is older than what traces networks."""
-    found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:3])
     if found < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise BackendUnavailableError(
