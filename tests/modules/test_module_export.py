@@ -238,6 +238,46 @@ def test_nothing_that_is_known(tmp_path: Path) -> None:
         xe.export_module(nn.Linear(CHANNELS, 2).eval(), series(), tmp_path / "out")
 
 
+def test_the_graph_does_not_grow_with_time(detector: tuple[Any, xe.Bundle], tmp_path: Path) -> None:
+    network, bundle = detector
+    longer = xe.export_module(network, series(2, 63), tmp_path / "out", states=True)
+    assert longer.nodes == bundle.nodes
+
+
+class Knotted(nn.Module):
+    """A lambda, and one layer in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.detector, self.squash = Detector(), lambda x: torch.tanh(x) / 2
+        self.first = nn.Linear(CHANNELS, CHANNELS)
+        self.second = self.first
+        self.again = nn.Linear(CHANNELS, CHANNELS, bias=False)
+        self.again.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.detector(self.again(self.second(self.squash(self.first(x)))))["score"]
+
+
+def test_a_lambda_and_shared_weights(tmp_path: Path) -> None:
+    """They compute as before; the weight that three layers share is stored once."""
+    network = made(Knotted)
+    bundle = xe.export_module(network, series(), tmp_path / "out")
+    report = xe.validate_module(bundle, network, series(), threads=1)
+    assert report.verdict == "validated", report.in_order()[0]
+    stored = onnx.load(str(bundle.model_path)).graph.initializer
+    assert sum(list(w.dims) == [CHANNELS, CHANNELS] for w in stored) <= 2  # as it is, transposed
+
+
+def test_steps_that_are_not_asked_for_are_fixed(tmp_path: Path) -> None:
+    """dynamic_shapes without time: a bundle of that many steps, which says so."""
+    network = made(Detector)
+    asked = {"x": {0: "batch"}}
+    bundle = xe.export_module(network, series(2, 9), tmp_path / "out", dynamic_shapes=asked)
+    assert bundle.manifest.inputs[0].shape == ("batch", 9, CHANNELS)
+    assert any("number of steps is fixed" in note and "at 9" in note for note in bundle.notes)
+
+
 def test_sizes_that_are_asked_for(tmp_path: Path) -> None:
     """Those alone are free, by the names given; one row that is not free stays one."""
     network = made(Detector)

@@ -21,7 +21,7 @@ from xlstm_export.ops.schema import OpSchema
 from xlstm_export.quiet import quiet
 
 OLDEST_TORCH = (2, 7, 1)
-"""The oldest that is tested; torch.onnx of 2.6 cannot decompose a linear layer whose sizes are free."""
+"""The oldest that is tested: of 2.6 torch.onnx cannot decompose a linear layer of free sizes."""
 _FLOATS = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)"]
 
 
