@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from xlstm_export.errors import EngineError
 from xlstm_export.progress import Progress
@@ -48,12 +49,7 @@ def run_checks(everyone: Participants, plan: Plan, progress: Progress | None) ->
     """Run all checks by ``plan``. A keyboard interrupt ends them, and is no error."""
     done = Checked()
     try:
-        for name, check in _SIMPLE.items():
-            tell(progress, name)
-            try:
-                done.checks.append(check(everyone, plan))
-            except EngineError as error:  # it is built for other shapes
-                done.checks.append(Check(name, "skipped", f"not run by this engine: {error}"))
+        run_each({n: partial(run, everyone, plan) for n, run in _SIMPLE.items()}, done, progress)
         tell(progress, "greedy tokens")
         greedy, done.continuations = check_greedy(everyone, plan)
         done.checks.append(greedy)
@@ -63,3 +59,15 @@ def run_checks(everyone: Participants, plan: Plan, progress: Progress | None) ->
     except KeyboardInterrupt:
         done.complete = False
     return done
+
+
+def run_each(
+    checks: Mapping[str, Callable[[], Check]], done: Checked, progress: Progress | None
+) -> None:
+    """Run ``checks``, by name, one after the other; ``done`` gets what each finds."""
+    for name, check in checks.items():
+        tell(progress, name)
+        try:
+            done.checks.append(check())
+        except EngineError as error:  # it is built for other shapes
+            done.checks.append(Check(name, "skipped", f"not run by this engine: {error}"))

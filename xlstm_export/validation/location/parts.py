@@ -78,7 +78,7 @@ def judge_parts(everyone: Participants, batch: int, seed: int) -> Parts:
     found = _judged(tapped, first)
     if not all(result.judgement.ok for result in found.values()):
         again = _judged(tapped, _sample(tapped, everyone, batch, seed + 1))
-        found = {name: _nearer(found[name], again[name]) for name in found}
+        found = {name: nearer(found[name], again[name]) for name in found}
     wrong = tuple(
         _wrong(tapped, everyone, name, found[name])
         for name in _in_order(tapped, everyone, found)
@@ -95,7 +95,7 @@ def _judged(tapped: TappedBundle, sample: _Sample) -> dict[str, TensorResult]:
     }
 
 
-def _nearer(first: TensorResult, second: TensorResult) -> TensorResult:
+def nearer(first: TensorResult, second: TensorResult) -> TensorResult:
     """The better of two where one is within the rule: chance may break it once; else the worse."""
     choose = min if first.judgement.ok or second.judgement.ok else max
     return choose(first, second, key=lambda result: ratio(result.judgement))

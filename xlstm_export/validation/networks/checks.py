@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from xlstm_export.validation.checks.drift import STEPS, judge_drift
 from xlstm_export.validation.checks.gates import check_gates
 from xlstm_export.validation.checks.invariance import flat, judged, random_cut, short
 from xlstm_export.validation.checks.plan import Plan, worst_difference
-from xlstm_export.validation.checks.run import Checked
+from xlstm_export.validation.checks.run import Checked, run_each
 from xlstm_export.validation.inputs import Feeds
 from xlstm_export.validation.networks.inputs import cut_time, draw, shapes_of, steps_of
 from xlstm_export.validation.networks.participants import NetworkParticipants
-from xlstm_export.validation.participants import open_subject, tell
+from xlstm_export.validation.participants import open_subject
 from xlstm_export.validation.result import Check
 from xlstm_export.validation.tally import Tally, TensorResult
 
@@ -40,9 +41,7 @@ def run_network_checks(
     """Run all checks by ``plan``. A keyboard interrupt ends them, and is no error."""
     done = Checked()
     try:
-        for check in _SIMPLE:
-            tell(progress, check.__name__.removeprefix("check_"))
-            done.checks.append(check(everyone, plan))
+        run_each({n: partial(run, everyone, plan) for n, run in _SIMPLE.items()}, done, progress)
         drift, results = check_drift(everyone, plan, progress)
         done.checks.append(drift)
         done.results += results
@@ -179,9 +178,15 @@ def check_drift(
     )  # fmt: skip
 
 
-_SIMPLE: tuple[Callable[[NetworkParticipants, Plan], Check], ...] = (
-    check_splits, check_rows, check_padding, check_threads, check_fork, check_gates,
-)  # fmt: skip
+_SIMPLE: dict[str, Callable[[NetworkParticipants, Plan], Check]] = {
+    "one call or many": check_splits,
+    "alone or in a batch": check_rows,
+    "what stands behind the end of a row": check_padding,
+    "one thread or several": check_threads,
+    "fork and restore": check_fork,
+    "extreme gates": check_gates,
+}
+"""By the names that they give themselves."""
 
 
 def _drawn(everyone: NetworkParticipants, rows: int, steps: int, seed: int) -> Feeds:

@@ -143,7 +143,7 @@ def _locate(
     from xlstm_export.validation.networks.recognition import locate_recognition
 
     try:
-        found = locate_in_network(everyone, results, task.batch, task.seed)
+        found = locate_in_network(everyone, results, task.seed)
         found = found or locate_recognition(everyone, task.seed)
     except Exception as error:  # a broken graph fails in many ways: the verdict stands without
         everyone.notes.append(f"where it breaks was not found: {error}")

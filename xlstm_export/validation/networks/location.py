@@ -9,54 +9,44 @@ between two of them. The graph that an export of the network gives now says what
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from xlstm_export.bundle.manifest import Manifest
-from xlstm_export.lowering.differences import adds_eps_inside, changed_bodies, differences
 from xlstm_export.modules.export import export_network
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.states import States
 from xlstm_export.runtime.taps import TappedBundle
 from xlstm_export.validation.inputs import Rollout
-from xlstm_export.validation.location.causes import UNKNOWN, body_words, likely_cause
-from xlstm_export.validation.location.parts import Seen, Wrong
+from xlstm_export.validation.location.locate import eps_inside, locate_in, locate_operator
+from xlstm_export.validation.location.parts import Parts, Seen, Wrong, nearer
 from xlstm_export.validation.networks.inputs import draw_all
 from xlstm_export.validation.networks.participants import NetworkParticipants
 from xlstm_export.validation.result import Location
-from xlstm_export.validation.tally import Tally, TensorResult, ratio
+from xlstm_export.validation.tally import Tally, TensorResult
 
-_MOST_OTHERS = 8
+_END = "the end of the network"
 
 
 def locate_in_network(
-    everyone: NetworkParticipants, results: Sequence[TensorResult], batch: int, seed: int
+    everyone: NetworkParticipants, results: Sequence[TensorResult], seed: int
 ) -> Location | None:
     """The first wrong part of the graph, or the operator that is wrong by itself.
 
     None where neither is: the fault is not in the graph as ONNX Runtime's CPU computes it.
     """
     tapped = _open(everyone, seed)
-    first, calls = _judge(tapped, everyone, batch, seed)
-    again, _ = _judge(tapped, everyone, batch, seed + 1)
-    wrong = [
-        max((result, again[name]), key=lambda r: ratio(r.judgement))
-        for name, result in first.items()
-        if not (result.judgement.ok or again[name].judgement.ok)
-    ]
+    judged, calls = _judge(tapped, everyone, seed)
+    if not all(result.judgement.ok for result in judged.values()):
+        again, _ = _judge(tapped, everyone, seed + 1)
+        judged = {name: nearer(result, again[name]) for name, result in judged.items()}
+    wrong = tuple(_wrong(tapped, r) for r in judged.values() if not r.judgement.ok)
     expected = _expected(everyone)
-    inside = {
-        op: adds_eps_inside(tapped.model, op) for op in changed_bodies(tapped.model, expected)
-    }
-    if not wrong:
-        return _of_operators(tapped, results, inside)
-    place = _wrong(tapped, wrong[0])
-    other = differences(place.value, tapped.model, expected)
-    cause = likely_cause(place, calls, other, inside).replace("checkpoint", "network")
-    judgement = place.result.judgement
-    return Location(
-        place.path or "the end of the network", place.operator, place.name, judgement.max_error,
-        judgement.max_allowed, cause, _others([result.name for result in wrong[1:]]),
-    )  # fmt: skip
+    found = locate_in(Parts(wrong, tapped, tuple(calls), judged), expected)
+    if found is not None:
+        return replace(found, cause=found.cause.replace("checkpoint", "network"))
+    names = [tap.name for tap in tapped.taps]
+    return locate_operator(names, results, eps_inside(tapped.model, expected))
 
 
 def _open(everyone: NetworkParticipants, seed: int) -> TappedBundle:
@@ -77,7 +67,7 @@ def _open(everyone: NetworkParticipants, seed: int) -> TappedBundle:
 
 
 def _judge(
-    tapped: TappedBundle, everyone: NetworkParticipants, batch: int, seed: int
+    tapped: TappedBundle, everyone: NetworkParticipants, seed: int
 ) -> tuple[dict[str, TensorResult], list[Seen]]:
     """Every part in the order of computation, then the states; and what was seen of them."""
     tallies: dict[str, Tally] = {}
@@ -149,31 +139,8 @@ def _wrong(tapped: TappedBundle, result: TensorResult) -> Wrong:
         if tap.name == name:
             path, _, inside = name.partition(" ")
             operator = f"{tap.op_type} {tap.node}".rstrip()
-            return Wrong(name, path if inside else "", operator, tap.got, result)
+            return Wrong(name, path if inside else _END, operator, tap.got, result)
     (info,) = [state for state in tapped.manifest.states if state.key == name]
     (node,) = [n for n in tapped.model.graph if any(v.name == info.output for v in n.outputs)]
     operator = f"{node.op_type} {node.name}".rstrip()
     return Wrong(name, name.rpartition(".")[0], operator, info.output, result)
-
-
-def _others(names: Sequence[str]) -> tuple[str, ...]:
-    more = len(names) - _MOST_OTHERS
-    return (*names[:_MOST_OTHERS], *([f"and {more} more"] if more > 0 else []))
-
-
-def _of_operators(
-    tapped: TappedBundle, results: Sequence[TensorResult], inside: Mapping[str, bool]
-) -> Location | None:
-    """A failed check of an operator alone, on inputs that the calls did not reach."""
-    failed = [r for r in results if r.kind == "operator" and not r.judgement.ok]
-    if not failed:
-        return None
-    worst = max(failed, key=lambda result: ratio(result.judgement))
-    op_type = worst.name.partition("#")[0]
-    paths = [tap.name.partition(" ")[0] for tap in tapped.taps if f" {op_type}" in tap.name]
-    cause = body_words(op_type, inside[op_type]) if op_type in inside else UNKNOWN
-    judgement = worst.judgement
-    return Location(
-        ", ".join(dict.fromkeys(paths)), op_type, worst.name, judgement.max_error,
-        judgement.max_allowed, cause, _others([r.name for r in failed if r is not worst]),
-    )  # fmt: skip
