@@ -134,6 +134,7 @@ TAKEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cell state": lambda states, last: states[1],
     "from the end": lambda states, last: states[-1],
     "all of them": lambda states, last: states.sum(0),
+    "largest": lambda states, last: states[-1].argmax(-1, keepdim=True),
     "apart": lambda states, last: list(states)[2] * 0 + states[0],
 }
 

@@ -202,14 +202,17 @@ def _probe(network: nn.Module, ledger: Ledger, inputs: Mapping[str, Tensor]) -> 
         result = call_network(network, ledger, inputs)
     except Exception as error:  # the others are taken out of the states, which are not there
         raise used from error
-    if _has_nan(probed) and not _has_nan(result):
+    pairs = zip(pytree.tree_leaves(probed), pytree.tree_leaves(result), strict=False)
+    if any(_is_reached(x, y) for x, y in pairs if isinstance(x, Tensor) and isinstance(y, Tensor)):
         raise used
     return result
 
 
-def _has_nan(result: Any) -> bool:
-    tensors = [x for x in pytree.tree_leaves(result) if isinstance(x, Tensor)]
-    return any(bool(x.isnan().any()) for x in tensors)
+def _is_reached(probed: Tensor, result: Tensor) -> bool:
+    """Whether a NaN came through to ``probed``; among whole numbers it is another number."""
+    if probed.is_floating_point():
+        return bool(probed.isnan().any()) and not bool(result.isnan().any())
+    return not torch.equal(probed, result)
 
 
 def _check_steps(ledger: Ledger, states: bool) -> None:
