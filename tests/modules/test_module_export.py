@@ -208,6 +208,9 @@ REFUSED: dict[str, tuple[type[nn.Module], dict[str, Any], type[Exception], str]]
         Detector, {"dynamic_shapes": {"x": {1: "sequence"}}, "states": True}, xe.OptionError,
         "first size of every input is free and called batch; it is 2 in x",
     ),
+    "an input's name": (
+        Detector, {"output_names": ["x", "last"]}, xe.InputError, "x is an input of the network",
+    ),
     "names": (Detector, {"output_names": ["a"]}, xe.InputError, "1 names for 2 outputs"),
 }  # fmt: skip
 
@@ -225,7 +228,7 @@ def test_refusals_leave_nothing_behind(tmp_path: Path, case: str) -> None:
 def test_an_old_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
     with pytest.raises(
-        xe.BackendUnavailableError, match=r"torch 2\.6\.0\+cpu is too old .* 2\.7 is"
+        xe.BackendUnavailableError, match=r"torch 2\.6\.0\+cpu is too old .* 2\.7\.1 is"
     ):
         xe.export_module(made(Detector), series(), tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -127,13 +127,16 @@ def test_states_that_are_inputs_stay_inputs(tmp_path: Path) -> None:
         "x": drawn(1, config.embedding_dim), "C": drawn(config.num_heads, size, size),
         "n": drawn(config.num_heads, size, 1), "m": drawn(config.num_heads, 1, 1),
     }  # fmt: skip
-    bundle = xe.export_module(network, given, tmp_path / "out")
+    names = ["y", "C_after", "n_after", "m_after"]
+    bundle = xe.export_module(network, given, tmp_path / "out", output_names=names)
     assert not bundle.manifest.states
     found, _ = xe.open(bundle, threads=1).run({name: x.numpy() for name, x in given.items()})
     with torch.no_grad():
         wanted = network(**given)
-    for name, x in wanted.items():
+    for name, x in zip(names, wanted.values(), strict=True):
         np.testing.assert_allclose(found[name], x, rtol=2e-3, atol=2e-5, err_msg=name)
+    report = xe.validate_module(bundle, network, given, threads=1)
+    assert report.verdict == "validated", report.in_order()[0]
 
 
 REFUSED: dict[str, tuple[type[nn.Module], dict[str, Any], str]] = {

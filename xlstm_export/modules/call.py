@@ -164,7 +164,7 @@ def find_signature(
 ) -> Signature:  # fmt: skip
     """What one call of ``network`` shows; ``states``: whether its states are to be carried.
 
-    Raises UnsupportedModelError where it fails.
+    Raises UnsupportedModelError where it fails, InputError where two ends have one name.
     """
     try:
         with torch.no_grad():
@@ -182,6 +182,11 @@ def find_signature(
         _check_steps(ledger, states)
     ledger.begin(None)
     outputs = named_results(result, output_names, steps=steps and bool(sizes))
+    if both := inputs.keys() & outputs.keys():
+        raise InputError(
+            f"output_names: {min(both)} is an input of the network as well; give its outputs other "
+            "names by output_names"
+        )
     return Signature(tuple(inputs), tuple(outputs), sizes, steps)
 
 
