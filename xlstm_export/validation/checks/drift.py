@@ -47,7 +47,7 @@ def drift_calls(everyone: Participants | Both, seed: int) -> list[Feeds]:
 
 
 def judge_drift(results: Sequence[TensorResult], steps: int = STEPS) -> Check:
-    """What ``results`` of outputs, the first of them, and states over a rollout of ``steps`` say."""
+    """What ``results`` of outputs, the first of them, and states over ``steps`` steps say."""
     worst = max(results, key=lambda result: ratio(result.judgement))
     part = ratio(worst.judgement)
     words = (

@@ -16,8 +16,7 @@ from xlstm_export.modules.shapes import BATCH
 from xlstm_export.progress import Progress
 from xlstm_export.reference.network import time_dims
 from xlstm_export.runtime.session import Array, Runner
-from xlstm_export.validation.checks.drift import NAME as DRIFT
-from xlstm_export.validation.checks.drift import STEPS, judge_drift
+from xlstm_export.validation.checks.drift import DRIFT, STEPS, judge_drift
 from xlstm_export.validation.checks.gates import check_gates
 from xlstm_export.validation.checks.invariance import flat, judged, random_cut, short
 from xlstm_export.validation.checks.plan import Plan, worst_difference
@@ -168,14 +167,12 @@ def check_drift(
         if progress is not None:
             progress("drift", min(end, STEPS), STEPS, "steps")
     keys = {state.key for state in manifest.states}
-    return judge_drift(
-        [
-            tally.result(f"drift {n}", "state", "float32") if n in keys
-            else tally.result(f"drift {n}", "output", manifest.dtype)
-            for n, tally in tallies.items()
-        ],
-        end,
-    )  # fmt: skip
+    results = [
+        tally.result(f"drift {n}", "state", "float32") if n in keys
+        else tally.result(f"drift {n}", "output", manifest.dtype)
+        for n, tally in tallies.items()
+    ]  # fmt: skip
+    return judge_drift(results, end), results
 
 
 _SIMPLE: dict[str, Callable[[NetworkParticipants, Plan], Check]] = {
