@@ -1,5 +1,6 @@
 # make demo: set up, then checkpoint -> bundle -> verdict -> generation on the shipped models.
 # make docs: set up, then build the site of docs/ into build/site; a dead link is an error.
+# make evidence: set up, then write the reports of docs/validation/ again: some minutes.
 # make test: set up, then linters, types, and the full test suite.
 # make test-torch: the tests of networks of one's own with the oldest torch that can (TORCH_OLDEST),
 #   or with another one by TORCH_OLDEST=2.14.1, in an environment of its own in .torch; it fetches
@@ -44,7 +45,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: setup wheel wheel-aarch64 demo docs test test-torch lint gpu-check clean
+.PHONY: setup wheel wheel-aarch64 demo evidence docs test test-torch lint gpu-check clean
 
 setup: $(VENV)/.ready
 
@@ -101,6 +102,10 @@ $(LIBRARY): $(SOURCES)
 
 demo: setup
 	BIN=$(BIN) OUT=$(OUT) bash recipes/demo/run.sh
+
+# the reports of docs/validation/, and the pages of them for people
+evidence: setup
+	$(BIN)/python -m benchmarks.evidence --html $(OUT)/evidence
 
 # --quiet would silence the warnings before --strict counts them
 docs: setup

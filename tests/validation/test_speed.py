@@ -31,8 +31,8 @@ def speeds(library: Library) -> Speeds:
 
 def test_everyone_is_timed_on_steps_and_on_a_call(speeds: Speeds) -> None:
     assert [speed.who for speed in speeds.measured] == [
-        "this bundle", "stock ONNX Runtime", "the other bundle", "upstream, as it was compared",
-        "PyTorch, our readable model",
+        "this bundle", "stock ONNX Runtime", "the other bundle", "upstream, as compared",
+        "PyTorch, our own model",
     ]  # fmt: skip
     assert speeds.missing == ()
     for speed in speeds.measured:
@@ -47,7 +47,7 @@ def test_everyone_is_timed_on_steps_and_on_a_call(speeds: Speeds) -> None:
 
 def test_what_is_emulated_is_not_timed(library: Library) -> None:
     found = _speeds(library, "stack-mixed", LoweringOptions(dtype="bfloat16"), False)
-    assert [s.who for s in found.measured] == ["the other bundle", "PyTorch, our readable model"]
+    assert [s.who for s in found.measured] == ["the other bundle", "PyTorch, our own model"]
     assert found.missing == (
         "this bundle: bfloat16 is emulated here", "stock ONNX Runtime: bfloat16 is emulated here"
     )  # fmt: skip

@@ -23,9 +23,9 @@ def against_figure(against: Against | None) -> list[Shown]:
         return []
     (first, *_) = (tensor for tensor in against.tensors if tensor.kind == "output")
     gaps = (
-        ("apart", first.apart, INK, ":"),
         ("bundle from float64", first.bundle, FIRST, "-"),
         ("other from float64", first.other, SECOND, (0, (3, 2))),
+        ("apart", first.apart, INK, ":"),
     )
     drawn = [
         (name, *thinned(gap.by_step), colour, line)
@@ -59,7 +59,7 @@ def against_lines(against: Against | None) -> Iterator[str]:
     if against is None:
         return
     yield from (f"## Against `{against.bundle}`", "", f"{against.words}.", "")
-    yield f"- {'judged' if against.is_judged else 'told, not judged'}: {against.reason}"
+    yield f"- their difference: {against.reason}"
     digest = against.bundle_sha256
     yield f"- other bundle: {against.dtype}, sha256 {digest}, run by {against.subject}"
     yield from (f"- operators `{op}`: {by}" for op, by in against.subject_ops.items())

@@ -10,7 +10,7 @@ from xlstm_export.errors import BackendUnavailableError
 from xlstm_export.report.against import against_figure
 from xlstm_export.report.figures import Shown, check_figure, figures, forecast_figure
 from xlstm_export.report.numbers import short, steps_words
-from xlstm_export.report.speed import CAUTION, speed_figure
+from xlstm_export.report.speed import speed_figure
 from xlstm_export.report.summary import evidence, headline, percent
 from xlstm_export.validation.result import Report
 from xlstm_export.validation.tally import ratio
@@ -33,7 +33,7 @@ def to_html(report: Report) -> str:
     return _template().render(
         report=report, headline=headline(report), evidence=evidence(report), figures=shown,
         missing=missing, first=results[:_FIRST], rest=results[_FIRST:], ratio=ratio,
-        caution=CAUTION, rule={"factor": f"{FACTOR:g}", "ulps": f"{ULPS:g}"},
+        rule={"factor": f"{FACTOR:g}", "ulps": f"{ULPS:g}"},
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def speed_figure(speeds: Speeds | None) -> list[Shown]:
 
     def plot(figure: Any) -> None:
         panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-        figure.subplots_adjust(left=0.36, right=0.97, wspace=0.15)
+        figure.subplots_adjust(left=0.4, right=0.98, wspace=0.12)
         names = [speed.who for speed in speeds.measured]
         for axes, kind, colour in zip(panels, kinds, (FIRST, SECOND), strict=False):
             taken = [1e3 * (getattr(speed, kind) or 0.0) for speed in speeds.measured]
@@ -31,7 +31,7 @@ def speed_figure(speeds: Speeds | None) -> list[Shown]:
             for row, milliseconds in enumerate(taken):
                 axes.text(milliseconds, row, f" {milliseconds:.3g}", va="center", color=INK)
             axes.set_xlim(0, 1.35 * max(taken))
-            axes.set_title("a step, ms" if kind == "step" else f"{speeds.call}, ms", pad=2)
+            axes.set_title("a step, ms" if kind == "step" else "a call, ms", pad=2)
             axes.grid(visible=False, axis="y")
         panels[0].invert_yaxis()
 
@@ -39,7 +39,8 @@ def speed_figure(speeds: Speeds | None) -> list[Shown]:
         f"{s.who} {_words(s)}" for s in speeds.measured
     )
     height = 0.9 + 0.22 * len(speeds.measured)
-    return [Shown(draw("speed", title, height, plot), f"{CAUTION}. Shorter is faster.")]
+    caption = f"{CAUTION}. A call is {speeds.call}. Shorter is faster."
+    return [Shown(draw("speed", title, height, plot), caption)]
 
 
 def speed_lines(speeds: Speeds | None) -> Iterator[str]:

@@ -104,8 +104,8 @@ def _contenders(
     if other is not None and other.resolve() != everyone.bundle.resolve():
         add("the other bundle", other, read_manifest(other), replace(how, engine=None))
     if everyone.oracle is not None:
-        found.append(_Contender("upstream, as it was compared", everyone.oracle))
-    found.append(_Contender("PyTorch, our readable model", everyone.chunkwise))
+        found.append(_Contender("upstream, as compared", everyone.oracle))
+    found.append(_Contender("PyTorch, our own model", everyone.chunkwise))
     return found, missing
 
 
