@@ -19,6 +19,14 @@ KERNELS = ROOT / "plugins" / "kernels"
 TARGETS, JETSON_TARGETS = (75, 80, 86, 89, 90, 100, 120), (87, 110)
 """Compute capabilities the source must compile for."""
 
+LINKED = {
+    "XLSTM_CUDA": "ON",
+    "XLSTM_CUDA_ARCHITECTURES": "75",
+    "CMAKE_CUDA_FLAGS": "-Xcicc -O0 -Xptxas -O0",
+}
+"""CMake's settings where only the library around the kernels counts: the target with the fewest of
+them, compiled quickly. ``build/cuda`` is built so, once for all tests."""
+
 STRICT = ("-Xcompiler=-Wall,-Wextra,-Werror", "--Werror=all-warnings")
 _ELEMENTS = {
     "float": "float32", "__half": "float16", "__nv_bfloat16": "bfloat16", "double": "float64",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import os
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.cases import OP_CASES, make_inputs
-from tests.cuda.nvcc import needs_nvcc
-from tests.cuda.on_cpu import ROOT, CudaRun, library, needs_compiler
+from tests.cuda.nvcc import LINKED, needs_nvcc
+from tests.cuda.on_cpu import CudaRun, library, needs_compiler
 from tests.gpu.driver import why_no_gpu
 from tests.plugins.kernels import Call, Status
+from tests.plugins.native_builds import build_target
 from xlstm_export import __version__
 from xlstm_export.ops.catalog import CATALOG
 
@@ -26,19 +24,8 @@ pytestmark = [needs_compiler, needs_nvcc]
 
 @cache
 def built() -> Path:
-    """The library for one target; ``build/cuda`` keeps what did not change."""
-    folder = ROOT / "build" / "cuda"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        configure = ["cmake", "-S", ROOT, "-B", folder, "-DXLSTM_CUDA=ON"]
-        configure += ["-DXLSTM_CUDA_ARCHITECTURES=90", f"-DPython3_EXECUTABLE={sys.executable}"]
-        make = ["cmake", "--build", folder, "--target", "xlstm_cuda_c"]
-        make += ["--parallel", str(os.cpu_count() or 1)]
-        for command in (configure, make):
-            done = subprocess.run(command, capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder / "plugins" / "capi" / "libxlstm_cuda_c.so"
+    """The library, its kernels for one target."""
+    return build_target("cuda", "xlstm_cuda_c", LINKED) / "plugins" / "capi" / "libxlstm_cuda_c.so"
 
 
 def test_it_exports_its_functions_alone_and_needs_no_cuda_library() -> None:

@@ -12,7 +12,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from tests.cuda.nvcc import include_folder
+from tests.cuda.nvcc import LINKED, include_folder
 from tests.gpu.plugins import OBJECTS, PLUGINS
 from tests.plugins.native_builds import ROOT, build_target
 from xlstm_export import __version__
@@ -38,19 +38,12 @@ def missing_for_engines() -> str:
 
 @cache
 def plugin_library() -> Path:
-    """The installed library, else one built for one GPU. Raises RuntimeError."""
+    """The installed library, else one to link and to embed, not to run. Raises RuntimeError."""
     installed = trt_library_path()
     if installed is not None:
         return installed
-    settings = {
-        "XLSTM_CUDA": "ON",
-        "XLSTM_CUDA_ARCHITECTURES": "89",
-        "XLSTM_TRT": "ON",
-        "XLSTM_TRT_INCLUDE": str(headers()),
-    }
-    return (
-        build_target("trt-plugins", "xlstm_trt", settings) / "plugins" / "trt" / "libxlstm_trt.so"
-    )
+    settings = {**LINKED, "XLSTM_TRT": "ON", "XLSTM_TRT_INCLUDE": str(headers())}
+    return build_target("cuda", "xlstm_trt", settings) / "plugins" / "trt" / "libxlstm_trt.so"
 
 
 @cache

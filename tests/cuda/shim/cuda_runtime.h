@@ -76,6 +76,8 @@ void store_to_block(void* place, int rank, uint32_t value, int line);
 void fail_here(const char* what, int line);
 // Wait for all lanes of the warp, and copy what each has at `mine` to `all`; at most 64 bytes each.
 void gather(const void* mine, size_t bytes, void* all, int line);
+// Wait for all lanes of the warp, let `compute` change what they have at `mine`, once for all.
+void together(void* mine, size_t bytes, void (*compute)(void* const (&all)[32]), int line);
 // A thread's copies to shared memory, made at once or when they are waited for; null: zeros.
 void copy_later(void* to, const void* from, size_t bytes);
 void close_group();

@@ -54,7 +54,7 @@ struct Thread {
   unsigned shuffles;  // made so far; the low bit chooses the slot
   unsigned arrivals;  // at the cluster's barrier; each is waited for once
   bool waited;        // for the last of them
-  unsigned char slots[2][kSlotBytes];
+  alignas(16) unsigned char slots[2][kSlotBytes];
   struct Copy {
     void* to;
     const void* from;
@@ -131,23 +131,27 @@ void release_block() {
   }
 }
 
-// Let the lanes of the current thread's mask go on once all of them shuffle.
-void release_warp() {
+// Let the lanes of the current thread's mask go on once all of them shuffle. False while they wait.
+bool release_warp() {
   const Thread& self = current();
   const unsigned first = first_of_warp(), end = first_of_block() + cluster.count;
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     if ((self.mask >> lane & 1) == 0) continue;
-    if (first + lane >= end) return fail("the mask names a lane that is not there", first + lane,
-                                         self.line);
+    if (first + lane >= end) {
+      fail("the mask names a lane that is not there", first + lane, self.line);
+      return false;
+    }
     const Thread& other = *cluster.threads[first + lane];
-    if (other.wait != Wait::kShuffle) return;
+    if (other.wait != Wait::kShuffle) return false;
     if (other.line != self.line || other.mask != self.mask) {
-      return fail("lanes of one mask make different shuffles", first + lane, other.line);
+      fail("lanes of one mask make different shuffles", first + lane, other.line);
+      return false;
     }
   }
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     if (self.mask >> lane & 1) cluster.threads[first + lane]->wait = Wait::kNothing;
   }
+  return true;
 }
 
 void put(const Cluster::Store& store) { std::memcpy(store.to, &store.value, sizeof store.value); }
@@ -299,15 +303,24 @@ void fail_here(const char* what, int line) {
 
 namespace {
 
-// Wait for the lanes of `mask`, this one's bytes in its slot; answers which slot.
-unsigned meet(unsigned mask, const void* mine, size_t bytes, int line) {
+using Compute = void (*)(void* const (&all)[kWarpSize]);
+
+// Wait for the lanes of `mask`, this one's bytes in its slot; answers which slot. The last to come
+// computes.
+unsigned meet(unsigned mask, const void* mine, size_t bytes, int line, Compute compute = nullptr) {
   Thread& self = current();
   const unsigned slot = self.shuffles++ % 2;
   std::memcpy(self.slots[slot], mine, bytes);
   self.wait = Wait::kShuffle;
   self.line = line;
   self.mask = mask;
-  release_warp();
+  if (release_warp() && compute != nullptr) {
+    void* all[kWarpSize];
+    for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+      all[lane] = cluster.threads[first_of_warp() + lane]->slots[slot];
+    }
+    compute(all);
+  }
   self.fiber.yield();
   return slot;
 }
@@ -331,6 +344,11 @@ void gather(const void* mine, size_t bytes, void* all, int line) {
     std::memcpy(static_cast<char*>(all) + lane * bytes, cluster.threads[first + lane]->slots[slot],
                 bytes);
   }
+}
+
+void together(void* mine, size_t bytes, void (*compute)(void* const (&all)[32]), int line) {
+  const unsigned slot = meet(xlstm::cuda::kAllLanes, mine, bytes, line, compute);
+  std::memcpy(mine, current().slots[slot], bytes);
 }
 
 // The soonest a copy may arrive under one order, the latest under the others.

@@ -18,56 +18,81 @@ namespace xlstm::cuda {
 inline double from_bits(uint16_t bits, __nv_bfloat16) { return __bfloat162float({bits}); }
 inline double from_bits(uint16_t bits, __half) { return __half2float({bits}); }
 
-// Sums of one lane: products of its rows of A with its columns of B, kDepth of them.
-template <int kDepth, class ReadA, class ReadB>
-void multiply_add(float (&d)[4], ReadA read_a, ReadB read_b) {
-  const int g = emulator::lane() / 4, t = emulator::lane() % 4;
-  for (int i = 0; i < 4; ++i) {
-    const int row = g + i / 2 * 8, column = 2 * t + i % 2;
-    double sum = d[i];
-    for (int k = 0; k < kDepth; ++k) sum += read_a(row, k) * read_b(k, column);
-    d[i] = emulator::round_sum(sum);
+// A lane's registers of a product.
+struct MmaRegisters {
+  uint32_t a[4], b[2];
+  float d[4];
+};
+
+// d += a b for the whole warp, kDepth products in a sum. `read_a(registers, i, k)` is element k of
+// row `i` of A in the lane that has it, `read_b` of B's column; lanes are given by `lane_of(k)` of
+// their row or column.
+template <int kDepth, class Lane, class ReadA, class ReadB>
+void multiply(void* const (&all)[32], Lane lane_of, ReadA read_a, ReadB read_b) {
+  const auto at = [&](int lane) -> MmaRegisters& {
+    return *static_cast<MmaRegisters*>(all[lane]);
+  };
+  double a[16][kDepth], b[kDepth][8];
+  for (int k = 0; k < kDepth; ++k) {
+    for (int row = 0; row < 16; ++row) a[row][k] = read_a(at(row % 8 * 4 + lane_of(k)), row / 8, k);
+    for (int column = 0; column < 8; ++column) b[k][column] = read_b(at(column * 4 + lane_of(k)), k);
+  }
+  for (int row = 0; row < 16; ++row) {
+    double sum[8];
+    const auto d = [&](int column) -> float& {
+      return at(row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
+    };
+    for (int column = 0; column < 8; ++column) sum[column] = d(column);
+    for (int k = 0; k < kDepth; ++k) {
+      for (int column = 0; column < 8; ++column) sum[column] += a[row][k] * b[k][column];
+    }
+    for (int column = 0; column < 8; ++column) d(column) = emulator::round_sum(sum[column]);
   }
 }
 
-struct MmaRegisters {
-  uint32_t a[4], b[2];
-};
-
 template <class TX>
-void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TX tag,
-                  int line = __builtin_LINE()) {
-  MmaRegisters mine, all[32];
-  std::memcpy(mine.a, a, sizeof mine.a);
-  std::memcpy(mine.b, b, sizeof mine.b);
-  emulator::gather(&mine, sizeof mine, all, line);
-  const auto half = [tag](uint32_t pair, int index) {
-    return from_bits(static_cast<uint16_t>(pair >> 16 * (index % 2)), tag);
+void multiply_halves(void* const (&all)[32]) {
+  const auto half = [](uint32_t pair, int k) {
+    return from_bits(static_cast<uint16_t>(pair >> 16 * (k % 2)), TX{});
   };
-  multiply_add<16>(
-      d,
-      [&](int row, int k) {
-        return half(all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2], k);
-      },
-      [&](int k, int column) { return half(all[column * 4 + k % 8 / 2].b[k / 8], k); });
+  multiply<16>(
+      all, [](int k) { return k % 8 / 2; },
+      [&](const MmaRegisters& r, int lower, int k) { return half(r.a[lower + k / 8 * 2], k); },
+      [&](const MmaRegisters& r, int k) { return half(r.b[k / 8], k); });
 }
 
-inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                             int line = __builtin_LINE()) {
-  MmaRegisters mine, all[32];
-  std::memcpy(mine.a, a, sizeof mine.a);
-  std::memcpy(mine.b, b, sizeof mine.b);
-  emulator::gather(&mine, sizeof mine, all, line);
+inline void multiply_tf32(void* const (&all)[32]) {
   const auto value = [](uint32_t bits) {
     float read;
     bits &= 0xffffe000u;
     std::memcpy(&read, &bits, sizeof read);
     return static_cast<double>(read);
   };
-  multiply_add<8>(
-      d,
-      [&](int row, int k) { return value(all[row % 8 * 4 + k % 4].a[row / 8 + k / 4 * 2]); },
-      [&](int k, int column) { return value(all[column * 4 + k % 4].b[k / 4]); });
+  multiply<8>(
+      all, [](int k) { return k % 4; },
+      [&](const MmaRegisters& r, int lower, int k) { return value(r.a[lower + k / 4 * 2]); },
+      [&](const MmaRegisters& r, int k) { return value(r.b[k / 4]); });
+}
+
+// What all lanes' registers give together, computed once for the warp.
+inline void multiply_together(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                              void (*compute)(void* const (&)[32]), int line) {
+  MmaRegisters mine;
+  std::memcpy(mine.a, a, sizeof mine.a);
+  std::memcpy(mine.b, b, sizeof mine.b);
+  std::memcpy(mine.d, d, sizeof mine.d);
+  emulator::together(&mine, sizeof mine, compute, line);
+  std::memcpy(d, mine.d, sizeof mine.d);
+}
+
+template <class TX>
+void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TX,
+                  int line = __builtin_LINE()) {
+  multiply_together(d, a, b, multiply_halves<TX>, line);
+}
+inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                             int line = __builtin_LINE()) {
+  multiply_together(d, a, b, multiply_tf32, line);
 }
 
 template <int kMatrices>
