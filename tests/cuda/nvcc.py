@@ -68,13 +68,16 @@ def include_folder() -> Path:
 
 
 def compile_kernel(
-    name: str, targets: Sequence[int], folder: Path, *options: str
+    name: str, targets: Sequence[int], folder: Path, *options: str, code: str = "sm"
 ) -> tuple[Path, str]:
-    """The object of ``name``.cu and what nvcc said. Raises where it fails or warns."""
+    """The object of ``name``.cu and what nvcc said. Raises where it fails or warns.
+
+    ``code`` "compute" leaves out the assembler, most of the time.
+    """
     schema, out = folder / "xlstm" / "op_schema.h", folder / f"{Path(name).name}.o"
     generate = ROOT / "plugins" / "generate_schema.py"
     subprocess.run([sys.executable, generate, ROOT, schema], check=True)
-    codes = [f"-gencode=arch=compute_{t},code=sm_{t}" for t in targets]
+    codes = [f"-gencode=arch=compute_{t},code={code}_{t}" for t in targets]
     includes = [f"-I{path}" for path in (folder, KERNELS / "include", KERNELS / "cuda")]
     command = ["nvcc", "-std=c++17", "-O3", *codes, *STRICT, *includes, *options,
                "-c", KERNELS / "cuda" / f"{name}.cu", "-o", out]  # fmt: skip

@@ -1,6 +1,6 @@
 """What the children of test_sanitizers_on_cpu.py do.
 
-python -m tests.cuda.sanitizer_sweep cases|OPERATOR-FAULT
+python -m tests.cuda.sanitizer_sweep cases|races|FAULT
 
 A fault is a kernel of faults.cu, or short-input or short-output: a sanitizer that stays silent
 there is not at work.
@@ -26,6 +26,26 @@ LARGE = (
     OpCase("XlstmSLSTM", (("B", 67), ("T", 6), ("N", 4), ("H", 128))),  # four rows in a block
     OpCase("XlstmCausalConv1d", (("B", 1), ("T", 70), ("D", 130), ("W", 9))),
 )
+
+RACES = (  # each kernel; more threads than 8,000 in a launch are too many for ThreadSanitizer
+    (OpCase("XlstmMLSTM", (("B", 1), ("T", 130), ("N", 2), ("K", 32), ("V", 80))), "bfloat16"),
+    (OpCase("XlstmMLSTM", (("B", 1), ("T", 5), ("N", 2), ("K", 33), ("V", 40))), "float32"),
+    (OpCase("XlstmMLSTM", (("B", 1), ("T", 3), ("N", 2), ("K", 65), ("V", 40))), "float64"),
+    (OpCase("XlstmSLSTM", (("B", 3), ("T", 5), ("N", 2), ("H", 20))), "float32"),
+    (OpCase("XlstmSLSTM", (("B", 3), ("T", 5), ("N", 2), ("H", 40))), "bfloat16"),
+    (OpCase("XlstmSLSTM", (("B", 3), ("T", 3), ("N", 1), ("H", 136))), "bfloat16"),
+    (OpCase("XlstmSLSTM", (("B", 1), ("T", 2), ("N", 1), ("H", 260))), "float16"),
+    (OpCase("XlstmSLSTM", (("B", 2), ("T", 2), ("N", 1), ("H", 300))), "float32"),
+    (OpCase("XlstmCausalConv1d", (("B", 2), ("T", 20), ("D", 36), ("W", 4))), "bfloat16"),
+    (OpCase("XlstmCausalConv1d", (("B", 2), ("T", 20), ("D", 33), ("W", 5))), "float32"),
+)  # fmt: skip
+
+
+def races() -> None:
+    """A call of each kernel, states in place."""
+    for case, tx in RACES:
+        run_cuda(case, make_inputs(case, tx), tx, alias=True)
+        print(case, tx, flush=True)
 
 
 def cases() -> None:
@@ -60,8 +80,8 @@ def shortened(side: str) -> None:
 def main() -> None:
     """Do what the command line says."""
     what = sys.argv[1]
-    if what == "cases":
-        cases()
+    if what in ("cases", "races"):
+        {"cases": cases, "races": races}[what]()
     elif what.startswith("short-"):
         shortened(what.removeprefix("short-"))
     else:

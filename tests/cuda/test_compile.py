@@ -119,7 +119,9 @@ def test_aarch64_compiles(name: str, tmp_path: Path) -> None:
         pytest.skip(f"no {compiler}: install the Debian package g++-aarch64-linux-gnu")
     targets = known_targets(JETSON_TARGETS)
     headers = [f"-isystem={folder}" for folder in (include_folder(), include_folder() / "cccl")]
-    made, _ = compile_kernel(name, targets, tmp_path, f"-ccbin={compiler}", *headers)
+    made, _ = compile_kernel(
+        name, targets, tmp_path, f"-ccbin={compiler}", *headers, code="compute"
+    )
     done = subprocess.run([objdump, "-f", made], capture_output=True, text=True, check=True)
     assert "architecture: aarch64" in done.stdout
 

@@ -12,6 +12,7 @@
 
 #include "device.h"
 #include "fiber.h"
+#include "races.h"
 #include "stream.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -52,6 +53,7 @@ struct Thread {
   int line;           // of the barrier or shuffle
   unsigned mask;      // of the shuffle
   unsigned shuffles;  // made so far; the low bit chooses the slot
+  unsigned barriers;  // the same
   unsigned arrivals;  // at the cluster's barrier; each is waited for once
   bool waited;        // for the last of them
   alignas(16) unsigned char slots[2][kSlotBytes];
@@ -78,6 +80,10 @@ struct Cluster {
   std::vector<Store> stores;  // to blocks, since the last time
   size_t shared_bytes = 0;
   std::string error;
+  // For ThreadSanitizer: of each block of the grid, two that its barriers take in turns, and two of
+  // its cluster's. Who is past a barrier does not know what others did before the next.
+  std::vector<uint64_t> tokens;
+  void* token(unsigned block, unsigned which) { return &tokens[(first + block) * 4 + which]; }
   unsigned size() const { return blocks * count; }
 };
 
@@ -194,7 +200,7 @@ void run_cluster(const std::function<void()>& body) {
   for (unsigned t = 0; t < cluster.size(); ++t) {
     Thread& thread = *cluster.threads[t];
     thread.wait = Wait::kNothing;
-    thread.shuffles = thread.arrivals = 0;
+    thread.shuffles = thread.arrivals = thread.barriers = 0;
     thread.waited = true;
     thread.groups.assign(1, {});
     thread.fiber.start(body);
@@ -247,29 +253,37 @@ void check_shared(unsigned block) {
 int lane() { return static_cast<int>(cluster.current % cluster.count % kWarpSize); }
 
 void synchronize_block(int line) {
+  const Unseen unseen;
   Thread& self = current();
+  void* const token = cluster.token(cluster.current / cluster.count, self.barriers++ % 2);
+  release(token);
   self.wait = Wait::kBarrier;
   self.line = line;
   release_block();
   self.fiber.yield();
+  acquire(token);
 }
 
 void arrive_at_cluster(int line) {
+  const Unseen unseen;
   Thread& self = current();
   if (!self.waited) fail("a second arrival at the cluster's barrier", cluster.current, line);
   self.waited = false;
-  ++self.arrivals;
+  release(cluster.token(0, 2 + self.arrivals++ % 2));
   release_cluster();
 }
 
 void wait_for_cluster(int line) {
+  const Unseen unseen;
   Thread& self = current();
   if (self.waited) fail("a wait for the cluster without an arrival", cluster.current, line);
   self.waited = true;
-  if (cluster.completed >= self.arrivals) return;
-  self.wait = Wait::kCluster;
-  self.line = line;
-  self.fiber.yield();
+  if (cluster.completed < self.arrivals) {
+    self.wait = Wait::kCluster;
+    self.line = line;
+    self.fiber.yield();
+  }
+  acquire(cluster.token(0, 2 + (self.arrivals - 1) % 2));
 }
 
 // The soonest a store may arrive under one order, the latest under the others.
@@ -292,6 +306,8 @@ void store_to_block(void* place, int rank, uint32_t value, int line) {
     return fail("a store to a block that may have ended", cluster.current, line);
   }
   auto* to = reinterpret_cast<unsigned char*>(cluster.memory[block].get()) + offset;
+  report_write(to, sizeof value);
+  const Unseen unseen;
   if (order_seed == 1) return put({to, value});
   cluster.stores.push_back({to, value});
 }
@@ -328,6 +344,7 @@ unsigned meet(unsigned mask, const void* mine, size_t bytes, int line, Compute c
 }  // namespace
 
 uint64_t exchange(unsigned mask, uint64_t bits, int from, int line) {
+  const Unseen unseen;
   if ((mask >> lane() & 1) == 0 || (mask >> from & 1) == 0) {
     fail("a shuffle with a lane outside its mask", cluster.current, line);
   }
@@ -338,6 +355,7 @@ uint64_t exchange(unsigned mask, uint64_t bits, int from, int line) {
 }
 
 void gather(const void* mine, size_t bytes, void* all, int line) {
+  const Unseen unseen;
   const unsigned slot = meet(xlstm::cuda::kAllLanes, mine, bytes, line);
   const unsigned first = first_of_warp();
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
@@ -347,26 +365,37 @@ void gather(const void* mine, size_t bytes, void* all, int line) {
 }
 
 void together(void* mine, size_t bytes, void (*compute)(void* const (&all)[32]), int line) {
+  const Unseen unseen;
   const unsigned slot = meet(xlstm::cuda::kAllLanes, mine, bytes, line, compute);
   std::memcpy(mine, current().slots[slot], bytes);
 }
 
-// The soonest a copy may arrive under one order, the latest under the others.
-void copy_later(void* to, const void* from, size_t bytes) {
-  if (order_seed != 1) return current().groups.back().push_back({to, from, bytes});
-  if (from == nullptr) std::memset(to, 0, bytes);
-  if (from != nullptr) std::memcpy(to, from, bytes);
+namespace {
+
+void make(const Thread::Copy& copy) {
+  if (copy.from == nullptr) std::memset(copy.to, 0, copy.bytes);
+  if (copy.from != nullptr) std::memcpy(copy.to, copy.from, copy.bytes);
 }
 
-void close_group() { current().groups.emplace_back(); }
+}  // namespace
+
+// The soonest a copy may arrive under one order, the latest under the others.
+void copy_later(void* to, const void* from, size_t bytes) {
+  if (order_seed == 1) return make({to, from, bytes});
+  const Unseen unseen;
+  current().groups.back().push_back({to, from, bytes});
+}
+
+void close_group() {
+  const Unseen unseen;
+  current().groups.emplace_back();
+}
 
 void finish_groups(int pending) {
   auto& groups = current().groups;
   while (groups.size() > static_cast<size_t>(pending) + 1) {  // with the open one
-    for (const auto& copy : groups.front()) {
-      if (copy.from == nullptr) std::memset(copy.to, 0, copy.bytes);
-      if (copy.from != nullptr) std::memcpy(copy.to, copy.from, copy.bytes);
-    }
+    for (const auto& copy : groups.front()) make(copy);
+    const Unseen unseen;
     groups.erase(groups.begin());
   }
 }
@@ -407,6 +436,7 @@ void make_room(const cudaLaunchConfig_t& config) {
   while (cluster.threads.size() < cluster.size()) {
     cluster.threads.push_back(std::make_unique<Thread>());
   }
+  if (kRaces) cluster.memory.clear();
   while (cluster.memory.size() < cluster.blocks) {
     cluster.memory.push_back(std::make_unique<SharedChunk[]>(kMemoryBytes / sizeof(SharedChunk)));
   }
@@ -422,8 +452,10 @@ cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config,
     return cudaErrorInvalidValue;
   }
   if (idles) return cudaSuccess;
-  make_room(config);
+  const Unseen unseen;
+  cluster.tokens.assign(4 * size_t{config.gridDim.x}, 0);
   shuffler.seed(order_seed);
+  cluster.blocks = cluster_of(config);
   unsigned clusters = config.gridDim.x / cluster.blocks;
   if (most_blocks > 0) clusters = std::max(1u, std::min(clusters, most_blocks / cluster.blocks));
   gridDim = clusters * cluster.blocks;
@@ -432,16 +464,16 @@ cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config,
   order(turns);
   message.clear();
   for (const unsigned turn : turns) {
+    make_room(config);
     cluster.first = turn * cluster.blocks;
     for (unsigned block = 0; block < cluster.blocks; ++block) prepare_shared(block);
     run_cluster(body);
     for (unsigned block = 0; block < cluster.blocks; ++block) check_shared(block);
-    if (!cluster.error.empty()) {
-      message = cluster.error;
-      return cudaErrorLaunchFailure;
-    }
+    message = cluster.error;
+    if (!message.empty()) break;
   }
-  return cudaSuccess;
+  Fiber::await_all();
+  return message.empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }
 
 }  // namespace

@@ -5,6 +5,9 @@
 
 #include <cstdint>
 #include <new>
+#include <vector>
+
+#include "races.h"
 
 // ucontext asks the kernel for the signal mask at every change: x86-64 has a few instructions
 // instead, since a test changes over many million times.
@@ -43,12 +46,29 @@ constexpr size_t kStackBytes = 256 * 1024;
 
 Fiber* starting = nullptr;  // whose body the new stack runs
 
+// ThreadSanitizer's threads: the one that resumes, and those whose bodies have ended.
+#ifdef XLSTM_RACES
+void* resuming = nullptr;
+std::vector<void*> ended_threads;
+#endif
+std::vector<uint64_t> ends(1);  // what they release
+
+char* new_stack() {
+  void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (stack == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<char*>(stack);
+}
+
 }  // namespace
 
 struct Fiber::Context {
-  char* stack;
+  char* stack = new_stack();
   const std::function<void()>* body = nullptr;
   bool ended = true;
+#ifdef XLSTM_RACES
+  void* thread = nullptr;
+#endif
 #if defined(__x86_64__)
   void *own_top = nullptr, *caller_top = nullptr;
 #else
@@ -58,6 +78,7 @@ struct Fiber::Context {
   static void enter() {
     Context& context = *starting->context_;
     (*context.body)();
+    release(ends.data());
     context.ended = true;
     starting = nullptr;
     context.leave();
@@ -79,7 +100,21 @@ struct Fiber::Context {
 #endif
   }
 
+  // A new thread to ThreadSanitizer, on a stack that nobody has used.
+  void renew() {
+#ifdef XLSTM_RACES
+    munmap(stack, kStackBytes);
+    stack = new_stack();
+    if (thread != nullptr) ended_threads.push_back(thread);
+    thread = __tsan_create_fiber(0);
+#endif
+  }
+
   void go() {
+#ifdef XLSTM_RACES
+    resuming = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(thread, __tsan_switch_to_fiber_no_sync);
+#endif
 #if defined(__x86_64__)
     xlstm_switch_stack(&caller_top, own_top);
 #else
@@ -88,6 +123,9 @@ struct Fiber::Context {
   }
 
   void leave() {
+#ifdef XLSTM_RACES
+    __tsan_switch_to_fiber(resuming, __tsan_switch_to_fiber_no_sync);
+#endif
 #if defined(__x86_64__)
     xlstm_switch_stack(&own_top, caller_top);
 #else
@@ -96,18 +134,14 @@ struct Fiber::Context {
   }
 };
 
-Fiber::Fiber() : context_(new Context) {
-  void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (stack == MAP_FAILED) throw std::bad_alloc();
-  context_->stack = static_cast<char*>(stack);
-}
+Fiber::Fiber() : context_(new Context) {}
 
 Fiber::~Fiber() { munmap(context_->stack, kStackBytes); }
 
 void Fiber::start(const std::function<void()>& body) {
   context_->body = &body;
   context_->ended = false;
+  context_->renew();
   context_->prepare();
 }
 
@@ -118,5 +152,13 @@ bool Fiber::resume() {
 }
 
 void Fiber::yield() { context_->leave(); }
+
+void Fiber::await_all() {
+  acquire(ends.data());
+#ifdef XLSTM_RACES
+  for (void* thread : ended_threads) __tsan_destroy_fiber(thread);
+  ended_threads.clear();
+#endif
+}
 
 }  // namespace emulator

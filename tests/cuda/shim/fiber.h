@@ -22,6 +22,8 @@ class Fiber {
   bool resume();
   // From inside the body: go back to resume().
   void yield();
+  // From outside, when all have ended: what they did happens before what follows.
+  static void await_all();
 
  private:
   struct Context;

@@ -170,7 +170,7 @@ __device__ float largest_of(float value, const Lane& lane, float* memory) {
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
     value = maximum(value, __shfl_xor_sync(kAllLanes, value, distance));
   }
-  memory[lane.warp] = value;
+  if (threadIdx.x % kWarp == 0) memory[lane.warp] = value;
   __syncthreads();
   for (int warp = 0; warp < S::threads / kWarp; ++warp) value = maximum(value, memory[warp]);
   __syncthreads();
