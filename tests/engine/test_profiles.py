@@ -58,19 +58,25 @@ def test_shapes_that_are_none(word: str) -> None:
 def test_decode_and_prefill(manifest: Manifest) -> None:
     decode, prefill = make_profiles(manifest, ShapeOptions(max_batch_size=4, max_input_len=64))
     assert list(decode) == list(prefill) == list(input_dims(manifest))
-    assert decode["input_ids"] == ShapeRange((1, 1), (1, 1), (4, 1))
-    assert prefill["input_ids"] == ShapeRange((1, 1), (1, 64), (4, 64))
+    assert decode["input_ids"] == ShapeRange((1, 1), (4, 1), (4, 1))
+    assert prefill["input_ids"] == ShapeRange((1, 1), (4, 64), (4, 64))
     for state in manifest.states:
         rest = tuple(state.shape[1:])
-        assert decode[state.input] == ShapeRange((1, *rest), (1, *rest), (4, *rest))
+        assert decode[state.input] == ShapeRange((1, *rest), (4, *rest), (4, *rest))
         assert prefill[state.input] == decode[state.input]
+
+
+def test_without_a_batch_asked_for_they_are_tuned_for_one_row(manifest: Manifest) -> None:
+    decode, prefill = make_profiles(manifest, ShapeOptions(max_input_len=64))
+    assert decode["input_ids"] == ShapeRange((1, 1), (1, 1), (8, 1))
+    assert prefill["input_ids"] == ShapeRange((1, 1), (1, 64), (8, 64))
 
 
 def test_lengths_of_a_ragged_bundle_follow_the_batch(bundles: Path) -> None:
     manifest = read_manifest(bundles / "ragged")
     decode, prefill = make_profiles(manifest, ShapeOptions(max_batch_size=3))
     for profile in (decode, prefill):
-        assert profile["sequence_lengths"] == ShapeRange((1,), (1,), (3,))
+        assert profile["sequence_lengths"] == ShapeRange((1,), (3,), (3,))
 
 
 def test_one_step_needs_one_profile(manifest: Manifest) -> None:

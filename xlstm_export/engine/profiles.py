@@ -44,8 +44,8 @@ class ShapeOptions:
 def make_profiles(manifest: Manifest, options: ShapeOptions) -> list[Profile]:
     """The profiles of an engine: 0 = decode and 1 = prefill, or the one given explicitly.
 
-    A forecaster has no decode: its one profile is up to as much as it looks back. Raises
-    EngineError naming the input and what is wrong with its shape.
+    A forecaster has no decode: its one profile is up to as much as it looks back. They are tuned for
+    the batch that was asked for, or for one row where none was. Raises EngineError naming the input and what is wrong with its shape.
     """
     explicit = [options.min_shapes, options.opt_shapes, options.max_shapes]
     sized = options.max_batch_size is not None or options.max_input_len is not None
@@ -60,8 +60,9 @@ def make_profiles(manifest: Manifest, options: ShapeOptions) -> list[Profile]:
     batch = _positive("--max-batch-size", options.max_batch_size, DEFAULT_BATCH)
     looks_back = manifest.forecast.context if manifest.forecast else DEFAULT_LENGTH
     length = _positive("--max-input-len", options.max_input_len, looks_back)
-    decode = _profile(manifest, (1, 1), (1, 1), (batch, 1))
-    prefill = _profile(manifest, (1, 1), (1, length), (batch, length))
+    best = 1 if options.max_batch_size is None else batch
+    decode = _profile(manifest, (1, 1), (best, 1), (batch, 1))
+    prefill = _profile(manifest, (1, 1), (best, length), (batch, length))
     return [prefill] if manifest.forecast or decode == prefill else [decode, prefill]
 
 
