@@ -24,7 +24,7 @@ def test_every_recurrence_is_a_plugin(tmp_path: Path, version: Any, dtype: str) 
     succeed("export", source, "-o", bundle, "--dtype", dtype)
     made = succeed_json("build", bundle, "--backend", "tensorrt_rtx", "--max-batch-size", "5")
     assert made["profiles"] == [
-        {"pixel_values": {"min": [1, 3, 12, 20], "opt": [1, 3, 12, 20], "max": [5, 3, 12, 20]}}
+        {"pixel_values": {"min": [1, 3, 12, 20], "opt": [5, 3, 12, 20], "max": [5, 3, 12, 20]}}
     ]
     graph = onnx.load(str(bundle / "model.onnx"), load_external_data=False).graph
     recurrences = [(node.name, node.op_type) for node in graph.node if node.domain == DOMAIN]
