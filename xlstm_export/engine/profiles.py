@@ -44,8 +44,9 @@ class ShapeOptions:
 def make_profiles(manifest: Manifest, options: ShapeOptions) -> list[Profile]:
     """The profiles of an engine: 0 = decode and 1 = prefill, or the one given explicitly.
 
-    A forecaster has no decode: its one profile is up to as much as it looks back. They are tuned for
-    the batch that was asked for, or for one row where none was. Raises EngineError naming the input and what is wrong with its shape.
+    A forecaster has no decode: its one profile is up to as much as it looks back. They are tuned
+    for the batch that was asked for, or for one row where none was. Raises EngineError naming the
+    input and what is wrong with its shape.
     """
     explicit = [options.min_shapes, options.opt_shapes, options.max_shapes]
     sized = options.max_batch_size is not None or options.max_input_len is not None
