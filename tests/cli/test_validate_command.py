@@ -137,7 +137,7 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("calls", "verdict"), [(0, None), (4, "unfinished"), (190, "self-consistent")]
+    ("calls", "verdict"), [(0, None), (4, "unfinished"), (70, "self-consistent")]
 )
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_validation_writes_what_there_is(
