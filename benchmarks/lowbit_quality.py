@@ -1,16 +1,18 @@
 """What few bits cost trained models: perplexity, parity and quantile loss, as the bundles run.
 
-python -m benchmarks.lowbit_quality [--work DIR] [--language FOLDER] [--kinds WORDS]
+python -m benchmarks.lowbit_quality [--work DIR] [--language FOLDER [--windows N]] [--kinds WORDS]
 
 Activations in 8 bits are included, as ONNX Runtime's low-bit products take them. Calibration sees
 the first quarter of the demo's text, and other series; all is judged on the rest. With --language,
 one model alone: a folder as recipes/demo/train_byte_lm.py makes it, calibrated on its
-calibration.txt and judged on its excerpt.txt. --kinds: only those whose names hold the words.
+calibration.txt and judged on its excerpt.txt, or on so many windows of it. --kinds: only those
+whose names hold the words.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -55,8 +57,8 @@ class Language:
         self._next = ids[1 : rows * WINDOW + 1].reshape(rows, WINDOW)
         self._exact: Array | None = None
 
-    def keep(self, rows: int) -> None:
-        """Judge by the first ``rows`` windows alone."""
+    def keep(self, rows: int | None) -> None:
+        """Judge by the first ``rows`` windows alone; None: by all."""
         self._given, self._next = self._given[:rows], self._next[:rows]
 
     def measure(self, session: Runner) -> str:
@@ -142,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="keep bundles in this folder")
     parser.add_argument("--language", type=Path, help="a language model in place of the demos")
+    parser.add_argument("--windows", type=int, help="judge by so many of its windows of 256")
     parser.add_argument("--kinds", default="", help="only kinds whose names hold these words")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="xlstm-quality-") as name:
@@ -150,10 +153,13 @@ def main() -> None:
         models: list[Any] = [character_model(work), Parity(), Forecaster(work)]
         if arguments.language is not None:
             models = [larger_model(arguments.language)]
+            models[0].keep(arguments.windows)
         table = Table("weights", *(model.source.name for model in models))
         for kind, options in _kinds().items():
             if kind == "fp32" or arguments.kinds in kind:
-                table.add_row(kind, *(_measured(model, kind, options, work) for model in models))
+                row = [_measured(model, kind, options, work) for model in models]
+                print(kind, *row, sep=" | ", file=sys.stderr, flush=True)
+                table.add_row(kind, *row)
         Console().print(table)
 
 
