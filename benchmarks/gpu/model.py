@@ -68,7 +68,7 @@ TARGETS = {  # seconds a call, or a step of an sLSTM: design and measured
     "sLSTM 12x64, B=16, T=1024": (0.5e-6, 0.31e-6),
     "sLSTM 3x256, B=16, T=1024": (0.7e-6, None),
     "sLSTM 4x512, B=1, T=2048": (1e-6, None),
-    "sLSTM 4x512, B=256, T=2048": (1e-6, None),
+    "sLSTM 4x512, B=256, T=64": (1e-6, None),
     "sLSTM 1x768, B=16, T=1024": (1.3e-6, None),
     "convolution D=4096 W=4 SiLU, B=1, T=8192": (None, 39e-6),
     "convolution D=4096 W=4 SiLU, B=8, T=8192": (0.4e-3, None),

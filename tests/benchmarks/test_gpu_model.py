@@ -25,7 +25,7 @@ def test_every_target_has_a_workload() -> None:
     ("title", "variant", "launch"),
     [
         ("sLSTM 4x512, B=1, T=2048", "clusters", (64, 256, 16)),
-        ("sLSTM 4x512, B=256, T=2048", "clusters", (1024, 256, 8)),  # eight rows each: 128 of 8
+        ("sLSTM 4x512, B=256, T=64", "clusters", (1024, 256, 8)),  # eight rows each: 128 of 8
         ("sLSTM 1x768, B=16, T=1024", "clusters", (64, 384, 16)),
         ("sLSTM 4x128, B=256, T=64", "registers", (256, 512, 1)),
         ("mLSTM 8x256/512, B=1, T=1", "step", (128, 128, 1)),
@@ -51,7 +51,7 @@ def test_a_step_is_bound_by_its_bytes_and_misses_are_named() -> None:
     assert step.limit == "bytes"
     assert step.nbytes / 3.0e12 < step.seconds < 1.1 * step.nbytes / 3.0e12
     assert not step.misses
-    many = row_of(workload("sLSTM 4x512, B=256, T=2048"), TX)
+    many = row_of(workload("sLSTM 4x512, B=256, T=64"), TX)
     assert many.misses
     lines = table([step, many]).splitlines()
     assert [("MISSES" in line) for line in lines] == [False, False, True]
