@@ -32,7 +32,7 @@ SKIPPED = {
     "needs the service": 2,  # tests/serving ask as these do
     "with files of yours": 6,
     "takes a minute": 1,  # tests/recipes/test_length_extrapolation.py calls its parts
-    "takes tens of minutes": 1,  # tests/benchmarks try bench_validate small
+    "takes tens of minutes": 1,  # tests/validation/segments compare small models so
 }
 """Why a block is not run, and how many such blocks there are."""
 
