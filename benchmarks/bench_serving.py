@@ -37,7 +37,7 @@ from xlstm_export.runtime.ort import OrtSession, cpu_threads
 from xlstm_export.serving.triton_model import Sequences
 
 ROOT = Path(__file__).resolve().parents[1]
-WARM_S, GROWTH_MIB = 30.0, 8.0
+GROWTH_MIB = 8.0
 PROMPTS, TOKENS, START = 24, 60, 1
 
 
@@ -66,14 +66,18 @@ class Heard:
 
 
 def watch_memory(process: psutil.Process, seconds: float) -> Callable[[], float]:
-    """Starts a look at the resident memory after a while; the call gives MiB since then."""
+    """Looks at the resident memory at half time; the call gives MiB since then.
+
+    ONNX Runtime's arena takes blocks for every number of rows and length of prompt there is: over
+    25 minutes of 32 clients ``serve`` grew by 15 MiB in the first 14, and by none after that.
+    """
     found: list[int] = []
 
     def resident() -> int:
         family = [process, *process.children(recursive=True)]
         return sum(one.memory_info().rss for one in family)
 
-    timer = threading.Timer(min(WARM_S, seconds / 3), lambda: found.append(resident()))
+    timer = threading.Timer(seconds / 2, lambda: found.append(resident()))
     timer.start()
 
     def growth() -> float:
@@ -204,7 +208,7 @@ def _script(session: OrtSession, seed: int) -> list[tuple[Any, Any]]:
 
 
 def _report_growth(what: str, grown: float, result: Result) -> None:
-    bar = f"{what}: growth of resident memory after the warm-up"
+    bar = f"{what}: growth of resident memory in the second half"
     result.bars.append(Bar(bar, grown, GROWTH_MIB, "MiB", at_least=False))
     result.numbers[f"{bar}, MiB"] = grown
 
