@@ -46,7 +46,8 @@ def test_the_default_is_pure_python(pure_wheel: Path) -> None:
     package = [n for n in names if n.startswith("xlstm_export/")]
     data = {name for name in package if not name.endswith(".py")}
     recipes = {f"xlstm_export/recipe/{name}.yaml" for name in xe.recipes()}
-    report = {f"xlstm_export/report/{name}" for name in ("style.css", "validation.html.j2")}
+    pages = ("style.css", *(f"{name}.html.j2" for name in ("against", "speed", "validation")))
+    report = {f"xlstm_export/report/{name}" for name in pages}
     assert data == {"xlstm_export/py.typed", *recipes, *report}
     cli = [n for n in names if n.startswith("xlstm_export_cli/")]
     assert {"xlstm_export_cli/main.py", "xlstm_export_cli/app.py"} <= set(cli)

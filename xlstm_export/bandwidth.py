@@ -12,8 +12,10 @@ import numpy as np
 from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.runtime.ort import cpu_threads
 
-_LEAST, _MOST = 1 << 24, 1 << 28
-"""Bytes that are read to measure: small weights stay in caches, large ones do not."""
+_SHARE, _LEAST, _MOST = 8, 1 << 23, 1 << 28
+"""Bytes that are read to measure: a share of what a token moves, so that an export takes little
+memory. Small weights stay in caches, large ones do not; where the share alone fits into them, the
+bound is too high, as a bound may be."""
 _TURNS = 5
 
 
@@ -50,8 +52,8 @@ def decode_bound(bundle: str | Path | Bundle) -> DecodeBound | None:
 
 
 def read_bandwidth(size: int, threads: int) -> float:
-    """Bytes a second that ``threads`` threads read from about ``size`` bytes, again and again."""
-    numbers = np.ones(min(max(size, _LEAST), _MOST) // 4, np.float32)
+    """Bytes a second that ``threads`` threads read from a share of ``size``, again and again."""
+    numbers = np.ones(min(max(size // _SHARE, _LEAST), _MOST) // 4, np.float32)
     parts = np.array_split(numbers, threads)
     with ThreadPoolExecutor(threads) as pool:
 

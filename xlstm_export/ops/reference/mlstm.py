@@ -93,9 +93,10 @@ def mlstm_recurrent(
         m_new = torch.maximum(log_f[:, t] + m, i[:, t])
         forget = torch.exp(log_f[:, t] + m - m_new)
         write = torch.exp(i[:, t] - m_new)
-        written = write[..., None] * k[:, t]
-        C = torch.addcmul(forget[..., None, None] * C, written[..., :, None], v[:, t, :, None, :])
-        n = forget[..., None] * n + written
+        C = forget[..., None, None] * C + write[..., None, None] * (
+            k[:, t, :, :, None] * v[:, t, :, None, :]
+        )
+        n = forget[..., None] * n + write[..., None] * k[:, t]
         m = m_new
         numerator = (q[:, t, :, None, :] @ C).squeeze(-2)
         q_dot_n = (q[:, t] * n).sum(-1)
