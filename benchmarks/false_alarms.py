@@ -27,7 +27,10 @@ def alarm_of(library: Library, number: int) -> str:
     case = cases[number * 7 % len(cases)]  # 7 shares no factor with their number: all in turn
     dtype = BUNDLE_DTYPES[number % len(BUNDLE_DTYPES)]
     bundle = library.bundle(case, LoweringOptions(dtype=dtype))  # type: ignore[arg-type]
-    report = xe.validate(bundle, library.source(case).path, seed=number, upstream=False)
+    source = library.source(case)
+    report = xe.validate(
+        bundle, source.path, config=source.config, prefix=source.prefix, seed=number, upstream=False
+    )
     wrong = [r.name for r in report.results if not r.judgement.ok]
     wrong += [f"{check.name} ({check.reason})" for check in report.checks if not check.ok]
     print(f"{case.id} {dtype}: {report.verdict} {'; '.join(wrong)}", flush=True)
