@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -153,14 +153,18 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Write the pages; the exit code is the verdict on all of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", choices=[[], *(entry.name for entry in ENTRIES)][1:])
+    known = [entry.name for entry in ENTRIES]
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(known)}; default: all")
     parser.add_argument("--pages", type=Path, default=PAGES)
     parser.add_argument("--html", type=Path)
     parser.add_argument("--work", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(words)
+    unknown = [name for name in given.names if name not in known]  # argparse refuses none at all
+    if unknown:
+        parser.error(f"{unknown[0]} is not one of {', '.join(known)}")
     sys.exit(0 if run(given.names, given.pages, given.html, given.work) else 1)
 
 
