@@ -46,7 +46,7 @@ def test_all_pages_and_the_table_are_written(
     old = "| [x](vil.md) | failed |"
     (pages / "index.md").write_text(f"# Before\n\n{evidence._TABLE}\n\n{old}\n")
     monkeypatch.setattr(evidence, "report_of", lambda entry: report_of("validated"))
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         evidence.main(["--pages", str(pages), "--html", str(html)])
     assert {path.stem for path in pages.iterdir()} == PAGES | {"index"}
     assert {path.stem for path in html.iterdir()} == PAGES
