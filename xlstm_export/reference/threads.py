@@ -1,8 +1,7 @@
-"""How many threads torch takes, and how Python's own take turns."""
+"""How many threads torch takes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,19 +21,3 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-_SHORT_TURN = 1e-4
-"""Seconds. A step of a small model is some dozens of calls of 10 microseconds outside the
-interpreter's lock; at Python's 5 ms each would wait for the lock longer than it computes."""
-
-
-@contextmanager
-def short_turns() -> Iterator[None]:
-    """Let Python's threads hand on the interpreter's lock soon, as many short calls need it."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SHORT_TURN)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

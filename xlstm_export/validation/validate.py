@@ -16,7 +16,7 @@ from xlstm_export.model.numerics import rounds
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.progress import Progress
 from xlstm_export.quiet import quiet
-from xlstm_export.reference.threads import short_turns, torch_threads
+from xlstm_export.reference.threads import torch_threads
 from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.polygraphy_files import save_rollout
 from xlstm_export.validation.against import Against
@@ -152,7 +152,7 @@ def _compare(
     own = draw_rollouts(everyone.spec, rows, task.seed) if given is None else given.rollouts
     found = _Found()
     threads, workers = share_threads(everyone.checkpoint, everyone.execution.threads)
-    with torch_threads(threads), short_turns():
+    with torch_threads(threads):
         try:
             _run_first(found, everyone, given, rows, task, recorded, workers, progress)
             _run_rest(found, everyone, given, own, rows, task, progress)

@@ -8,18 +8,21 @@ differ by twice what the rule allows one of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from xlstm_export.bundle.manifest import LENGTHS
-from xlstm_export.runtime.session import Array
+from xlstm_export.bundle.manifest import LENGTHS, Manifest
+from xlstm_export.runtime.open import Execution
+from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.plan import Plan, takes_sequences, worst_difference
 from xlstm_export.validation.inputs import Feeds, draw_rollouts
 from xlstm_export.validation.participants import Participants, open_subject
 from xlstm_export.validation.result import Check
 
+FORK = "fork and restore"
 _STEPS = 70
 """Beyond a chunk of the chunkwise form, and no multiple of one."""
 _ROWS = 7
@@ -65,18 +68,25 @@ def check_batch(everyone: Participants, plan: Plan) -> Check:
 
 def check_threads(everyone: Participants, plan: Plan) -> Check:
     """One thread against several."""
-    name, execution = "one thread or several", everyone.execution
-    if execution.engine or execution.is_cuda or everyone.manifest.dtype == "bfloat16":
+    return compare_threads(
+        everyone.bundle, everyone.manifest, everyone.execution, plan,
+        lambda: _shortened(everyone, draw_rollouts(everyone.spec, 2, plan.seed)[0][0]),
+    )  # fmt: skip
+
+
+def compare_threads(
+    bundle: Path, manifest: Manifest, execution: Execution, plan: Plan, draw: Callable[[], Feeds]
+) -> Check:
+    """The call that ``draw`` gives, on one thread and on several."""
+    name = "one thread or several"
+    if execution.engine or execution.is_cuda or manifest.dtype == "bfloat16":
         return Check(name, "skipped", "not run by ONNX Runtime on the CPU as it is")
-    call = _shortened(everyone, draw_rollouts(everyone.spec, 2, plan.seed)[0][0])
-    sessions = [
-        open_subject(everyone.bundle, everyone.manifest, replace(execution, threads=n), [])
-        for n in (1, 3)
-    ]
-    first, second = (flat(*session.run(call)) for session in sessions)
-    for session in sessions:
+    call, found = draw(), []
+    for threads in (1, 3):
+        session = open_subject(bundle, manifest, replace(execution, threads=threads), [])
+        found.append(flat(*session.run(call)))
         session.close()
-    tensor, part = worst_difference(first, second, plan.allowed)
+    tensor, part = worst_difference(found[0], found[1], plan.allowed)
     return judged(name, "one call on 1 thread and on 3", tensor, part)
 
 
@@ -101,26 +111,29 @@ def check_padding(everyone: Participants, plan: Plan) -> Check:
 
 def check_fork(everyone: Participants, plan: Plan) -> Check:
     """Go on from kept states twice, with something else between: the same bits."""
-    name = "fork and restore"
     if not takes_sequences(everyone):
-        return Check(name, "skipped", "the model takes no sequence with carried states")
+        return Check(FORK, "skipped", "the model takes no sequence with carried states")
     inputs = everyone.sequence(2, 3 * 16, plan.seed)
-    feed, run = everyone.manifest.inputs[0].name, everyone.subject.run
-    start, first, second = (inputs[:, i * 16 : i * 16 + 16] for i in range(3))
-    _, kept = run({feed: start})
+    feed = everyone.manifest.inputs[0].name
+    calls = [{feed: inputs[:, i * 16 : i * 16 + 16]} for i in range(3)]
+    return compare_forks(everyone.subject, calls, "16 steps")
+
+
+def compare_forks(subject: Runner, calls: Sequence[Feeds], what: str) -> Check:
+    """From the states after the first of three ``calls``: the second, the third, the second."""
+    start, first, second = calls
+    _, kept = subject.run(start)
     before = {key: np.array(value) for key, value in kept.items()}
-    once = flat(*run({feed: first}, kept))
-    run({feed: second}, kept)
-    again = flat(*run({feed: first}, kept))
-    changed = [
-        k for k, value in before.items() if not np.array_equal(value, kept[k], equal_nan=True)
-    ]
+    once = flat(*subject.run(first, kept))
+    subject.run(second, kept)
+    again = flat(*subject.run(first, kept))
+    changed = [k for k, x in before.items() if not np.array_equal(x, kept[k], equal_nan=True)]
     differing = [n for n in once if not np.array_equal(once[n], again[n], equal_nan=True)]
     if changed:
-        return Check(name, "failed", f"a call changed the states it was given: {changed[0]}")
+        return Check(FORK, "failed", f"a call changed the states it was given: {changed[0]}")
     if differing:
-        return Check(name, "failed", f"the same call gave other numbers: {differing[0]}")
-    return Check(name, "passed", "16 steps from kept states, twice, with others between: same bits")
+        return Check(FORK, "failed", f"the same call gave other numbers: {differing[0]}")
+    return Check(FORK, "passed", f"{what} from kept states, twice, with others between: same bits")
 
 
 def _run_parts(

@@ -5,7 +5,6 @@ bundles, on the calls that the network takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,13 +17,20 @@ from xlstm_export.reference.network import time_dims
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.drift import DRIFT, STEPS, judge_drift
 from xlstm_export.validation.checks.gates import check_gates
-from xlstm_export.validation.checks.invariance import flat, judged, random_cut, short
+from xlstm_export.validation.checks.invariance import (
+    FORK,
+    compare_forks,
+    compare_threads,
+    flat,
+    judged,
+    random_cut,
+    short,
+)
 from xlstm_export.validation.checks.plan import Plan, worst_difference
 from xlstm_export.validation.checks.run import Checked, run_each
 from xlstm_export.validation.inputs import Feeds
 from xlstm_export.validation.networks.inputs import cut_time, draw, shapes_of, steps_of
 from xlstm_export.validation.networks.participants import NetworkParticipants
-from xlstm_export.validation.participants import open_subject
 from xlstm_export.validation.result import Check
 from xlstm_export.validation.tally import Tally, TensorResult
 
@@ -101,37 +107,18 @@ def check_padding(everyone: NetworkParticipants, plan: Plan) -> Check:
 
 def check_threads(everyone: NetworkParticipants, plan: Plan) -> Check:
     """One thread against several."""
-    name, execution = "one thread or several", everyone.execution
-    if execution.engine or execution.is_cuda or everyone.manifest.dtype == "bfloat16":
-        return Check(name, "skipped", "not run by ONNX Runtime on the CPU as it is")
-    feeds, found = _one_call(everyone, 2, plan.seed), []
-    for threads in (1, 3):
-        execution = replace(everyone.execution, threads=threads)
-        session = open_subject(everyone.bundle, everyone.manifest, execution, [])
-        found.append(flat(*session.run(feeds)))
-        session.close()
-    tensor, part = worst_difference(found[0], found[1], plan.allowed)
-    return judged(name, "one call on 1 thread and on 3", tensor, part)
+    return compare_threads(
+        everyone.bundle, everyone.manifest, everyone.execution, plan,
+        lambda: _one_call(everyone, 2, plan.seed),
+    )  # fmt: skip
 
 
 def check_fork(everyone: NetworkParticipants, plan: Plan) -> Check:
     """Go on from kept states twice, with something else between: the same bits."""
-    name, run = "fork and restore", everyone.subject.run
     if not everyone.manifest.states:
-        return Check(name, "skipped", _NO_STATES)
-    start, first, second = (_one_call(everyone, 2, plan.seed + n) for n in range(3))
-    _, kept = run(start)
-    before = {key: np.array(value) for key, value in kept.items()}
-    once = flat(*run(first, kept))
-    run(second, kept)
-    again = flat(*run(first, kept))
-    changed = [k for k, x in before.items() if not np.array_equal(x, kept[k], equal_nan=True)]
-    differing = [n for n in once if not np.array_equal(once[n], again[n], equal_nan=True)]
-    if changed:
-        return Check(name, "failed", f"a call changed the states it was given: {changed[0]}")
-    if differing:
-        return Check(name, "failed", f"the same call gave other numbers: {differing[0]}")
-    return Check(name, "passed", "a call from kept states, twice, others between: same bits")
+        return Check(FORK, "skipped", _NO_STATES)
+    calls = [_one_call(everyone, 2, plan.seed + n) for n in range(3)]
+    return compare_forks(everyone.subject, calls, "a call")
 
 
 def check_drift(
