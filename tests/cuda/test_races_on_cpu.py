@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from tests.cuda.on_cpu import build
 from tests.cuda.sanitizer_sweep import RACES
-from tests.plugins.sanitized import THREAD, assert_clean, assert_race, run_child, why_not
+from tests.plugins.sanitized import THREAD, assert_clean, assert_race
 
-SWEEP = "tests.cuda.sanitizer_sweep"
-
-
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    """Folder of the emulated kernels, built with the sanitizer."""
-    reason = why_not(THREAD)
-    if reason:
-        pytest.skip(reason)
-    return build(THREAD.flags)
-
-
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run a part of the sweep."""
-    monkeypatch.setenv("XLSTM_CUDA_ON_CPU", str(folder))
-
-    def child(what: str) -> subprocess.CompletedProcess[str]:
-        return run_child(THREAD, folder, ["-m", SWEEP, what])
-
-    return child
+SANITIZER = THREAD
 
 
 def test_no_kernel_races(run) -> None:

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from tests.cuda.on_cpu import build
 from tests.plugins.sanitized import (
     ADDRESS,
     Access,
     assert_clean,
     assert_overrun,
-    run_child,
-    why_not,
 )
 
-SWEEP = "tests.cuda.sanitizer_sweep"
-
-
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    """Folder of the emulated kernels, built with the sanitizers."""
-    reason = why_not(ADDRESS)
-    if reason:
-        pytest.skip(reason)
-    return build(ADDRESS.flags)
-
-
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run a part of the sweep."""
-    monkeypatch.setenv("XLSTM_CUDA_ON_CPU", str(folder))
-
-    def child(what: str) -> subprocess.CompletedProcess[str]:
-        return run_child(ADDRESS, folder, ["-m", SWEEP, what])
-
-    return child
+SANITIZER = ADDRESS
 
 
 def test_kernels_touch_nothing_they_may_not(run) -> None:
