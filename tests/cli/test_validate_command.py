@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,20 +138,36 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("calls", "verdict"), [(0, None), (4, "unfinished"), (70, "self-consistent")]
+    ("place", "calls", "verdict"),
+    [
+        ("compare_rollout", 0, None),
+        ("compare_rollout", 4, "unfinished"),
+        ("run_checks", 2, "self-consistent"),
+    ],
 )
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_validation_writes_what_there_is(
-    made: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch, calls: int, verdict: str | None
+    made: Made,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    calls: int,
+    verdict: str | None,
 ) -> None:
     """By a signal, in the first rollout or in the checks; nothing where nothing was compared."""
-    run, left = OrtSession.run, iter(range(calls))
+    run, begin, left = OrtSession.run, getattr(validation, place), iter(range(calls))
+    is_there = threading.Event()
+
+    def begun(*given: Any) -> Any:
+        is_there.set()
+        return begin(*given)
 
     def interrupted(session: OrtSession, *given: Any, **options: Any) -> Any:
-        if next(left, None) is None:
+        if is_there.is_set() and next(left, None) is None:
             signal.raise_signal(signal.SIGINT)
         return run(session, *given, **options)
 
+    monkeypatch.setattr(validation, place, begun)
     monkeypatch.setattr(OrtSession, "run", interrupted)
     words = ["validate", bundle, "--reference", made.checkpoints / "stack", "--no-upstream"]
     outcome = run_cli(*words)
