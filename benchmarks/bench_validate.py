@@ -35,6 +35,7 @@ class Run:
 
     what: str
     minutes: float
+    cpu_minutes: float
     peak_gib: float
     verdict: str
     mode: str
@@ -66,8 +67,11 @@ def validate(bundle: Path, source: Path, what: str, memory: str, reports: Path) 
         (r["judgement"]["max_error"] or 0) / (r["judgement"]["max_allowed"] or 1)
         for r in report["results"]
     )
-    peak = child.peak_bytes / GIB
-    return Run(what, child.seconds / 60, peak, report["verdict"], report["mode"], where, worst)
+    minutes, cpu_minutes = child.seconds / 60, child.cpu_seconds / 60
+    return Run(
+        what, minutes, cpu_minutes, child.peak_bytes / GIB, report["verdict"], report["mode"],
+        where, worst,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -113,11 +117,11 @@ def _bars(runs: list[Run]) -> list[Bar]:
 
 
 def _print(runs: list[Run], console: Console) -> None:
-    table = Table("bundle", "minutes", "peak GiB", "verdict", "mode", "worst", "where")
+    table = Table("bundle", "minutes", "CPU min", "peak GiB", "verdict", "mode", "worst", "where")
     for r in runs:
         table.add_row(
-            r.what, f"{r.minutes:.1f}", f"{r.peak_gib:.2f}", r.verdict, r.mode, f"{r.worst:.2g}",
-            r.where,
+            r.what, f"{r.minutes:.1f}", f"{r.cpu_minutes:.1f}", f"{r.peak_gib:.2f}", r.verdict,
+            r.mode, f"{r.worst:.2g}", r.where,
         )  # fmt: skip
     console.print(table)
 

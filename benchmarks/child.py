@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -23,11 +24,13 @@ finally:
 class ChildRun:
     """What a command printed, the seconds from start to exit, and its peak resident bytes.
 
-    The peak is VmHWM at exit: pages of mapped files count.
+    ``cpu_seconds`` are those of all its threads together. The peak is VmHWM at exit: pages of
+    mapped files count.
     """
 
     stdout: str
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -36,7 +39,7 @@ def run_cli(arguments: Sequence[str], codes: Collection[int] = (0,)) -> ChildRun
 
     Raises RuntimeError with its message when its exit code is none of ``codes``.
     """
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), _cpu_of_children()
     result = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *arguments],
         capture_output=True,
@@ -47,4 +50,11 @@ def run_cli(arguments: Sequence[str], codes: Collection[int] = (0,)) -> ChildRun
     messages, _, peak = result.stderr.rpartition("\n")
     if result.returncode not in codes:
         raise RuntimeError(f"{arguments[0]} failed: {messages.strip() or peak}")
-    return ChildRun(result.stdout, seconds, int(peak) * 1024)
+    cpu = _cpu_of_children() - cpu
+    return ChildRun(result.stdout, seconds, cpu, int(peak) * 1024)
+
+
+def _cpu_of_children() -> float:
+    """Of those that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
