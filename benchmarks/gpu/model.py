@@ -52,7 +52,7 @@ KERNEL_REGISTERS = {
     "chunk": (64, 255, 255), "step": (128,), "registers": (128,), "clusters": (255,),
     "vector": (64,), "plain": (128,),
 }  # fmt: skip
-"""Of a thread, by variant and launch: tests/cuda/test_compile.py holds the kernels to them."""
+"""Of a thread, by variant and launch: tests/cuda/test_cubins.py holds the kernels to them."""
 
 TARGETS = {  # seconds a call, or a step of an sLSTM: design and measured
     "mLSTM 8x256/512, B=1, T=1": (5e-6, 5.1e-6),

@@ -1,4 +1,4 @@
-"""nvcc on the kernels: what it knows, and what its assembler reports of registers and spills."""
+"""nvcc on the kernels: what it knows, and what the library does not hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 
 from tests.cuda.on_cpu import ROOT
 
-KERNELS = ROOT / "plugins" / "kernels"
+SOURCES = ROOT / "plugins" / "kernels" / "cuda"
+KERNELS = sorted(str(path.relative_to(SOURCES)) for path in SOURCES.rglob("*.cu"))
 TARGETS, JETSON_TARGETS = (75, 80, 86, 89, 90, 100, 120), (87, 110)
 """Compute capabilities the source must compile for."""
 
@@ -28,25 +28,10 @@ LINKED = {
 them, compiled quickly. ``build/cuda`` is built so, once for all tests."""
 
 STRICT = ("-Xcompiler=-Wall,-Wextra,-Werror", "--Werror=all-warnings")
-_ELEMENTS = {
-    "float": "float32", "__half": "float16", "__nv_bfloat16": "bfloat16", "double": "float64",
-}  # fmt: skip
 
 needs_nvcc = pytest.mark.skipif(
     shutil.which("nvcc") is None, reason="no nvcc: install the CUDA toolkit, 12.4 or later"
 )
-
-
-@dataclass(frozen=True)
-class Usage:
-    """One kernel in one compute capability. ``kernel`` is its name and arguments but the type."""
-
-    kernel: str
-    tx: str
-    target: int
-    registers: int
-    spilled: int
-    """Bytes stored and loaded."""
 
 
 def known_targets(wanted: Sequence[int]) -> list[int]:
@@ -67,45 +52,15 @@ def include_folder() -> Path:
     return Path(found[1].strip())
 
 
-def compile_kernel(
-    name: str, targets: Sequence[int], folder: Path, *options: str, code: str = "sm"
-) -> tuple[Path, str]:
-    """The object of ``name``.cu and what nvcc said. Raises where it fails or warns.
-
-    ``code`` "compute" leaves out the assembler, most of the time.
-    """
+def compile_to_ptx(name: str, targets: Sequence[int], folder: Path, *options: str) -> Path:
+    """The object of ``name`` with PTX that nothing has optimised. Raises where nvcc warns."""
     schema, out = folder / "xlstm" / "op_schema.h", folder / f"{Path(name).name}.o"
     generate = ROOT / "plugins" / "generate_schema.py"
     subprocess.run([sys.executable, generate, ROOT, schema], check=True)
-    codes = [f"-gencode=arch=compute_{t},code={code}_{t}" for t in targets]
-    includes = [f"-I{path}" for path in (folder, KERNELS / "include", KERNELS / "cuda")]
-    command = ["nvcc", "-std=c++17", "-O3", *codes, *STRICT, *includes, *options,
-               "-c", KERNELS / "cuda" / f"{name}.cu", "-o", out]  # fmt: skip
+    codes = [f"-gencode=arch=compute_{t},code=compute_{t}" for t in targets]
+    includes = [f"-I{path}" for path in (folder, SOURCES.parent / "include", SOURCES)]
+    command = ["nvcc", "-std=c++17", "-Xcicc", "-O0", *codes, *STRICT, *includes, *options,
+               "-c", SOURCES / name, "-o", out]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
-    return out, done.stderr
-
-
-def usages(report: str) -> list[Usage]:
-    """The reports of -Xptxas=-v."""
-    plain = subprocess.run(["c++filt"], input=report, capture_output=True, text=True, check=True)
-    return [_usage(part) for part in plain.stdout.split("Compiling entry function '")[1:]]
-
-
-def _usage(report: str) -> Usage:
-    """One kernel's report, its name demangled."""
-    name = re.match(r"void [^<]*::(\w+)<(\w+)(?:, ([\w, ]+))?>\(", report)
-    target = re.search(r"' for 'sm_(\d+)'", report)
-    spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    registers = re.search(r"Used (\d+) registers", report)
-    assert name is not None, report
-    assert target is not None, report
-    assert spills is not None, report
-    assert registers is not None, report
-    return Usage(
-        name[1] + (f"<{name[3]}>" if name[3] else ""),
-        _ELEMENTS[name[2]],
-        int(target[1]),
-        int(registers[1]),
-        int(spills[1]) + int(spills[2]),
-    )
+    return out
