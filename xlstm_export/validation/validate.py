@@ -53,8 +53,6 @@ from xlstm_export.validation.price import Price, price_of
 from xlstm_export.validation.result import Location, Report, decide
 from xlstm_export.validation.samples import Sample, read_samples
 from xlstm_export.validation.segments.plan import divide
-from xlstm_export.validation.segments.report import refuse_what_needs_all, report_in_parts
-from xlstm_export.validation.segments.walk import Walk
 from xlstm_export.validation.speed import Speeds, measure_speed
 from xlstm_export.validation.tally import Interrupted, TensorResult, middle_of_samples
 
@@ -128,6 +126,13 @@ def validate_bundle(
         both = read_both(bundle, manifest, digest, source, module, execution, progress)
         division = divide(both, task.memory)
         if division.parts:
+            # a model that fits does not wait for the graph library
+            from xlstm_export.validation.segments.report import (
+                refuse_what_needs_all,
+                report_in_parts,
+            )
+            from xlstm_export.validation.segments.walk import Walk
+
             refuse_what_needs_all(task, division)
             walk = Walk(both, module if upstream else None, division, progress)
             report = report_in_parts(walk, source, digest, task, recorded)
