@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from xlstm_export.runtime.step_batch import StepBatch
 
 OVERHEAD, GAIN, ROWS = 1.05, 6.0, 16
 MEMORY_STEPS, WARM_STEPS = 100_000, 2_000
+TENTHS = 10
 GROWTH_MIB = 1.0
 """What the resident memory may differ by between two moments; a leak of 11 bytes a step shows."""
 STEPS_A_TURN = 15
@@ -147,18 +150,24 @@ def bench_memory(plan: Plan, result: Result) -> None:
 
 
 def _measure_growth(what: str, step: Callable[[int], object], steps: int, result: Result) -> None:
-    process = psutil.Process()
+    """Resident memory after each tenth of ``steps`` over that before them; told as it goes on."""
+    process, found = psutil.Process(), list[float]()
     for number in range(WARM_STEPS):
         step(number)
     gc.collect()
-    before = process.memory_info().rss
-    for number in range(steps):
-        step(number)
-    gc.collect()
-    growth = (process.memory_info().rss - before) / 2**20
-    result.numbers[f"resident memory, {what}, after {steps} steps more: MiB"] = growth
+    before, begun = process.memory_info().rss, time.monotonic()
+    for tenth in range(TENTHS):
+        for number in range(steps // TENTHS):
+            step(number)
+        gc.collect()
+        found.append((process.memory_info().rss - before) / 2**20)
+        done, seconds = (tenth + 1) * steps // TENTHS, time.monotonic() - begun
+        words = f"{what}: {done} of {steps} steps, {seconds:.0f} s, {found[-1]:+.1f} MiB"
+        print(words, file=sys.stderr, flush=True)
+    result.numbers[f"resident memory, {what}, after {steps} steps more: MiB"] = found[-1]
+    result.numbers[f"the most it was at any tenth of them, {what}: MiB"] = max(found)
     result.bars.append(
-        Bar(f"growth over {steps} steps, {what}", growth, GROWTH_MIB, "MiB", at_least=False)
+        Bar(f"growth over {steps} steps, {what}", found[-1], GROWTH_MIB, "MiB", at_least=False)
     )
 
 

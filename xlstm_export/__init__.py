@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from xlstm_export.report.json import to_json as report_json
     from xlstm_export.report.junit import write_junit
     from xlstm_export.report.write import write_report
+    from xlstm_export.runtime.choice import Choice
     from xlstm_export.runtime.session import Session
     from xlstm_export.runtime.states import States
     from xlstm_export.runtime.step_batch import StepBatch
@@ -77,6 +78,7 @@ _PLACES = {
     "Bundle": "bundle.bundle",
     "BundleError": "errors",
     "CheckpointError": "errors",
+    "Choice": "runtime.choice",
     "DecodeBound": "bandwidth",
     "EngineError": "errors",
     "Facts": "inspection",
@@ -136,6 +138,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CheckpointError",
+    "Choice",
     "DecodeBound",
     "EngineError",
     "Facts",

@@ -19,6 +19,7 @@ from xlstm_export.generation.generate import generate_ids
 from xlstm_export.generation.sampling import Sampling, choose
 from xlstm_export.inference import generate
 from xlstm_export.pipeline import export
+from xlstm_export.runtime.choice import Choice, likeliest
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array
 
@@ -47,6 +48,7 @@ class Counter:
     def __init__(self, most_steps: int = 512) -> None:
         self.most_steps = most_steps
         self.calls: list[list[int]] = []
+        self.logits_asked = 0
 
     def run(
         self,
@@ -56,6 +58,18 @@ class Counter:
         last: bool = False,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         assert last, "the logits of a whole piece are not asked for"
+        self.logits_asked += 1
+        return self._run(feeds, states)
+
+    def choose(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+    ) -> tuple[list[Choice], dict[str, Array]]:
+        outputs, after = self._run(feeds, states)
+        return likeliest(outputs["logits"][:, -1]), after
+
+    def _run(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         inputs = feeds["input_ids"]
         self.calls.append(inputs[0].tolist())
         sums = np.cumsum(inputs, axis=1) + (0 if states is None else states["sum"][:, None])
@@ -157,6 +171,17 @@ def test_prompts_go_in_parts_then_tokens_one_by_one(longest: int, lengths: list[
     fed = [*[len(call) for call in session.calls[: len(lengths)]]]
     assert fed == lengths
     assert list(itertools.chain(*session.calls)) == PROMPT + tokens[:-1]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "asked"),
+    [(Sampling(), 0), (Sampling(0.5, top_k=1), 4), (Sampling(repetition_penalty=1.1), 4)],
+)
+def test_logits_come_where_they_are_needed(sampling: Sampling, asked: int) -> None:
+    session = Counter()
+    ids_of(session, 4, sampling)
+    assert session.logits_asked == asked
+    assert len(session.calls) == 4
 
 
 def test_a_stop_id_ends_and_is_the_last() -> None:

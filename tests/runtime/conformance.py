@@ -125,6 +125,32 @@ def check_last_step(session: Session) -> None:
     assert_equal(same, states)
 
 
+def check_choices(session: Session) -> None:
+    """The token is the last logits' arg max, and the states are those of ``run``."""
+    feeds = {"input_ids": ids(3, 7)}
+    outputs, states = session.run(feeds, last=True)
+    chosen, same = session.choose(feeds)
+    assert_equal(same, states)
+    for _ in range(3):
+        logits = np.asarray(outputs["logits"])[:, -1]
+        tokens = np.argmax(logits, axis=1)
+        assert [choice.token for choice in chosen] == tokens.tolist()
+        assert [choice.logit for choice in chosen] == logits[range(3), tokens].tolist()
+        outputs, after = session.run({"input_ids": tokens[:, None]}, states, last=True)
+        chosen, states = session.choose({"input_ids": tokens[:, None]}, states)
+        assert_equal(states, after)
+
+
+def check_choices_of_ragged_rows(session: Session) -> None:
+    """Each row's token is the one after its own last step."""
+    feeds = {"input_ids": ids(3, 7), "sequence_lengths": np.array([4, -1, 1], np.int32)}
+    outputs, states = session.run(feeds, last=True)
+    chosen, same = session.choose(feeds)
+    assert_equal(same, states)
+    expected = np.asarray(outputs["logits"])[:, -1].argmax(axis=1)
+    assert [choice.token for choice in chosen] == expected.tolist()
+
+
 def check_refusals(session: Session) -> None:
     """Rows that are not there, and states of others."""
     _, states = session.run({"input_ids": ids(2, 3)})
@@ -148,5 +174,7 @@ def check_refusals(session: Session) -> None:
 def conform(session: Session, folder: Path) -> None:
     """Every check on ``session``, a language model's of ``VOCABULARY`` ids."""
     check_states_are_values(session, folder)
-    for check in (check_rows, check_reset, check_last_step, check_refusals):
+    for check in (check_rows, check_reset, check_last_step, check_choices, check_refusals):
         check(session)
+    if session.manifest.ragged:
+        check_choices_of_ragged_rows(session)

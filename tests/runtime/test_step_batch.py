@@ -74,6 +74,25 @@ def test_64_rows_at_random_get_what_they_get_alone(library: Library, case: str, 
             np.testing.assert_array_equal(got, expected_logits, f"row {row}, step {step}")
 
 
+def test_choices_are_the_logits_arg_max(bundle: Path) -> None:
+    """Of rows that join at several times, one by a prompt of several pieces."""
+    session = OrtSession(bundle, threads=1)
+    session.most_steps = 16
+    told, chosen = StepBatch(session), StepBatch(session)
+    tokens: dict[int, int] = {}
+    for number in range(12):
+        for batch in (told, chosen):
+            if number in (0, 3, 4):
+                batch.join(np.arange(1, 6 + 10 * number).tolist())
+        logits, choices = told.step(tokens), chosen.choose(tokens)
+        assert {row: choice.token for row, choice in choices.items()} == {
+            row: next_token(found) for row, found in logits.items()
+        }
+        assert all(choices[row].logit == logits[row].max() for row in logits)
+        tokens |= {row: choice.token for row, choice in choices.items()}
+    assert len(tokens) == 3
+
+
 @pytest.mark.parametrize("backend", ["bodies", "engine"])
 def test_engines_and_bodies_too(bundle: Path, backend: str) -> None:
     """The engine is a stand-in, which computes as the session does."""

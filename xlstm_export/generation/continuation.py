@@ -10,8 +10,9 @@ import numpy as np
 
 from xlstm_export.errors import OptionError
 from xlstm_export.generation.prompt import Prompt
-from xlstm_export.generation.sampling import Sampling, choose
+from xlstm_export.generation.sampling import Sampling, choose, token_of
 from xlstm_export.generation.text import NumberStream, TextStream
+from xlstm_export.runtime.choice import Choice
 from xlstm_export.runtime.session import Array
 
 End = Literal["length", "stop"]
@@ -35,7 +36,7 @@ class Limits:
 
 
 class Continuation:
-    """``take`` chooses the next id from logits; ``ids`` and ``text`` are what it has made.
+    """``take`` takes the next id; ``ids`` and ``text`` are what it has made.
 
     A stop id is among the ids, not in the text; the text ends before a stop string. Raises
     OptionError for stop strings where the prompt has no tokenizer.
@@ -57,9 +58,20 @@ class Continuation:
         if prompt.codec is not None:
             self._stream = TextStream(prompt.codec, prompt.ids, limits.ids)
 
-    def take(self, logits: Array) -> str:
-        """Choose one id from ``logits`` [vocab]; returns the text that is certain with it."""
-        token = choose(logits, self._sampling, self._random, self._seen)
+    @property
+    def is_greedy(self) -> bool:
+        """Whether ``take`` needs no logits: a Choice is enough."""
+        return self._sampling.is_greedy
+
+    def take(self, found: Array | Choice) -> str:
+        """One id more: of logits [vocab] by sampling, or the likeliest, where that is greedy.
+
+        Returns the text that is certain with it.
+        """
+        if isinstance(found, Choice):
+            token = token_of(found)
+        else:
+            token = choose(found, self._sampling, self._random, self._seen)
         self.ids.append(token)
         self._seen.add(token)
         if token in self._limits.ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from xlstm_export.generation.continuation import Continuation, End, Limits
 from xlstm_export.generation.prompt import Prompt, read_prompts
 from xlstm_export.generation.sampling import Sampling
 from xlstm_export.generation.text import stop_ids
+from xlstm_export.runtime.choice import Choice
 from xlstm_export.runtime.session import Array, Session, split_time
+from xlstm_export.runtime.states import States
 from xlstm_export.runtime.step_batch import StepBatch
 
 
@@ -94,15 +96,26 @@ def generate_together(
 
 def continue_alone(session: Session, made: Continuation) -> Iterator[str]:
     """Text as it is made; a token is computed no earlier than it is asked for."""
-    name, output = session.manifest.inputs[0].name, session.manifest.outputs[0].name
     states: Mapping[str, Array] | None = None
     for part in split_time(np.asarray([made.prompt.ids], np.int64), session.most_steps):
-        outputs, states = session.run({name: part}, states, last=True)
+        found, states = _read(session, part, states, made.is_greedy)
     while True:
-        yield made.take(outputs[output][0, -1])
+        yield made.take(found)
         if made.end is not None:
             return
-        outputs, states = session.run({name: np.asarray([[made.ids[-1]]])}, states, last=True)
+        found, states = _read(session, np.asarray([[made.ids[-1]]]), states, made.is_greedy)
+
+
+def _read(
+    session: Session, ids: Array, states: Mapping[str, Array] | None, greedy: bool
+) -> tuple[Array | Choice, States]:
+    """After ``ids`` [1,T]: the likeliest next token where ``greedy``, else logits [vocab]."""
+    feeds = {session.manifest.inputs[0].name: ids}
+    if greedy:
+        (choice,), after = session.choose(feeds, states)
+        return choice, after
+    outputs, after = session.run(feeds, states, last=True)
+    return outputs[session.manifest.outputs[0].name][0, -1], after
 
 
 def continue_together(session: Session, several: Sequence[Continuation], rows: int) -> None:
@@ -114,11 +127,19 @@ def continue_together(session: Session, several: Sequence[Continuation], rows: i
             made = waiting.pop()
             there[batch.join(made.prompt.ids)] = made
         tokens = {row: there[row].ids[-1] for row in batch.rows}
-        for row, logits in batch.step(tokens).items():
-            there[row].take(logits)
+        for row, found in advance(batch, tokens, there.values()).items():
+            there[row].take(found)
             if there[row].end is not None:
                 batch.leave(row)
                 del there[row]
+
+
+def advance(
+    batch: StepBatch, tokens: Mapping[int, int], several: Iterable[Continuation]
+) -> Mapping[int, Array | Choice]:
+    """One step of ``batch``: logits only where one of ``several`` needs them."""
+    greedy = all(made.is_greedy for made in several)
+    return batch.choose(tokens) if greedy else batch.step(tokens)
 
 
 def generate_ids(

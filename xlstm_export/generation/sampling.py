@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from xlstm_export.errors import BundleError, OptionError
+from xlstm_export.runtime.choice import Choice, likeliest
 from xlstm_export.runtime.session import Array
 
 
@@ -32,6 +34,11 @@ class Sampling:
             if getattr(self, name) < 0:
                 raise OptionError(name, f"{getattr(self, name)} is not 0 or more")
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken, whatever came before."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
 
 def choose(
     logits: Array, sampling: Sampling, random: np.random.Generator, seen: Collection[int] = ()
@@ -45,10 +52,7 @@ def choose(
     """
     if sampling.repetition_penalty != 1 and seen:
         logits = _penalised(logits, sampling.repetition_penalty, seen)
-    best = int(np.argmax(logits))  # the first NaN counts as the largest
-    if not np.isfinite(logits[best]):
-        what = "NaN" if np.isnan(logits[best]) else "infinity"
-        raise BundleError(f"the model computed {what} instead of logits; compare it with: validate")
+    best = token_of(*likeliest(logits[None]))
     if sampling.temperature <= 0:
         return best
     # shifted before it is divided: a tiny temperature must not make inf - inf
@@ -64,6 +68,14 @@ def choose(
         kept = order[: int(np.searchsorted(total, sampling.top_p * total[-1])) + 1]
         ids, weights = ids[kept], weights[kept]
     return int(random.choice(ids, p=weights / weights.sum()))
+
+
+def token_of(choice: Choice) -> int:
+    """The id. Raises BundleError where its logit is no number."""
+    if not math.isfinite(choice.logit):
+        what = "NaN" if math.isnan(choice.logit) else "infinity"
+        raise BundleError(f"the model computed {what} instead of logits; compare it with: validate")
+    return choice.token
 
 
 def _penalised(logits: Array, penalty: float, seen: Collection[int]) -> Array:

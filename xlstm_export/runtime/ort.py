@@ -24,6 +24,7 @@ from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError, InputError, OptionError
 from xlstm_export.native import CURE, load_ort_cuda_library, load_ort_library
 from xlstm_export.ops.catalog import DOMAIN
+from xlstm_export.runtime.choice import Choice, check_chooses
 from xlstm_export.runtime.feeds import as_numbers, check_patches, has_time, prepare_feeds
 from xlstm_export.runtime.ort_array import OrtArray
 from xlstm_export.runtime.ort_cuda import check_provider, cuda_providers, run_bound
@@ -202,12 +203,34 @@ class _Graph:
         self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None, last: bool
     ) -> tuple[dict[str, Array], States]:
         """As ``Session.run``."""
+        cut = [t.name for t in self.manifest.outputs if last and has_time(t)]
+        prepared, results, new = self._results(feeds, states, cut)
+        lengths = prepared.get(LENGTHS)
+        outputs = {
+            t.name: results[t.name].last_steps(lengths) if t.name in cut
+            else results[t.name].numpy()
+            for t in self.manifest.outputs
+        }  # fmt: skip
+        return outputs, new
+
+    def choose(
+        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None
+    ) -> tuple[list[Choice], States]:
+        """As ``Session.choose``."""
+        logits = self.manifest.outputs[0]
+        prepared, results, new = self._results(feeds, states, [logits.name])
+        lengths = prepared.get(LENGTHS) if has_time(logits) else None
+        return results[logits.name].likeliest(lengths), new
+
+    def _results(
+        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None, cut: Sequence[str]
+    ) -> tuple[dict[str, Array], dict[str, OrtArray], States]:
+        """The feeds as the graph takes them, every result by name, and the states to keep."""
         manifest = self.manifest
         prepared = prepare_feeds(manifest, feeds)
         past: dict[str, Any] = {}
         if manifest.takes_states:
             past = _past(manifest, states, prepared[manifest.inputs[0].name].shape[0])
-        cut = [t.name for t in manifest.outputs if last and has_time(t)]
         try:
             results = self._call(prepared, past, cut)
         except Exception as error:  # an id beyond a vocabulary that the manifest does not tell
@@ -215,16 +238,10 @@ class _Graph:
                 name = manifest.inputs[0].name
                 raise InputError(f"{name}: a token id is outside the vocabulary") from error
             raise
-        lengths = prepared.get(LENGTHS)
-        outputs = {
-            t.name: results[t.name].last_steps(lengths) if t.name in cut
-            else results[t.name].numpy()
-            for t in manifest.outputs
-        }  # fmt: skip
         new = States({s.key: results[s.output] for s in manifest.states})
         # left among the large blocks of a long call, they would keep one of those from coming back
         is_long = prepared[manifest.inputs[0].name].shape[1] > 1 and not self._is_cuda
-        return outputs, new.copy() if is_long else new
+        return prepared, results, new.copy() if is_long else new
 
     def _call(
         self, feeds: Mapping[str, Array], past: Mapping[str, Any], cut: Sequence[str]
@@ -326,15 +343,26 @@ class OrtSession:
         last: bool = False,
     ) -> tuple[dict[str, Array], States]:
         """As ``Session.run``. Raises InputError for what does not fit the bundle."""
+        return self._graph(feeds, states).run(feeds, states, last)
+
+    def choose(
+        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
+    ) -> tuple[list[Choice], States]:
+        """As ``Session.choose``."""
+        check_chooses(self.bundle, self.manifest)
+        return self._graph(feeds, states).choose(feeds, states)
+
+    def _graph(self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None) -> _Graph:
+        """The one that begins, or goes on from ``states``. Raises InputError."""
         if self._begin is None:
             raise InputError("this session is closed: open the bundle again")
         if states is None:
-            return self._begin.run(feeds, None, last)
+            return self._begin
         if self._continue is None:
             self._continue = self._load(CONTINUE_FILE, self.manifest.continued())
         if self._continue is not self._begin:
             check_patches(self.manifest, feeds)
-        return self._continue.run(feeds, states, last)
+        return self._continue
 
     def close(self) -> None:
         """As ``Session.close``."""

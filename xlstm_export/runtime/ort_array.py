@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xlstm_export.runtime.choice import Choice, likeliest, likeliest_on_device
 from xlstm_export.runtime.rows import Array, gather_on_host, last_indices
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -47,11 +48,17 @@ class OrtArray:
 
     def last_steps(self, lengths: Array | None) -> Array:
         """[B,1,...] on the host: of [B,T,...] each row's last step, that of ``lengths`` [B]."""
-        batch, steps = self.shape[:2]
-        last = np.full(batch, steps - 1) if lengths is None else last_indices(lengths, steps)
+        last = last_indices(lengths, *self.shape[:2])
         if self.device == "cpu":
-            return self.numpy()[np.arange(batch), last][:, None]
+            return self.numpy()[np.arange(len(last)), last][:, None]
         return pick_on_device(self, last)[:, None]
+
+    def likeliest(self, lengths: Array | None) -> list[Choice]:
+        """Of logits [B,T,V] the choice at each row's last step, that of ``lengths`` [B]."""
+        if self.device == "cpu":
+            return likeliest(self.last_steps(lengths)[:, 0])
+        last = last_indices(lengths, *self.shape[:2])
+        return likeliest_on_device(self.value, last, _PROVIDERS[self.device])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False and self.device != "cpu":

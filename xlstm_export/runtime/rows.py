@@ -44,7 +44,9 @@ def gather_on_host(arrays: Sequence[Any], indices: Array) -> Array:
     return rows
 
 
-def last_indices(lengths: Array, steps: int) -> Array:
+def last_indices(lengths: Array | None, batch: int, steps: int) -> Array:
     """The index of each row's last step, of ``steps``; -1 in ``lengths`` means all, 0 the first."""
+    if lengths is None:
+        return np.full(batch, steps - 1)
     given = np.where(lengths < 0, steps, np.minimum(lengths, steps))
     return np.asarray(np.maximum(given - 1, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlstm_export.bundle.manifest import Manifest
+from xlstm_export.runtime.choice import Choice
 from xlstm_export.runtime.states import States
 
 Array = npt.NDArray[Any]
@@ -59,6 +60,17 @@ class Session(Runner, Protocol):
         """As above; with ``last``, of outputs over time each row's last step, [batch, 1, ...].
 
         Only what is asked for is copied from a device.
+        """
+        ...
+
+    def choose(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+    ) -> tuple[Sequence[Choice], States]:
+        """As ``run`` of a language model, with each row's likeliest next token in place of logits.
+
+        It is chosen where the logits lie: on a GPU they stay there, and 12 bytes a row come to the
+        host. Of a ragged bundle's row it is the one after its last step. Raises BundleError where
+        the bundle is no language model, and what ``run`` raises.
         """
         ...
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from xlstm_export.errors import BundleError, InputError
+from xlstm_export.runtime.choice import Choice
 from xlstm_export.runtime.feeds import check_ids
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.runtime.states import States
 
+T = TypeVar("T")
+_Call = Callable[[Array, States | None], tuple[Sequence[T], States]]
 _LEAST_ROWS = 2
 """A product with one row is computed by another routine, which rounds otherwise: a row alone steps
 beside an idle one, so that it gets the bits that it would get among many."""
@@ -31,7 +35,8 @@ class StepBatch:
     """Rows of one language model that step together: continuous batching.
 
     ``join`` gives a row its prompt, ``step`` computes one token of every row that has made its
-    prompt and one piece of the oldest prompt that has not, ``leave`` ends a row. For one thread.
+    prompt and one piece of the oldest prompt that has not, ``leave`` ends a row. ``choose`` is a
+    step for rows that take the likeliest token. For one thread.
 
     On the CPU every row gets bit for bit what it gets alone in a StepBatch: prompts are computed
     one by one, rows do not see each other, and ONNX Runtime's products treat two rows and more
@@ -92,6 +97,17 @@ class StepBatch:
         ``tokens`` has the next token of every row in ``rows``. Returns float32 logits [vocab] by
         row, of those that stepped and of one whose prompt came to its end. Raises InputError.
         """
+        return self._advance(tokens, self._logits)
+
+    def choose(self, tokens: Mapping[int, int] | None = None) -> dict[int, Choice]:
+        """As ``step``, with each row's likeliest next token in place of its logits.
+
+        It is chosen where the session computes (``Session.choose``).
+        """
+        return self._advance(tokens, self._choices)
+
+    def _advance(self, tokens: Mapping[int, int] | None, call: _Call[T]) -> dict[int, T]:
+        """As ``step``; ``call`` makes of ids and states what each row is given."""
         given = dict(tokens or {})
         expected = set(self.rows)
         if given.keys() != expected:
@@ -99,8 +115,8 @@ class StepBatch:
             what = "has no token; leave() it, or give one" if row in expected else "is not stepping"
             raise InputError(f"row {row} {what}")
         check_ids("tokens", np.array([*given.values()], np.int64), self.session.manifest)
-        found = self._decode(given) if given else {}
-        return found | (self._prompt_piece() if self._joining else {})
+        found = self._decode(given, call) if given else {}
+        return found | (self._prompt_piece(call) if self._joining else {})
 
     def leave(self, row: int) -> None:
         """End ``row``, wherever it is. Raises InputError where there is none of that number."""
@@ -128,22 +144,22 @@ class StepBatch:
     def _unknown(self, row: int) -> InputError:
         return InputError(f"row {row}: is not in this batch, or its prompt is not computed yet")
 
-    def _prompt_piece(self) -> dict[int, Array]:
-        """Computes a piece of the oldest prompt; its logits by row where it was the last."""
+    def _prompt_piece(self, call: _Call[T]) -> dict[int, T]:
+        """Computes a piece of the oldest prompt; what its row is given where it was the last."""
         first, most = self._joining[0], self.session.most_steps
-        logits, first.states = self._run(first.rest[None, :most], first.states)
+        found, first.states = call(first.rest[None, :most], first.states)
         first.rest = first.rest[most:]
         if first.rest.size:
             return {}
         self._joining.popleft()
         self._arrived[first.row] = first.states
-        return {first.row: logits[0]}
+        return {first.row: found[0]}
 
-    def _decode(self, tokens: Mapping[int, int]) -> dict[int, Array]:
+    def _decode(self, tokens: Mapping[int, int], call: _Call[T]) -> dict[int, T]:
         self._gather()
         ids = np.array([[0 if row is None else tokens[row]] for row in self._places], np.int64)
-        logits, self._states = self._run(ids, self._states)
-        return {row: logits[at] for at, row in enumerate(self._places) if row is not None}
+        found, self._states = call(ids, self._states)
+        return {row: found[at] for at, row in enumerate(self._places) if row is not None}
 
     def _gather(self) -> None:
         """Bring in who has arrived, close the gaps of who has left; most steps change nothing."""
@@ -163,7 +179,11 @@ class StepBatch:
         self._states = several[0].gathered(several[1:], indices)
         self._arrived = {}
 
-    def _run(self, ids: Array, states: States | None) -> tuple[Array, States]:
-        """Logits [B, vocab] of the last step, and the states after it."""
+    def _logits(self, ids: Array, states: States | None) -> tuple[Sequence[Array], States]:
+        """Logits [vocab] of the last step for each row, and the states after it."""
         outputs, after = self.session.run({self._input: ids}, states, last=True)
-        return np.asarray(outputs[self._output])[:, -1], after
+        return list(np.asarray(outputs[self._output])[:, -1]), after
+
+    def _choices(self, ids: Array, states: States | None) -> tuple[Sequence[Choice], States]:
+        """The likeliest token after the last step, and the states after it."""
+        return self.session.choose({self._input: ids}, states)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from xlstm_export.errors import XlstmExportError
 from xlstm_export.generation.continuation import Continuation, End
+from xlstm_export.generation.generate import advance
+from xlstm_export.runtime.choice import Choice
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.runtime.step_batch import StepBatch
 from xlstm_export.serving.metrics import Metrics
@@ -125,14 +127,14 @@ class Worker:
     def _step(self) -> None:
         tokens = {row: self._there[row].made.ids[-1] for row in self._batch.rows}
         with self._metrics.step_seconds.time():
-            found = self._batch.step(tokens)
-        for row, logits in found.items():
-            self._tell(row, self._there[row], logits)
+            found = advance(self._batch, tokens, (job.made for job in self._there.values()))
+        for row, given in found.items():
+            self._tell(row, self._there[row], given)
 
-    def _tell(self, row: int, job: Job, logits: Array) -> None:
+    def _tell(self, row: int, job: Job, found: Array | Choice) -> None:
         """One token more of ``job``; what goes wrong with its logits is its own matter."""
         try:
-            text = job.made.take(logits)
+            text = job.made.take(found)
         except XlstmExportError as error:
             self._leave(row)
             job.tell(Event(error=str(error)))

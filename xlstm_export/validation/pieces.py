@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xlstm_export.bundle.manifest import LENGTHS
+from xlstm_export.runtime.choice import Choice
 from xlstm_export.runtime.feeds import has_time
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.runtime.states import States
@@ -47,6 +48,12 @@ class InPieces:
             if has_time(tensor) and not last:
                 whole[tensor.name] = np.concatenate([part[tensor.name] for part in parts], axis=1)
         return whole, after
+
+    def choose(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] | None = None
+    ) -> tuple[Sequence[Choice], States]:
+        """As ``Session.choose``, of a call that is one piece."""
+        return self._session.choose(feeds, states)
 
     def describe(self) -> dict[str, str]:
         """As ``Session.describe``."""

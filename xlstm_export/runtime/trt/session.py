@@ -25,6 +25,7 @@ from xlstm_export.engine.profiles import Shape
 from xlstm_export.engine.record import EngineRecord
 from xlstm_export.errors import EngineError, InputError
 from xlstm_export.ops.catalog import DOMAIN
+from xlstm_export.runtime.choice import Choice, check_chooses, likeliest
 from xlstm_export.runtime.feeds import check_ids, check_names, has_time
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
@@ -125,6 +126,19 @@ class TrtSession:
         }
         self._borrowed.clear()  # the device is done
         return host, new
+
+    def choose(
+        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
+    ) -> tuple[list[Choice], DeviceStates]:
+        """As ``Session.choose``; the last logits come to the host, where they are compared."""
+        check_chooses(self.bundle, self.manifest)
+        outputs, new = self.run_on_device(feeds, states)
+        logits = self.manifest.outputs[0]
+        given = feeds.get(LENGTHS) if has_time(logits) else None
+        lengths = None if given is None else np.asarray(given)
+        chosen = likeliest(outputs[logits.name].last_steps(lengths)[:, 0])
+        self._borrowed.clear()  # the device is done
+        return chosen, new
 
     def run_on_device(
         self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
