@@ -25,6 +25,7 @@ def open(
     backend: str = "auto",
     threads: int | None = None,
     native: bool = True,
+    cuda_graph: bool = False,
 ) -> Session:
     """A session of ``bundle``: in ONNX Runtime, or in TensorRT by ``engine``.
 
@@ -36,13 +37,15 @@ def open(
     - ``threads`` of ONNX Runtime and of the native kernels; default: all.
     - ``native``: compute operators with the native kernels where they are installed; False runs
       the function bodies. ONNX Runtime's alone, as ``threads``.
+    - ``cuda_graph``: on a GPU, replay decode steps as CUDA graphs: two for each batch size, in a
+      loop that passes back the states it got. Such a session is for one thread at a time.
 
     Raises BundleError, EngineError, BackendUnavailableError, OptionError.
     """
     from xlstm_export.runtime.open import Execution, open_session
 
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
-    return open_session(path, Execution(engine, backend, threads, native))
+    return open_session(path, Execution(engine, backend, threads, native, cuda_graph))
 
 
 def generate(

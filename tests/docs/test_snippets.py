@@ -26,7 +26,7 @@ RUNNING = [
 RUNNER = Path(__file__).with_name("run_blocks.py")
 SKIPPED = {
     "to set up": 5,  # installs, or builds the native part: what made this very environment
-    "needs a GPU": 4,
+    "needs a GPU": 5,
     "needs the plugins": 1,  # tests/engine prints the command where they are built
     "runs until you stop it": 1,  # tests/serving/test_http.py starts the command
     "needs the service": 2,  # tests/serving ask as these do

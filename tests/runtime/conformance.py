@@ -34,10 +34,18 @@ class BoundSetting(ort.Setting):
         )
 
 
-def bound(bundle: Path, library: Path | None = None) -> Session:
+class GraphSetting(BoundSetting):
+    """The same, where decode steps are to be replayed as graphs."""
+
+    @property
+    def captures(self) -> bool:
+        return True
+
+
+def bound(bundle: Path, library: Path | None = None, graphs: bool = False) -> OrtSession:
     """The session that binds its inputs and outputs, as the one on a GPU does.
 
-    Operators are by ``library`` where one is given.
+    Operators are by ``library`` where one is given. With ``graphs`` steps go as to be captured.
     """
     plain = ort.session_setting
 
@@ -45,11 +53,12 @@ def bound(bundle: Path, library: Path | None = None) -> Session:
         made = plain(runtime, threads, native and library is None)
         if library is not None:
             made.options.register_custom_ops_library(str(library))
-        return BoundSetting(made.options, made.providers, made.operators)
+        kind = GraphSetting if graphs else BoundSetting
+        return kind(made.options, made.providers, made.operators)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ort, "session_setting", setting)
-        return OrtSession(bundle, threads=1)
+        return OrtSession(bundle, threads=1, cuda_graph=graphs)
 
 
 def ids(batch: int, steps: int, seed: int = 0) -> Any:

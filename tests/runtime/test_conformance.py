@@ -21,7 +21,9 @@ BACKENDS: dict[str, Callable[[Path], Session]] = {
     "ort": lambda bundle: OrtSession(bundle, threads=1),
     "ort-bodies": lambda bundle: OrtSession(bundle, threads=1, native=False),
     "ort-bound": bound,
+    "ort-graphs": lambda bundle: bound(bundle, graphs=True),
     "tensorrt": lambda bundle: stand_in(bundle)[0],
+    "tensorrt-graphs": lambda bundle: stand_in(bundle, graphs=True)[0],
 }
 
 

@@ -36,6 +36,8 @@ def test_products_of_float32_keep_their_bits() -> None:
     (name, options), cpu = cuda_providers(fake_runtime(PROVIDER, "CPUExecutionProvider"))
     assert (name, cpu) == (PROVIDER, "CPUExecutionProvider")
     assert options == {"use_tf32": "0"}
+    (_, options), _ = cuda_providers(fake_runtime(PROVIDER, "CPUExecutionProvider"), graphs=True)
+    assert options == {"use_tf32": "0", "enable_cuda_graph": "1"}
 
 
 def test_a_session_that_fell_back_to_the_cpu_is_refused() -> None:
@@ -116,7 +118,9 @@ class Binding:
 @pytest.mark.parametrize("on_device", [False, True])
 def test_outputs_come_and_states_stay(on_device: bool) -> None:
     binding, ran = Binding(), []
-    session = SimpleNamespace(io_binding=lambda: binding, run_with_iobinding=ran.append)
+    session = SimpleNamespace(
+        io_binding=lambda: binding, run_with_iobinding=lambda b, _: ran.append(b)
+    )
     past: Any = np.full(2, 3, np.float32)
     past = OrtArray(value_of(past), "float32") if on_device else past
     feeds = {"x": np.ones(2, np.float32)}

@@ -22,6 +22,7 @@ import pytest
 
 import xlstm_export as xe
 from tests.cli.terminal import OWN_PROCESS, assert_short_error, run_cli
+from tests.docs.manifests import probed
 from tests.generation.forecaster import ONE_BY_ONE, Sums
 from tests.model_cases import BY_ID, Library
 from tests.serving.service import Service, serving, text_bundle
@@ -249,6 +250,7 @@ def test_counters_and_health(service: Service) -> None:
     before = service.metric("xlstm_tokens_total")
     post(service, prompt="abc", max_tokens=7, temperature=0)
     assert service.metric("xlstm_tokens_total") == before + 7
+    assert probed("serve") == {"/health"}  # by Kubernetes, as docs/serving.md has it
     text = httpx.get(f"{service.address}/metrics").text
     assert 'xlstm_requests_total{path="/v1/completions",status="200"}' in text
     assert "xlstm_first_token_seconds_bucket" in text

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 import xlstm_export as xe
 from tests.cli.terminal import assert_short_error, run_cli, succeed
+from tests.docs.manifests import probed
 from tests.model_cases import BY_ID, VOCABULARY, Library
 from tests.runtime.conformance import ids
-from tests.serving.triton_server import running, with_paths
+from tests.serving.triton_server import metrics_address, running, with_paths
 from xlstm_export.errors import BundleError, OptionError, TargetError
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.states import States
@@ -90,6 +92,16 @@ def test_every_configuration_is_read(server: tuple[str, Path]) -> None:
         assert "unable to find backend library" in reason or "GPU" in reason, reason
     assert "Poll failed for model directory 'wrong'" in text
     assert text.count("Poll failed") == 1
+
+
+def test_the_server_answers_where_kubernetes_asks(server: tuple[str, Path]) -> None:
+    address, log = server
+    assert probed("triton") == {"/v2/health/ready", "/v2/health/live"}
+    for path in probed("triton"):
+        assert httpx.get(f"http://{address}{path}").status_code == 200
+    numbers = httpx.get(f"http://{metrics_address(log)}/metrics")
+    assert numbers.status_code == 200
+    assert "nv_inference_queue_duration_us" in numbers.text  # by which the page tells to scale
 
 
 def test_what_the_server_makes_of_a_configuration(server: tuple[str, Path]) -> None:

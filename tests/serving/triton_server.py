@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -68,7 +69,8 @@ def running(repository: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "OMP_NUM_THREADS": "1"}
     command = [home() / "bin" / "tritonserver", "--model-repository", repository,
                "--backend-directory", backends(folder / "backends"), "--allow-grpc", "false",
-               "--allow-metrics", "false", "--http-address", "127.0.0.1", "--http-port", port,
+               "--metrics-address", "127.0.0.1", "--metrics-port", free_port(),
+               "--http-address", "127.0.0.1", "--http-port", port,
                "--exit-on-error", "false", "--exit-timeout-secs", "3",
                "--strict-readiness", "false"]  # fmt: skip
     with log.open("w") as file:
@@ -82,6 +84,13 @@ def running(repository: Path, folder: Path) -> Iterator[tuple[str, Path]]:
                 child.wait(30)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+
+def metrics_address(log: Path) -> str:
+    """Where the server of this log tells its numbers."""
+    found = re.search(r"Started Metrics Service at (\S+)", log.read_text())
+    assert found, log.read_text()[-3000:]
+    return found[1]
 
 
 def _wait(child: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.choice import Choice, check_chooses
 from xlstm_export.runtime.feeds import as_numbers, check_patches, has_time, prepare_feeds
 from xlstm_export.runtime.ort_array import OrtArray
-from xlstm_export.runtime.ort_cuda import check_provider, cuda_providers, run_bound
+from xlstm_export.runtime.ort_cuda import check_provider, cuda_providers, new_value, run_bound
+from xlstm_export.runtime.ort_graphs import StepGraphs, check_steps
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
 from xlstm_export.runtime.widening import WIDE, is_slower_in_blocks, version_of
@@ -80,6 +82,11 @@ class Setting:
         return len(self.providers) > 1
 
     @property
+    def captures(self) -> bool:
+        """Whether they replay decode steps as CUDA graphs."""
+        return self.is_cuda and "enable_cuda_graph" in self.providers[0][1]
+
+    @property
     def device(self) -> str:
         """Where the states stay, by ONNX Runtime's name."""
         return "cuda" if self.is_cuda else "cpu"
@@ -92,7 +99,9 @@ class Setting:
         return session
 
 
-def session_setting(ort: Any, threads: int | None, native: bool, cuda: bool = False) -> Setting:
+def session_setting(
+    ort: Any, threads: int | None, native: bool, cuda: bool = False, cuda_graph: bool = False
+) -> Setting:
     """For the CPU, or with ``cuda`` for the first GPU and what ONNX Runtime leaves to the CPU.
 
     Once registered, the native kernels replace the function bodies in every node. Without the
@@ -105,9 +114,11 @@ def session_setting(ort: Any, threads: int | None, native: bool, cuda: bool = Fa
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is raised says it
-    providers = cuda_providers(ort) if cuda else ["CPUExecutionProvider"]
+    providers = cuda_providers(ort, cuda_graph) if cuda else ["CPUExecutionProvider"]
     load = load_ort_cuda_library if cuda else load_ort_library
     library = load() if native else None
+    if library is None and cuda_graph:
+        raise OptionError("cuda_graph", "needs the native kernels: function bodies have branches")
     if library is None:
         return Setting(options, providers, BODIES)
     options.add_session_config_entry(_NATIVE_THREADS, str(threads))
@@ -176,10 +187,21 @@ class _Graph:
         except BackendUnavailableError:
             raise
         except Exception as error:  # ONNX Runtime raises many types of its own
+            if setting.captures and "graph capture" in str(error):
+                raise BackendUnavailableError(
+                    f"{path}: ONNX Runtime {ort.__version__} captures no CUDA graph of it; leave "
+                    f"cuda_graph out ({_last_words(error)})"
+                ) from error
             raise BundleError(
                 _wrong_data(bundle, manifest)
                 or f"{path}: ONNX Runtime cannot load it; export again ({_last_words(error)})"
             ) from error
+        self._graphs: StepGraphs | None = None
+        if setting.captures:
+            self._graphs = StepGraphs(
+                self._session, manifest, partial(new_value, ort, setting.device), ort.RunOptions,
+                setting.device,
+            )  # fmt: skip
         self._kept = {s.output: s.dtype for s in manifest.states}
         self._fetched = {t.name: t.dtype for t in manifest.outputs}
         if not self._is_described():
@@ -247,6 +269,8 @@ class _Graph:
         self, feeds: Mapping[str, Array], past: Mapping[str, Any], cut: Sequence[str]
     ) -> dict[str, OrtArray]:
         """Every result by name; on a GPU the states stay there, and the outputs ``cut``."""
+        if self._graphs is not None:
+            return self._graphs.run(feeds, past, cut)
         if self._is_cuda:
             kept = self._kept | {name: self._fetched[name] for name in cut}
             fetched = {n: dtype for n, dtype in self._fetched.items() if n not in cut}
@@ -285,11 +309,11 @@ def _past_state(state: StateInfo, given: Any) -> Any:
 class OrtSession:
     """ONNX Runtime, computing the operators by native kernels where they are built.
 
-    On the CPU, or with ``cuda`` on the first GPU, where the states then stay. ``native`` False
-    takes the function bodies. ``graphs`` replace graphs by their file's name, on
-    the same external data (the bfloat16 emulation does). ``wide``: weights in few bits are made
-    wide as they are loaded, and activations stay as they are. Raises BundleError,
-    BackendUnavailableError.
+    On the CPU, or with ``cuda`` on the first GPU, where the states then stay; with ``cuda_graph``
+    decode steps are replayed there as CUDA graphs. ``native`` False takes the function bodies.
+    ``graphs`` replace graphs by their file's name, on the same external data (the bfloat16
+    emulation does). ``wide``: weights in few bits are made wide as they are loaded, and activations
+    stay as they are. Raises BundleError, BackendUnavailableError, OptionError.
     """
 
     most_steps = MOST_STEPS
@@ -302,6 +326,7 @@ class OrtSession:
         threads: int | None = None,
         native: bool = True,
         cuda: bool = False,
+        cuda_graph: bool = False,
         wide: bool = False,
     ) -> None:
         self.bundle = bundle
@@ -314,7 +339,9 @@ class OrtSession:
                 "ONNX Runtime's CPU provider has no bfloat16 arithmetic. "
                 "Export with --dtype fp32 or fp16 to run here, or run on a GPU: --backend ort-cuda"
             )
-        setting = session_setting(ort, threads, native, cuda)
+        if cuda_graph:
+            check_steps(bundle, self.manifest)
+        setting = session_setting(ort, threads, native, cuda, cuda_graph)
         self._operators = setting.operators
         # a second call of one shape would get a buffer for the whole pattern beside the arena's
         setting.options.enable_mem_pattern = False

@@ -17,11 +17,15 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OrtArray:
-    """A tensor in ONNX Runtime's memory; on a GPU, reading it copies it to the host."""
+    """A tensor in ONNX Runtime's memory; on a GPU, reading it copies it to the host.
 
-    def __init__(self, value: Any, dtype: str) -> None:
+    ``owner`` is kept alive beside it.
+    """
+
+    def __init__(self, value: Any, dtype: str, owner: object = None) -> None:
         self.value = value
         """The onnxruntime.OrtValue."""
+        self.owner = owner
         self.shape: tuple[int, ...] = tuple(value.shape())
         self.dtype = np.dtype(dtype)
 
@@ -38,6 +42,11 @@ class OrtArray:
     def numpy(self) -> Array:
         """On the host: the tensor itself where it lies there, else a copy."""
         return np.asarray(self.value.numpy())
+
+    def on_host(self) -> OrtArray:
+        """A copy on the host."""
+        host = np.array(self.numpy())
+        return OrtArray(type(self.value).ortvalue_from_numpy(host), self.dtype.name)
 
     @classmethod
     def gather(cls, arrays: Sequence[OrtArray], indices: Array) -> OrtArray | Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from xlstm_export.environment import install
@@ -16,8 +17,8 @@ _OPTIONS = {"use_tf32": "0"}
 """TF32 would cut the operands of float32 products to 10 bits, unasked."""
 
 
-def cuda_providers(ort: Any) -> list[Any]:
-    """What a session is told so that it computes on the first GPU.
+def cuda_providers(ort: Any, graphs: bool = False) -> list[Any]:
+    """What a session is told so that it computes on the first GPU; ``graphs``: by CUDA graphs.
 
     Raises BackendUnavailableError where this ONNX Runtime has no CUDA provider.
     """
@@ -29,7 +30,8 @@ def cuda_providers(ort: Any) -> list[Any]:
     if hasattr(ort, "preload_dlls"):  # from NVIDIA's packages, where those are installed
         with quiet():
             ort.preload_dlls()
-    return [(PROVIDER, _OPTIONS), "CPUExecutionProvider"]
+    options = _OPTIONS | ({"enable_cuda_graph": "1"} if graphs else {})
+    return [(PROVIDER, options), "CPUExecutionProvider"]
 
 
 def check_provider(ort: Any, session: Any) -> None:
@@ -42,6 +44,11 @@ def check_provider(ort: Any, session: Any) -> None:
         )
 
 
+def new_value(ort: Any, device: str, shape: Sequence[int], dtype: Any) -> Any:
+    """An OrtValue with anything in it; its memory is of no session's arena."""
+    return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
+
+
 def run_bound(
     session: Any,
     feeds: Mapping[str, Array],
@@ -49,10 +56,14 @@ def run_bound(
     outputs: Mapping[str, str],
     kept: Mapping[str, str],
     device: str = "cuda",
+    into: Mapping[str, Any] = MappingProxyType({}),
+    options: Any = None,
 ) -> dict[str, OrtArray]:
     """One call: ``outputs`` come to the host, ``kept`` stay on ``device``; both are types by name.
 
-    ``states`` are read where they are; what is on the host is copied to the GPU first.
+    ``states`` are read where they are; what is on the host is copied to the GPU first. Outputs that
+    ``into`` has an OrtValue for are written there, and are none of the results. ``options`` are
+    those of ONNX Runtime's run.
     """
     binding = session.io_binding()
     for name, array in feeds.items():
@@ -66,9 +77,11 @@ def run_bound(
         binding.bind_output(name, "cpu")
     for name in kept:
         binding.bind_output(name, device, 0)
-    session.run_with_iobinding(binding)
+    for name, value in into.items():
+        binding.bind_ortvalue_output(name, value)
+    session.run_with_iobinding(binding, options)
     dtypes = {**outputs, **kept}
     return {
         name: OrtArray(value, dtype)
-        for (name, dtype), value in zip(dtypes.items(), binding.get_outputs(), strict=True)
+        for (name, dtype), value in zip(dtypes.items(), binding.get_outputs(), strict=not into)
     }

@@ -24,7 +24,8 @@ from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.runtime.trt.array import DeviceArray
 from xlstm_export.runtime.trt.device import CPU, DeviceMemoryError
-from xlstm_export.runtime.trt.engine import EngineTensor
+from xlstm_export.runtime.trt.engine import Engine, EngineTensor
+from xlstm_export.runtime.trt.graphs import GraphedEngine
 from xlstm_export.runtime.trt.session import DeviceStates, TrtSession
 
 _POISON = 0xFF
@@ -43,6 +44,8 @@ class HostDevice:
         self.limit = limit
         self.blocks: dict[int, Array] = {}
         self.calls: list[str] = []
+        self.graphs: list[list[Callable[[], object]]] = []
+        """Captured, and not dropped."""
         self._queue: list[Callable[[], object]] = []
 
     def activate(self) -> None:
@@ -97,6 +100,23 @@ class HostDevice:
         while self._queue:
             self._queue.pop(0)()
 
+    def capture(self, work: Callable[[], object]) -> list[Callable[[], object]]:
+        self.calls.append("capture")
+        queued, self._queue = self._queue, []
+        work()
+        graph, self._queue = self._queue, queued
+        self.graphs.append(graph)
+        return graph
+
+    def launch(self, graph: list[Callable[[], object]]) -> None:
+        self.calls.append("launch")
+        assert any(graph is living for living in self.graphs)
+        self._queue += graph
+
+    def drop(self, graph: list[Callable[[], object]]) -> None:
+        assert not self._queue, "a graph goes that may be running"
+        self.graphs = [living for living in self.graphs if living is not graph]
+
     def queue(self, work: Callable[[], object]) -> None:
         """Do ``work`` when somebody waits."""
         self._queue.append(work)
@@ -136,6 +156,7 @@ class OrtEngine:
         """Profile of each call."""
         self.addresses: list[Mapping[str, int]] = []
         self.closed = False
+        self.capturable = True
         self._device = device
         self._shapes: dict[str, Shape] = {}
 
@@ -168,6 +189,9 @@ class OrtEngine:
             engine._compute(addresses, shapes)
 
         self._device.queue(work)
+
+    def can_capture(self, profile: int, stream: int) -> bool:
+        return self.capturable
 
     def close(self) -> None:
         assert not self._device.waiting, "the engine is closed before its work is done"
@@ -221,12 +245,16 @@ def some_record(**changes: object) -> EngineRecord:
 
 
 def stand_in(
-    bundle: Path, profiles: list[Profile] | None = None, limit: int = 1 << 30
+    bundle: Path,
+    profiles: list[Profile] | None = None,
+    limit: int = 1 << 30,
+    graphs: bool = False,
 ) -> tuple[TrtSession, OrtEngine, HostDevice]:
     """An engine session of ``bundle`` without a GPU."""
     device = HostDevice(limit)
     engine = OrtEngine(bundle, device, profiles)
-    session = TrtSession(bundle, engine.session.manifest, some_record(), engine, device)
+    used: Engine = GraphedEngine(engine, device) if graphs else engine
+    session = TrtSession(bundle, engine.session.manifest, some_record(), used, device)
     return session, engine, device
 
 

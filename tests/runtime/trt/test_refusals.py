@@ -267,6 +267,9 @@ CALLS: dict[str, Callable[[CudaDevice], object]] = {
     "cudaEventRecord": lambda d: d.wait_for(1),
     "cudaEventRecord ": lambda d: d.let_wait(1),
     "cudaStreamSynchronize ": lambda d: d.synchronize(),
+    "cudaStreamBeginCapture": lambda d: d.capture(lambda: None),
+    "cudaGraphLaunch": lambda d: d.launch(0),
+    "cudaGraphExecDestroy": lambda d: d.drop(0),
 }
 
 
@@ -318,6 +321,7 @@ def test_cuda_has_what_a_device_calls() -> None:
         "cudaGetDeviceProperties", "cudaStreamCreate", "cudaStreamDestroy", "cudaStreamWaitEvent",
         "cudaEventCreateWithFlags", "cudaEventDestroy", "cudaEventDisableTiming", "cudaFree",
         "cudaGetLastError", "cudaRuntimeGetVersion", "cudaDriverGetVersion",
+        "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphDestroy",
     ):  # fmt: skip
         assert hasattr(cuda, name), name
     for kind in ("Managed", "Device", "Unregistered"):
@@ -374,7 +378,7 @@ def test_tensorrt_has_what_an_engine_calls() -> None:
         ),
         trt.IExecutionContext: (
             "set_optimization_profile_async", "set_input_shape", "get_tensor_shape",
-            "set_tensor_address", "execute_async_v3",
+            "set_tensor_address", "execute_async_v3", "is_stream_capturable",
         ),
         trt: ("TensorLocation", "TensorIOMode"),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from xlstm_export.environment import install
@@ -82,6 +83,18 @@ class Device(Protocol):
 
     def synchronize(self) -> None:
         """Wait until the stream is done."""
+        ...
+
+    def capture(self, work: Callable[[], object]) -> Any:
+        """A graph of what ``work`` asks of the stream, which does not run now."""
+        ...
+
+    def launch(self, graph: Any) -> None:
+        """Run what ``capture`` recorded, on the stream."""
+        ...
+
+    def drop(self, graph: Any) -> None:
+        """Give a graph back that is not running."""
         ...
 
 
@@ -170,6 +183,30 @@ class CudaDevice:
     def synchronize(self) -> None:
         """As ``Device.synchronize``."""
         self._call("cudaStreamSynchronize", self.stream)
+
+    def capture(self, work: Callable[[], object]) -> Any:
+        """As ``Device.capture``; calls of other threads are no part of it."""
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self.stream, mode)
+        try:
+            work()
+        except BaseException:
+            self._cuda.cudaStreamEndCapture(self.stream)  # else the stream stays as it is
+            self._cuda.cudaGetLastError()
+            raise
+        graph = self._call("cudaStreamEndCapture", self.stream)
+        try:
+            return self._call("cudaGraphInstantiate", graph, 0)
+        finally:
+            self._call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: Any) -> None:
+        """As ``Device.launch``."""
+        self._call("cudaGraphLaunch", graph, self.stream)
+
+    def drop(self, graph: Any) -> None:
+        """As ``Device.drop``."""
+        self._call("cudaGraphExecDestroy", graph)
 
     def _copy(self, to: int, source: int, size: int, kind: str) -> None:
         direction = getattr(self._cuda.cudaMemcpyKind, kind)

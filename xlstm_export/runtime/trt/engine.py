@@ -62,6 +62,10 @@ class Engine(Protocol):
         """Queue one call on ``stream``: an address for each tensor."""
         ...
 
+    def can_capture(self, profile: int, stream: int) -> bool:
+        """Whether the call that was queued last may be captured as a CUDA graph."""
+        ...
+
     def close(self) -> None:
         """Give weights and activations back, when all calls are done; none may follow."""
         ...
@@ -202,6 +206,11 @@ class TensorRTEngine:
         for name, address in addresses.items():
             self._demand(context.set_tensor_address(name, address), f"the address of {name}")
         self._demand(context.execute_async_v3(stream), "the call")
+
+    def can_capture(self, profile: int, stream: int) -> bool:
+        """As ``Engine.can_capture``: TensorRT-RTX says it, TensorRT has no word for it."""
+        says = getattr(self._context(profile), "is_stream_capturable", None)
+        return says is None or bool(says(stream))
 
     def close(self) -> None:
         """As ``Engine.close``."""

@@ -40,6 +40,7 @@ from xlstm_export.runtime.trt.engine import (
     import_tensorrt,
     read_engine_record,
 )
+from xlstm_export.runtime.trt.graphs import GraphedEngine
 
 _TIME = 1
 """The axis of time in the first input, whose shape is [B,T] or [B,T,D]."""
@@ -47,11 +48,14 @@ _MOST_BORROWED = 64
 """Arrays of others that are kept alive before the session waits for the device."""
 
 
-def open_engine(bundle: Path, engine: str, *, gpu: int = 0, check: bool = True) -> TrtSession:
+def open_engine(
+    bundle: Path, engine: str, *, gpu: int = 0, check: bool = True, cuda_graph: bool = False
+) -> TrtSession:
     """The session of an engine of ``bundle``: a file, or a name such as tensorrt_rtx-sm89.
 
-    ``check`` False skips the checksums, which read bundle and engine to the end. Raises
-    BundleError, EngineError, BackendUnavailableError.
+    ``check`` False skips the checksums, which read bundle and engine to the end. ``cuda_graph``
+    replays calls that come again as CUDA graphs. Raises BundleError, EngineError,
+    BackendUnavailableError.
     """
     manifest = read_manifest(bundle)
     path = find_engine(bundle, engine)
@@ -61,7 +65,10 @@ def open_engine(bundle: Path, engine: str, *, gpu: int = 0, check: bool = True) 
     check_capability(path, record, device.compute_capability)
     if check:
         check_files(bundle, path, record)
-    return TrtSession(bundle, manifest, record, TensorRTEngine(path, record, trt, title), device)
+    opened: Engine = TensorRTEngine(path, record, trt, title)
+    if cuda_graph:
+        opened = GraphedEngine(opened, device)
+    return TrtSession(bundle, manifest, record, opened, device)
 
 
 class DeviceStates(States):
