@@ -19,7 +19,7 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class OrtArray:
     """A tensor in ONNX Runtime's memory; on a GPU, reading it copies it to the host.
 
-    ``owner`` is kept alive beside it.
+    ``owner`` is whose memory it is, to be used again once nobody holds it: reading copies then.
     """
 
     def __init__(self, value: Any, dtype: str, owner: object = None) -> None:
@@ -40,13 +40,9 @@ class OrtArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def numpy(self) -> Array:
-        """On the host: the tensor itself where it lies there, else a copy."""
-        return np.asarray(self.value.numpy())
-
-    def on_host(self) -> OrtArray:
-        """A copy on the host."""
-        host = np.array(self.numpy())
-        return OrtArray(type(self.value).ortvalue_from_numpy(host), self.dtype.name)
+        """On the host: the tensor itself where it lies there for good, else a copy."""
+        found = np.asarray(self.value.numpy())
+        return found if self.owner is None else found.copy()
 
     @classmethod
     def gather(cls, arrays: Sequence[OrtArray], indices: Array) -> OrtArray | Array:

@@ -103,12 +103,12 @@ class StepGraphs:
     def run(
         self, feeds: Mapping[str, Array], past: Mapping[str, Any], cut: Sequence[str]
     ) -> dict[str, OrtArray]:
-        """Every result by name: states and the outputs ``cut`` on the device, the others not."""
+        """Every result by name: states and the outputs ``cut`` on the device, others may be too."""
         batch, steps = feeds[self._manifest.inputs[0].name].shape[:2]
         present = self._sets.take(batch)
         before = _set_of(past)
         if steps == 1 and before is not None and self._is_graph((before.number, present.number)):
-            results = self._replayed(feeds, before, present, cut)
+            results = self._replayed(feeds, before, present)
         else:
             results = self._computed(feeds, past, present, cut)
         states = {
@@ -141,16 +141,15 @@ class StepGraphs:
         )  # fmt: skip
 
     def _replayed(
-        self, feeds: Mapping[str, Array], before: StateSet, present: StateSet, cut: Sequence[str]
+        self, feeds: Mapping[str, Array], before: StateSet, present: StateSet
     ) -> dict[str, OrtArray]:
         ends = self._ends_of(feeds)
         for name, array in feeds.items():
             ends[name].update_inplace(array)
         binding, options = self._binding((before, present), ends)
         self._session.run_with_iobinding(binding, options)
-        results = {t.name: OrtArray(ends[t.name], t.dtype) for t in self._manifest.outputs}
         # the next call writes there again
-        return {n: array if n in cut else array.on_host() for n, array in results.items()}
+        return {t.name: OrtArray(ends[t.name], t.dtype, ends) for t in self._manifest.outputs}
 
     def _ends_of(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         batch = len(feeds[self._manifest.inputs[0].name])
