@@ -18,6 +18,7 @@ from tests.runtime.conformance import GraphSetting, assert_equal, bound, ids
 from xlstm_export.errors import BackendUnavailableError, OptionError
 from xlstm_export.runtime import ort, ort_graphs
 from xlstm_export.runtime.ort import OrtSession
+from xlstm_export.runtime.states import States
 from xlstm_export.runtime.step_batch import StepBatch
 
 
@@ -91,6 +92,21 @@ def test_what_a_caller_keeps_is_never_written_again(bundle: Path) -> None:
         assert_equal(given, expected)
         assert_equal(*(decode(who, 2, 5, s)[1] for who, s in ((session, given), (plain, expected))))
     assert max(replaying.numbers) > 0
+
+
+def test_states_put_together_otherwise_are_read_as_they_are_given(bundle: Path) -> None:
+    """Two layers' states change places: a graph would read them where they were."""
+    session, plain = bound(bundle, graphs=True), OrtSession(bundle, threads=1)
+    replaying = Replaying(session)
+    _, states = decode(session, 2, 8)
+    shapes = {key: (key.split(".")[1:], array.shape) for key, array in states.arrays.items()}
+    one, other = next((a, b) for a in shapes for b in shapes if a != b and shapes[a] == shapes[b])
+    arrays = {**states.arrays, one: states.arrays[other], other: states.arrays[one]}
+    replaying.numbers.clear()
+    got = session.run({"input_ids": ids(2, 1)}, States(arrays))
+    expected = plain.run({"input_ids": ids(2, 1)}, {k: np.array(a) for k, a in arrays.items()})
+    assert replaying.numbers == [ort_graphs.NO_GRAPH]
+    assert_equal(got[1], expected[1])
 
 
 def test_ragged_rows_and_choices(library: Library) -> None:

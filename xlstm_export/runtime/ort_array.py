@@ -42,7 +42,7 @@ class OrtArray:
     def numpy(self) -> Array:
         """On the host: the tensor itself where it lies there for good, else a copy."""
         found = np.asarray(self.value.numpy())
-        return found if self.owner is None else found.copy()
+        return found.copy() if self.owner is not None and self.device == "cpu" else found
 
     @classmethod
     def gather(cls, arrays: Sequence[OrtArray], indices: Array) -> OrtArray | Array:
@@ -60,7 +60,7 @@ class OrtArray:
 
     def likeliest(self, lengths: Array | None) -> list[Choice]:
         """Of logits [B,T,V] the choice at each row's last step, that of ``lengths`` [B]."""
-        if self.device == "cpu":
+        if self.device == "cpu" or self.dtype != np.float32:  # a network of one's own
             return likeliest(self.last_steps(lengths)[:, 0])
         last = last_indices(lengths, *self.shape[:2])
         return likeliest_on_device(self.value, last, _PROVIDERS[self.device])

@@ -106,7 +106,7 @@ class StepGraphs:
         """Every result by name: states and the outputs ``cut`` on the device, others may be too."""
         batch, steps = feeds[self._manifest.inputs[0].name].shape[:2]
         present = self._sets.take(batch)
-        before = _set_of(past)
+        before = _set_of(self._manifest, past)
         if steps == 1 and before is not None and self._is_graph((before.number, present.number)):
             results = self._replayed(feeds, before, present)
         else:
@@ -192,12 +192,15 @@ def check_steps(bundle: Path, manifest: Manifest) -> None:
         )
 
 
-def _set_of(past: Mapping[str, Any]) -> StateSet | None:
-    """The set that holds all of ``past``; None: they are from elsewhere."""
-    owners = [getattr(array, "owner", None) for array in past.values()]
-    first = owners[0]
-    same = all(owner is first for owner in owners)
-    return first if same and isinstance(first, StateSet) else None
+def _set_of(manifest: Manifest, past: Mapping[str, Any]) -> StateSet | None:
+    """The set that holds all of ``past``, each in its place; None: they are from elsewhere."""
+    owner = getattr(past[manifest.states[0].input], "owner", None)
+    if not isinstance(owner, StateSet):
+        return None
+    is_whole = all(
+        getattr(past[s.input], "value", None) is owner.values[s.key] for s in manifest.states
+    )
+    return owner if is_whole else None
 
 
 def _step_shape(dims: Dims, batch: int) -> tuple[int, ...]:
