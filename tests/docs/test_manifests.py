@@ -55,7 +55,7 @@ def test_serves_options_are_the_commands() -> None:
     assert (program, command) == ("xlstm-export", "serve")
     (mount,) = container("serve")["volumeMounts"]
     assert bundle.startswith(f"{mount['mountPath']}/")
-    told = succeed("serve", "--help").out
+    told = succeed("serve", "--help")
     for option in options:
         name, value = option.split("=")
         assert re.search(rf"{name}\b", told), name
