@@ -92,7 +92,7 @@ def test_example(
     """A prompt longer than the engine takes goes in parts."""
     bundle = library.bundle(BY_ID["stack-mixed"])
     session, engine, device = stand_in(bundle)
-    monkeypatch.setattr(trt_session, "open_engine", lambda *_: session)
+    monkeypatch.setattr(trt_session, "open_engine", lambda *_, **__: session)
     monkeypatch.setattr(GPUArray, "device", device, raising=False)
     chosen = example.generate(bundle, "an engine", prompt, 10)
     expected = generate_ids(reference_session(bundle), prompt, 10, Sampling())
@@ -115,7 +115,7 @@ def test_what_the_model_does_not_take(
     case: str, ids: str, told: str,
 ) -> None:  # fmt: skip
     bundle = library.bundle(BY_ID[case])
-    monkeypatch.setattr(trt_session, "open_engine", lambda *_: stand_in(bundle)[0])
+    monkeypatch.setattr(trt_session, "open_engine", lambda *_, **__: stand_in(bundle)[0])
     monkeypatch.setattr(sys, "argv", ["generate.py", str(bundle), "an engine", ids])
     with pytest.raises(SystemExit, match=f"^error: .*{told}$"):
         example.main()

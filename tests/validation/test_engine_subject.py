@@ -28,7 +28,7 @@ def _engine(
     manifest = xe.open(bundle).manifest
     profiles = None if shapes is None else make_profiles(manifest, shapes)
     session, engine, _ = stand_in(bundle, profiles)
-    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_: session)
+    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_, **__: session)
     return engine
 
 

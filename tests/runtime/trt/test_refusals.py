@@ -168,7 +168,7 @@ def test_validate_takes_an_engine_as_its_subject(
 ) -> None:
     """Through the stand-in: the report says who computed, and stands beside the bundle's own."""
     session, engine, _ = stand_in(bundle)
-    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_: session)
+    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_, **__: session)
     source = library.source(BY_ID["stack-mixed"]).path
     words = ("validate", bundle, "--reference", source, "--no-upstream", "--engine", NAME)
     outcome = run_cli(*words)
@@ -194,7 +194,7 @@ def test_run_generates_by_an_engine(bundle: Path, monkeypatch: pytest.MonkeyPatc
     words = ("run", bundle, "--ids", "1,2,3", "-n", "12")
     expected = run_cli(*words).out
     session, engine, _ = stand_in(bundle)
-    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_: session)
+    monkeypatch.setattr(engine_sessions, "open_engine", lambda *_, **__: session)
     outcome = run_cli(*words, "--engine", NAME)
     assert (outcome.code, outcome.out) == (0, expected)
     assert engine.used == [1] + [0] * 11
