@@ -5,6 +5,7 @@ Only what Python brings is imported here: the rest comes inside the guard, where
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -23,6 +24,11 @@ PIPE_CLOSED = 128 + 13
 """SIGPIPE: what other programs end with when the reader of their output is gone."""
 
 
+_GARBAGE = 20_000
+"""Objects between two looks for garbage: importing torch makes a million that stay, and at every
+700 Python looks again."""
+
+
 class _Stopped(BaseException):
     """A stopping signal arrived; typer would turn KeyboardInterrupt into silence."""
 
@@ -35,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 means that what was printed is true."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words  # before or after the command
+    gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
     try:
         with xe.on_stop(_stop):
             _prepare_streams()
