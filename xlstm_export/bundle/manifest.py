@@ -75,7 +75,7 @@ class StateInfo:
 
     def sized(self, batch: int) -> tuple[int, ...]:
         """Its shape for ``batch`` rows."""
-        return (batch, *(int(size) for size in self.shape[1:]))
+        return (batch, *map(int, self.shape[1:]))
 
     def initial(self, batch: int) -> npt.NDArray[Any]:
         """Its value before the first step. Raises BundleError where ``init`` is unknown."""

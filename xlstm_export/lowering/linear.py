@@ -124,6 +124,23 @@ def _sum_pieces(
     return g.split(y, [weights[f"{path}.weight"].shape[0] for path in paths])
 
 
+def gates_alone(
+    g: Emitter, x: ir.Value, weights: Weights, paths: Sequence[str]
+) -> Sequence[ir.Value]:
+    """Gates ``{path}.weight`` [N,in] (+ bias) of float32 x [B,T,in]: float32 [B,T,N] each.
+
+    The sums of ``spread_gates``, where they are part of no other product: one batched MatMul
+    [B,P,T,in/P] x [P,in/P,paths*N], which reads no zeros.
+    """
+    joined = concatenate([weights[f"{path}.weight"] for path in paths], axis=0)
+    rows, size = joined.shape
+    pieces = _pieces(size)
+    matrix = joined.with_view(lambda w: w.reshape(rows, pieces, -1).transpose(1, 2, 0))
+    by_piece = g.op("Transpose", g.reshape(x, 0, 0, pieces, size // pieces), perm=[0, 2, 1, 3])
+    y = g.op("MatMul", by_piece, g.weight(f"{g.scope}/gates.weight", matrix), role="gates")
+    return _sum_pieces(g, y, 1, weights, paths)
+
+
 def spread_gates(weights: Weights, paths: Sequence[str]) -> tuple[Weight, int]:
     """The gate matrices ``{path}.weight`` [N,in] as one [pieces*len(paths)*N, in], and ``pieces``.
 
@@ -133,7 +150,7 @@ def spread_gates(weights: Weights, paths: Sequence[str]) -> tuple[Weight, int]:
     """
     joined = concatenate([weights[f"{path}.weight"] for path in paths], axis=0)
     rows, size = joined.shape
-    pieces = max(p for p in range(1, GATE_PIECES + 1) if size % p == 0)
+    pieces = _pieces(size)
 
     def load() -> Array:
         matrix = joined.load()
@@ -144,6 +161,10 @@ def spread_gates(weights: Weights, paths: Sequence[str]) -> tuple[Weight, int]:
         return spread.reshape(pieces * rows, size)
 
     return joined.with_load((pieces * rows, size), load), pieces
+
+
+def _pieces(size: int) -> int:
+    return max(p for p in range(1, GATE_PIECES + 1) if size % p == 0)
 
 
 def packed_width(blocks: int, size: int) -> int:

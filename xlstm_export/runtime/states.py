@@ -124,19 +124,20 @@ def check_states(manifest: Manifest, states: Mapping[str, Any], batch: int) -> N
             f"states are given by key, as the call before returned them, not as "
             f"{type(states).__name__}"
         )
+    given = states.arrays if isinstance(states, States) else states
     for state in manifest.states:
-        if state.key not in states:
+        if state.key not in given:
             raise InputError(
                 f"state {state.key} is missing; give every state, or none to start from zero"
             )
-        found = _shape(state.key, states[state.key])
+        found = _shape(state.key, given[state.key])
         if found != state.sized(batch):
             raise InputError(
                 f"state {state.key}: shape {list(found)}, where this batch of {batch} needs "
                 f"{list(state.sized(batch))}"
             )
-    unknown = sorted(set(states) - {s.key for s in manifest.states})
-    if unknown:
+    if len(given) > len(manifest.states):
+        unknown = sorted(set(given) - {s.key for s in manifest.states})
         raise InputError(f"state {unknown[0]}: the bundle has none of that name")
 
 

@@ -11,9 +11,14 @@ namespace xlstm::cpu::XLSTM_ISA {
 // Rows of C carried at once: the row of v and the sums over rows are read once for all of them.
 inline constexpr int kStepRows = 4;
 
+// Rows that are asked for before they are needed: rows are too short for a processor to foresee the
+// next ones. As measured, where C comes from memory; where it is in a cache it costs nothing.
+inline constexpr int64_t kRowsAhead = 8;
+
 // C_out = F C + (I k) v^T and numerator += q^T C_out for `rows` rows and all columns.
 // q and k_written are the rows' elements; v and numerator are padded to whole vectors.
-template <int kRows, class T>
+// kStreams: C_out goes past the caches, see mlstm_streams.
+template <int kRows, bool kStreams, class T>
 XLSTM_INLINE void mlstm_step_rows(const T* C, T* C_out, int64_t stride, int64_t columns, T forget,
                                   const T* q, const T* k_written, const T* v, T* numerator) {
   const Vec<T> kept = broadcast(forget);
@@ -30,15 +35,50 @@ XLSTM_INLINE void mlstm_step_rows(const T* C, T* C_out, int64_t stride, int64_t 
   Vec<T> rows[kRows];
   int64_t c = 0;
   for (; c + kLanes<T> <= columns; c += kLanes<T>) {
+    for (int r = 0; r < kRows; ++r) __builtin_prefetch(C + (r + kRowsAhead) * stride + c);
     for (int r = 0; r < kRows; ++r) rows[r] = load(C + r * stride + c);
     carry(rows, c);
-    for (int r = 0; r < kRows; ++r) store(C_out + r * stride + c, rows[r]);
+    for (int r = 0; r < kRows; ++r) {
+      T* const out = C_out + r * stride + c;
+      if constexpr (kStreams) store_past_caches(out, rows[r]); else store(out, rows[r]);
+    }
   }
   if (c < columns) {
     for (int r = 0; r < kRows; ++r) rows[r] = load_first(C + r * stride + c, columns - c);
     carry(rows, c);
     for (int r = 0; r < kRows; ++r) store_first(C_out + r * stride + c, rows[r], columns - c);
   }
+}
+
+// All rows of C.
+template <bool kStreams, class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE void mlstm_step_matrix(const MlstmOperands<TX>& x, const MlstmUnit& unit, const T* C,
+                                    T* C_out, T forget, MlstmScratch<T>& s) {
+  const int64_t stride = x.v_dim;
+  const auto carry = [&](auto rows, int64_t j) __attribute__((always_inline)) {
+    mlstm_step_rows<decltype(rows)::value, kStreams>(
+        C + j * stride, C_out + j * stride, stride, unit.columns, forget, s.q + j,
+        s.k_written + j, s.v_panel, s.numerator);
+  };
+  int64_t j = 0;
+  for (; j + kStepRows <= x.qk_dim; j += kStepRows) {
+    carry(std::integral_constant<int, kStepRows>(), j);
+  }
+  for (; j < x.qk_dim; ++j) carry(std::integral_constant<int, 1>(), j);
+  if constexpr (kStreams) await_stores();
+}
+
+// Whether C_out is better written past the caches: it is not the memory of C, a call of one step
+// does not read it again, and it is so large that the weights of the layers in between put it out
+// of them before the next call. A store to memory that is in no cache reads it first otherwise,
+// half as much again as the step has to move.
+template <class TX, class T = Arithmetic<TX>>
+XLSTM_INLINE bool mlstm_streams(const MlstmOperands<TX>& x, const T* C, const T* C_out) {
+  constexpr int64_t kLarge = 256 * 1024, kElement = sizeof(T);
+  return x.time == 1 && C != C_out &&
+         x.batch * x.heads * x.qk_dim * x.v_dim * kElement >= kLarge &&
+         x.v_dim * kElement % kVectorBytes == 0 &&
+         reinterpret_cast<uintptr_t>(C_out) % kVectorBytes == 0;
 }
 
 // The steps [start, start + length); C is read from `C` and left in C_out (they may be one).
@@ -64,6 +104,7 @@ T mlstm_steps(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, 
   const int64_t v_first =
       ((unit.row * x.time + start) * x.heads + unit.head) * x.v_dim + unit.column;
   T* const k_written = s.k_written;
+  const bool streams = mlstm_streams(x, C, C_out);
   for (int64_t t = 0; t < length; ++t) {
     const TX* q = x.q + qk_first + t * x.heads * x.qk_dim;
     const TX* k = x.k + qk_first + t * x.heads * x.qk_dim;
@@ -83,14 +124,10 @@ T mlstm_steps(const MlstmOperands<TX>& x, const MlstmUnit& unit, int64_t start, 
       store(s.v_panel + c, load_wide_first(v + c, unit.columns - c));
       store(s.numerator + c, zero<T>());
     }
-    int64_t j = 0;
-    for (; j + kStepRows <= x.qk_dim; j += kStepRows) {
-      mlstm_step_rows<kStepRows>(C + j * x.v_dim, C_out + j * x.v_dim, x.v_dim, unit.columns,
-                                 s.inter[t], s.q + j, k_written + j, s.v_panel, s.numerator);
-    }
-    for (; j < x.qk_dim; ++j) {
-      mlstm_step_rows<1>(C + j * x.v_dim, C_out + j * x.v_dim, x.v_dim, unit.columns, s.inter[t],
-                         s.q + j, k_written + j, s.v_panel, s.numerator);
+    if (streams) {
+      mlstm_step_matrix<true>(x, unit, C, C_out, s.inter[t], s);
+    } else {
+      mlstm_step_matrix<false>(x, unit, C, C_out, s.inter[t], s);
     }
     C = C_out;
     const T dot = sum_lanes<T>(q_n), size = dot < T(0) ? -dot : dot;

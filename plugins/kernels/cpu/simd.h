@@ -73,6 +73,25 @@ XLSTM_INLINE void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
+// To an aligned place that is not read soon: past the caches where the set has such a store. Others
+// see it once await_stores() has been called.
+template <class T>
+XLSTM_INLINE void store_past_caches(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#else
+  store(p, v);
+#endif
+}
+
+XLSTM_INLINE void await_stores() {
+#if defined(__AVX2__) || defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
 // The first `count` elements; the others are 0.
 template <class T>
 XLSTM_INLINE Vec<T> load_first(const T* p, int64_t count) {
