@@ -10,7 +10,10 @@ import pytest
 import xlstm_export as xe
 from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
 from tests.model_cases import BY_ID, Library
+from tests.runtime.conformance import bound
 from xlstm_export import benchmark
+from xlstm_export.runtime.open import Execution
+from xlstm_export.runtime.ort import OrtSession
 
 QUICK = {"rows": (1, 3), "prompt": 5, "steps": 4}
 
@@ -35,6 +38,24 @@ def test_a_language_model_beside_pytorch(library: Library) -> None:
     (missing,) = made.missing
     assert missing[0] == "ort-cuda"
     assert "no CUDA provider" in missing[1]
+
+
+def test_a_gpu_is_measured_with_and_without_graphs(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is one: here the sessions bind the host's memory."""
+    asked: list[bool] = []
+
+    def opened(bundle: Path, how: Execution) -> OrtSession:
+        asked.append(how.cuda_graph)
+        return bound(bundle, graphs=how.cuda_graph)
+
+    monkeypatch.setattr(benchmark, "open_session", opened)
+    made = xe.bench(library.bundle(BY_ID["stack-mixed"]), rows=[2], prompt=3, steps=3)
+    names = ["ort", "ort, function bodies", "ort-cuda", "ort-cuda, CUDA graphs"]
+    assert [m.backend for m in made.measured] == names
+    assert asked == [False, False, False, True]
+    assert not made.missing
 
 
 @pytest.mark.parametrize(

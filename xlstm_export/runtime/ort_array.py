@@ -56,6 +56,8 @@ class OrtArray:
         last = last_indices(lengths, *self.shape[:2])
         if self.device == "cpu":
             return self.numpy()[np.arange(len(last)), last][:, None]
+        if self.shape[1] == 1:
+            return self.numpy()
         return pick_on_device(self, last)[:, None]
 
     def likeliest(self, lengths: Array | None) -> list[Choice]:

@@ -133,6 +133,8 @@ class DeviceArray:
     def last_steps(self, lengths: Array | None) -> Array:
         """[B,1,...] on the host: of [B,T,...] each row's last step, that of ``lengths`` [B]."""
         batch, steps = self.shape[:2]
+        if steps == 1:
+            return self.numpy()
         last = last_indices(lengths, batch, steps)
         found = np.empty((batch, 1, *self.shape[2:]), self.dtype)
         size = found[:1].nbytes
