@@ -88,7 +88,7 @@ def running(repository: Path, folder: Path) -> Iterator[tuple[str, Path]]:
 
 def metrics_address(log: Path) -> str:
     """Where the server of this log tells its numbers."""
-    found = re.search(r"Started Metrics Service at (\S+)", log.read_text())
+    found = re.search(r"Started Metrics Service at ([\d.:]+)", log.read_text())
     assert found, log.read_text()[-3000:]
     return found[1]
 
