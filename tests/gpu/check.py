@@ -223,7 +223,7 @@ def _validate(place: Place, by: str, bundle: Path, *words: str | Path) -> Outcom
 
 
 def engines(place: Place) -> list[Outcome]:
-    """An engine of TensorRT-RTX for each bundle: built here, validated, and opened in C++."""
+    """An engine of TensorRT-RTX for each bundle: built here, validated, in C++, and by graphs."""
     if not (place.folder / "rtx" / "tensorrt_rtx_libs" / "libtensorrt_rtx.so.1").is_file():
         return [Outcome("engines", "not run", 0, "TensorRT-RTX's library has not come whole")]
     bundles = sorted((place.folder / "bundles").iterdir())
@@ -244,6 +244,7 @@ def _engine(place: Place, bundle: Path) -> list[Outcome]:
         built,
         validated,
         place.run(f"C++ {name}", "-m", "tests.gpu.cpp_session", bundle, engine),
+        place.run(f"graphs {name}", "-m", "tests.gpu.graph_session", bundle, engine),
     ]
 
 

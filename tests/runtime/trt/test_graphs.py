@@ -5,6 +5,7 @@ Whether TensorRT's calls can be captured, and what that is worth, only a GPU sho
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import xlstm_export as xe
+from tests.gpu.graph_session import compare
 from tests.model_cases import BY_ID, Library
 from tests.runtime.trt.host_device import assert_same_states, ids, reference_session, run, stand_in
 from tests.runtime.trt.test_engine import Opened
@@ -118,6 +120,16 @@ def test_an_engine_is_opened_with_graphs_on_request(
         found, _ = rollout(xe.open(out, "rtx", cuda_graph=wanted), 1, 8)
         np.testing.assert_array_equal(found, expected)
         assert ("launch" in opened.device.calls) is wanted
+
+
+def test_what_a_gpu_compares_is_equal_here(bundle: Path) -> None:
+    """The program of tests/gpu, on stand-ins."""
+    told = compare(stand_in(bundle)[0], stand_in(bundle, graphs=True)[0])
+    assert re.fullmatch(r"25 calls of 2 batches by [4-9] graphs", told)
+    session, engine, _ = stand_in(bundle, graphs=True)
+    engine.capturable = False
+    with pytest.raises(SystemExit, match="no call was captured"):
+        compare(stand_in(bundle)[0], session)
 
 
 class Cuda:
