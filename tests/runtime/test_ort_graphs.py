@@ -143,6 +143,14 @@ def test_rows_that_come_and_go(bundle: Path) -> None:
         tokens |= {row: choice.token for row, choice in got.items()}
 
 
+def test_a_step_that_cannot_be_captured_is_told(bundle: Path) -> None:
+    session = bound(bundle, graphs=True)
+    replaying = Replaying(session)
+    replaying._captured[1] = None, ()  # type: ignore[assignment]
+    with pytest.raises(BackendUnavailableError, match="did not run as a CUDA graph: leave cuda_g"):
+        decode(session, 2, 9)
+
+
 def test_there_are_no_more_graphs_than_may_be(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from xlstm_export.bundle.manifest import Dims, Manifest
-from xlstm_export.errors import OptionError
+from xlstm_export.errors import BackendUnavailableError, OptionError
 from xlstm_export.runtime.ort_array import OrtArray
 from xlstm_export.runtime.ort_cuda import run_bound
 from xlstm_export.runtime.session import Array
@@ -147,7 +147,12 @@ class StepGraphs:
         for name, array in feeds.items():
             ends[name].update_inplace(array)
         binding, options = self._binding((before, present), ends)
-        self._session.run_with_iobinding(binding, options)
+        try:
+            self._session.run_with_iobinding(binding, options)
+        except Exception as error:  # ONNX Runtime raises many types of its own
+            raise BackendUnavailableError(
+                f"a decode step did not run as a CUDA graph: leave cuda_graph out ({error})"
+            ) from error
         # the next call writes there again
         return {t.name: OrtArray(ends[t.name], t.dtype, ends) for t in self._manifest.outputs}
 

@@ -5,6 +5,7 @@ Whether TensorRT's calls can be captured, and what that is worth, only a GPU sho
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 from pathlib import Path
@@ -96,6 +97,28 @@ def test_what_cannot_be_captured_is_computed(bundle: Path) -> None:
     engine.capturable = True
     rollout(session, 2, 8, states)
     assert "launch" in device.calls
+
+
+def test_a_call_that_the_driver_does_not_capture_is_told(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _, device = stand_in(bundle, graphs=True)
+
+    def refuse(_: object) -> None:
+        raise EngineError("GPU 0: cudaStreamEndCapture failed with an error (901)")
+
+    monkeypatch.setattr(device, "capture", refuse)
+    with pytest.raises(EngineError, match=r"leave cuda_graph out \(GPU 0: .*\(901\)"):
+        rollout(session, 2, 12)
+
+
+def test_graphs_go_with_a_session_that_is_dropped(bundle: Path) -> None:
+    session, engine, device = stand_in(bundle, graphs=True)
+    rollout(session, 2, 12)
+    assert device.graphs
+    del session, engine
+    gc.collect()
+    assert not device.graphs
 
 
 def test_the_engine_is_asked_once_for_the_same_shapes(bundle: Path) -> None:

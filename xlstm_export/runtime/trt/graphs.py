@@ -8,12 +8,14 @@ a caller keeps only moves the loop to other addresses.
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from xlstm_export.engine.profiles import Profile, Shape
+from xlstm_export.errors import EngineError
 from xlstm_export.runtime.trt.device import Device
 from xlstm_export.runtime.trt.engine import Engine, EngineTensor
 
@@ -36,6 +38,7 @@ class GraphedEngine:
         self._next: _Shapes = (0, ())
         self._met: set[_Call] = set()
         self._graphs: OrderedDict[_Call, Any] = OrderedDict()
+        weakref.finalize(self, _drop, device, self._graphs).atexit = False
 
     @property
     def title(self) -> str:
@@ -73,7 +76,7 @@ class GraphedEngine:
         work()
         if call in self._met and self._engine.can_capture(profile, stream):
             # after the same call: what TensorRT puts off until a call is no part of the graph
-            self._keep(call, self._device.capture(work))
+            self._keep(call, work)
         if len(self._met) >= _MOST_MET:
             self._met.clear()
         self._met.add(call)
@@ -84,13 +87,23 @@ class GraphedEngine:
 
     def close(self) -> None:
         """As ``Engine.close``; graphs go first."""
-        while self._graphs:
-            self._device.drop(self._graphs.popitem()[1])
+        _drop(self._device, self._graphs)
         self._engine.close()
 
-    def _keep(self, call: _Call, graph: Any) -> None:
+    def _keep(self, call: _Call, work: Callable[[], object]) -> None:
+        try:
+            graph = self._device.capture(work)
+        except EngineError as error:
+            raise EngineError(
+                f"a call cannot be captured: leave cuda_graph out ({error})"
+            ) from error
         if len(self._graphs) >= MOST_GRAPHS:
             _, oldest = self._graphs.popitem(last=False)
             self._device.synchronize()  # it may be running
             self._device.drop(oldest)
         self._graphs[call] = graph
+
+
+def _drop(device: Device, graphs: OrderedDict[_Call, Any]) -> None:
+    while graphs:
+        device.drop(graphs.popitem()[1])
