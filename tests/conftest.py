@@ -24,6 +24,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
+def pytest_unconfigure() -> None:
+    """Some libraries say at the end what was never taken away."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     """Checkpoints and bundles of the model cases, made once a worker."""

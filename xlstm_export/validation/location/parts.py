@@ -7,7 +7,8 @@ call starts from its states. So an error is that of one part, and the rule judge
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -133,24 +134,31 @@ def _sample(tapped: TappedBundle, everyone: Participants, batch: int, seed: int)
     cuts = [tap.name for tap in tapped.taps]
     baselines = (everyone.recurrent, everyone.chunkwise)
     rows = batch + BASELINE_ROWS
-    for rollout in _calls(everyone, manifest, rows, seed):
-        states: Mapping[str, Array] | None = None
-        if manifest.takes_states:
-            states = States.zeros(manifest, rows)
-        for feeds in rollout:
-            exact, after = everyone.float64.run_tapped(feeds, states, {})
-            got, got_after = tapped.run(feeds, states or {}, exact)
-            forced = {name: exact[name] for name in cuts}
-            forms = [form.run_tapped(feeds, states, forced) for form in baselines]
-            for name in got:
-                others = (form[name] for form, _ in forms)
-                _add(sample, name, [got[name], exact[name], exact[name], *others])
-            for key in after:
-                others = (form_after[key] for _, form_after in forms)
-                _add(sample, key, [got_after[key], after[key], after[key], *others])
-            sample.calls.append(Seen({**got, **got_after}, {**exact, **after}, states or {}))
-            states = after if manifest.takes_states else None
+    with ThreadPoolExecutor(1) as behind:  # a call is judged while the next one is computed
+        judged = behind.submit(bool)
+        for rollout in _calls(everyone, manifest, rows, seed):
+            states: Mapping[str, Array] | None = None
+            if manifest.takes_states:
+                states = States.zeros(manifest, rows)
+            for feeds in rollout:
+                exact, after = everyone.float64.run_tapped(feeds, states, {})
+                got, got_after = tapped.run(feeds, states or {}, exact)
+                forced = {name: exact[name] for name in cuts}
+                forms = [form.run_tapped(feeds, states, forced) for form in baselines]
+                seen = Seen({**got, **got_after}, {**exact, **after}, states or {})
+                judged.result()
+                judged = behind.submit(_judge, sample, seen, [{**a, **b} for a, b in forms])
+                states = after if manifest.takes_states else None
+        judged.result()
     return sample
+
+
+def _judge(sample: _Sample, seen: Seen, forms: Sequence[Mapping[str, Array]]) -> None:
+    """Add one call to ``sample``; ``forms`` are the baselines' numbers by name."""
+    for name, got in seen.got.items():
+        exact = seen.exact[name]
+        _add(sample, name, [got, exact, exact, *(form[name] for form in forms)])
+    sample.calls.append(seen)
 
 
 def _add(sample: _Sample, name: str, tensors: list[Array]) -> None:

@@ -71,7 +71,9 @@ class Chain:
         if everyone.oracle is not None:
             runners["reference"] = everyone.oracle
         self.distance = 0.0
-        with ThreadPoolExecutor(self._workers) as pool:
+        # a call is judged while the next one is computed
+        with ThreadPoolExecutor(self._workers) as pool, ThreadPoolExecutor(1) as behind:
+            judged = behind.submit(bool)
             for number, rollout in enumerate(self._rollouts):
                 states: dict[Who, Any] = dict.fromkeys(runners)
                 end = 0
@@ -83,7 +85,9 @@ class Chain:
                     outputs = dict(zip(runners, found, strict=True))
                     states = {who: after for who, (_, after) in outputs.items()}
                     end += steps_of(call)
-                    self._add(outputs, number, index, end)
+                    judged.result()
+                    judged = behind.submit(self._add, outputs, number, index, end)
+            judged.result()
 
     def results(self) -> list[TensorResult]:
         """One for each output and state of the model, once all parts are through."""
