@@ -37,6 +37,8 @@ TENSOR = 170e12
 """FLOP a second of mma.sync with the work on its operands: fitted to the mLSTM of 2,048 steps."""
 LAUNCH = 1.5e-6
 """Seconds of a launch in a graph until its memory is busy and after: fitted to the mLSTM's step."""
+PARTS = 4
+"""Of a processor, each with tensor cores."""
 MMA_CLOCKS = 5.5
 """Of a product of 16 x 16 x 8 on one of a processor's four parts: from the sLSTM at 128."""
 CELL, STEP = 0.1e-6, 0.2e-6
@@ -54,7 +56,16 @@ KERNEL_REGISTERS = {
 }  # fmt: skip
 """Of a thread, by variant and launch: tests/cuda/test_cubins.py holds the kernels to them."""
 
-TARGETS = {  # seconds a call, or a step of an sLSTM: design and measured
+# Seconds a call, or a step of an sLSTM: design and measured. Three of the design's targets were
+# less than their products take, for the accuracy rule asks for more of these than it counted:
+# - mLSTM 4x1024/1024, 32 x 2,048 tokens, 3.9 ms: keys in three terms make 2.3 TFLOP. At the 200
+#   TFLOP a second that the design asks of mma.sync (8x256/512 in 3 ms) these are 11.3 ms; 3.9 would
+#   be 580, which of an H100's instructions wgmma alone gives.
+# - sLSTM 4x128 at 256 rows, 0.5 us: y in two terms makes 65,536 products a step, 0.39 us of all
+#   processors, and 131,072 cells, two of the 0.1 us that a full processor of them takes.
+# - sLSTM 4x512 at 256 rows, 1 us: 1,048,576 products a step are 6.2 us, cell and exchange 0.55.
+# tests/benchmarks/test_gpu_model.py computes them again.
+TARGETS = {
     "mLSTM 8x256/512, B=1, T=1": (5e-6, 5.1e-6),
     "mLSTM 8x256/512, B=8, T=1": (26e-6, None),
     "mLSTM 8x256/512, B=64, T=1": (None, 135e-6),
@@ -62,13 +73,13 @@ TARGETS = {  # seconds a call, or a step of an sLSTM: design and measured
     "mLSTM 8x256/512, B=1, T=2048": (None, 121e-6),
     "mLSTM 8x256/512, B=32, T=2048": (3e-3, None),
     "mLSTM 8x256/512, B=1, T=65536": (3e-3, None),
-    "mLSTM 4x1024/1024, B=32, T=2048": (3.9e-3, None),
+    "mLSTM 4x1024/1024, B=32, T=2048": (11.3e-3, None),
     "sLSTM 4x128, B=1, T=64": (0.5e-6, 0.51e-6),
-    "sLSTM 4x128, B=256, T=64": (0.5e-6, None),
+    "sLSTM 4x128, B=256, T=64": (0.6e-6, None),
     "sLSTM 12x64, B=16, T=1024": (0.5e-6, 0.31e-6),
     "sLSTM 3x256, B=16, T=1024": (0.7e-6, None),
     "sLSTM 4x512, B=1, T=2048": (1e-6, None),
-    "sLSTM 4x512, B=256, T=64": (1e-6, None),
+    "sLSTM 4x512, B=256, T=64": (6.8e-6, None),
     "sLSTM 1x768, B=16, T=1024": (1.3e-6, None),
     "convolution D=4096 W=4 SiLU, B=1, T=8192": (None, 39e-6),
     "convolution D=4096 W=4 SiLU, B=8, T=8192": (0.4e-3, None),
@@ -153,7 +164,7 @@ def row_of(workload: Workload, tx: str) -> Row:
     nbytes, flop = float(workload.nbytes(tx)), 0.0
     limit, seconds = "bytes", nbytes / BANDWIDTH
     if variant == "chunk":
-        nbytes, flop = _chunk_bytes(workload, tx), sum(_chunk_flop(workload))
+        nbytes, flop = _chunk_bytes(workload, tx), sum(chunk_flop(workload))
         limit, seconds = _chunk(workload, waves, nbytes)
     elif variant in ("registers", "clusters"):
         limit, seconds, flop = _slstm(workload, variant, launches[0], math.ceil(waves[0]))
@@ -166,7 +177,7 @@ def row_of(workload: Workload, tx: str) -> Row:
     )  # fmt: skip
 
 
-def _chunk_flop(workload: Workload) -> tuple[float, float]:
+def chunk_flop(workload: Workload) -> tuple[float, float]:
     """Products of `chunk_states`, keys in three terms, and of `chunk_outputs`."""
     B, T, N, K, V = (workload.case.size[d] for d in "BTNKV")
     return float(B * T * N * 6 * K * V), float(B * T * N * (2 * K * V + 128 * (K + V)))
@@ -182,7 +193,7 @@ def _chunk_bytes(workload: Workload, tx: str) -> float:
 def _chunk(workload: Workload, waves: Sequence[float], nbytes: float) -> tuple[str, float]:
     """Its limit and time; the last wave of a launch takes as long as a full one."""
     seconds = 0.0
-    for flop, filled in zip(_chunk_flop(workload), (waves[1], waves[2]), strict=True):
+    for flop, filled in zip(chunk_flop(workload), (waves[1], waves[2]), strict=True):
         seconds += flop / TENSOR * math.ceil(filled) / filled
     return ("products", seconds) if seconds > nbytes / BANDWIDTH else ("bytes", nbytes / BANDWIDTH)
 
@@ -196,7 +207,7 @@ def _slstm(
     units = inputs // launch.cluster
     groups = launch.blocks // launch.cluster // N
     tiles = 2 if variant == "clusters" and 4 * groups < B else 1
-    products = MMA_CLOCKS * tiles * (4 * units / 16) * (inputs / 16) / 4 / CLOCK
+    products = MMA_CLOCKS * tiles * (4 * units / 16) * (inputs / 16) / PARTS / CLOCK
     in_registers = launch.threads * 4 * (128 if launch.threads <= 256 else 80)
     stored = max(0, 8 * units * inputs - in_registers) if variant == "clusters" else 0
     reads = stored / SHARED_CLOCK / CLOCK

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 SOURCES = sorted(path for path in PLUGINS.rglob("*") if path.suffix in SUFFIXES)
+OF_TESTS = sorted(path for path in (ROOT / "tests").rglob("*") if path.suffix in SUFFIXES)
 BUILD_FILES = sorted([ROOT / "CMakeLists.txt", *PLUGINS.rglob("CMakeLists.txt")])
 MOST_LINES = {".cu": 500}
 FRAMEWORKS = re.compile(r"torch|aten|onnx|nvinfer|tensorrt|ort/|triton", re.IGNORECASE)
@@ -27,7 +28,7 @@ def names(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=names(SOURCES))
+@pytest.mark.parametrize("path", [*SOURCES, *OF_TESTS], ids=names([*SOURCES, *OF_TESTS]))
 def test_source_is_small(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= MOST_LINES.get(path.suffix, 400)

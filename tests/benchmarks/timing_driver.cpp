@@ -31,7 +31,8 @@ XLSTM_DRIVER_API int cuEventRecord(void* event, void*) {
   return *static_cast<Clock::time_point*>(event) = Clock::now(), 0;
 }
 XLSTM_DRIVER_API int cuEventElapsedTime(float* milliseconds, void* start, void* stop) {
-  const auto taken = *static_cast<Clock::time_point*>(stop) - *static_cast<Clock::time_point*>(start);
+  const auto& end = *static_cast<Clock::time_point*>(stop);
+  const auto taken = end - *static_cast<Clock::time_point*>(start);
   return *milliseconds = std::chrono::duration<float, std::milli>(taken).count(), 0;
 }
 

@@ -100,3 +100,39 @@ def _demangled(symbols: Sequence[str]) -> dict[str, tuple[str, str]]:
         kernel = name[1] + (f"<{name[3]}>" if name[3] else "")
         names[symbol] = (kernel, ELEMENTS[name[2]])
     return names
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """Where it stands, what it is with its modifiers, and what follows that."""
+
+    address: int
+    operation: str
+    operands: str
+
+
+def instructions(usage: Usage) -> list[Instruction]:
+    """A kernel's, as disassembled."""
+    dumped = _dump("--dump-sass", f"--gpu-architecture=sm_{usage.target}",
+                   f"--function={usage.symbol}")  # fmt: skip
+    line = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([\w.]+)([^;]*);")
+    found = [word for word in map(line.match, dumped.splitlines()) if word]
+    return [Instruction(int(word[1], 16), word[2], word[3].strip()) for word in found]
+
+
+def loop_of(body: Sequence[Instruction], operation: str) -> list[Instruction]:
+    """The tightest of the loops that have most of an operation: what runs again and again."""
+    loops = []
+    for last, instruction in enumerate(body):
+        to = re.search(r"\b0x([0-9a-f]+)$", instruction.operands)
+        if not (instruction.operation.startswith("BRA") and to):
+            continue
+        if int(to[1], 16) < instruction.address:
+            loops.append([i for i in body[: last + 1] if i.address >= int(to[1], 16)])
+    return max(loops, key=lambda loop: (count(loop, operation), -len(loop)))
+
+
+def count(body: Sequence[Instruction], operation: str) -> int:
+    """How many are that, whatever their further modifiers: LDS.128, HMMA."""
+    wanted = set(operation.split("."))
+    return sum(wanted <= set(i.operation.split(".")) for i in body)

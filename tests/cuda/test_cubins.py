@@ -67,12 +67,7 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
 HALVES = ("bfloat16", "float16")
 ELEMENTS = {"mlstm/chunk": HALVES, "slstm/registers": HALVES, "slstm/clusters": HALVES}
 """Types of a file's kernels, where they are not made for all."""
-STACK = {
-    ("chunk_outputs", "float16"): 80,  # units of C beside what bfloat16 has too
-    # before the steps, while R is on its way to registers
-    **{(f"slstm_registers<128, 4, {r}>", tx): 48 for r in ("false", "true") for tx in HALVES},
-    **{("slstm_clusters<3, 2, false>", tx): 24 for tx in HALVES},  # three loads are in a step
-}
+STACK = {("chunk_outputs", "float16"): 80}  # units of C beside what bfloat16 has too
 """Most bytes of local memory, where it is not 0."""
 SYSTEM_SHARED = 1024
 """Bytes that sm_90 and later keep for themselves in every block's shared memory."""

@@ -56,6 +56,13 @@ def test_it_obeys_the_rule_in_any_order_and_in_place(case: OpCase, tx: str) -> N
     assert_same_bits(again, got)
 
 
+def test_two_warps_share_the_cells_of_eight_rows() -> None:
+    case = case_of("B33 T2 N1 H528", lengths=(2,) * 31 + (1, 0))  # clusters for four rows: too many
+    inputs = make_inputs(case, "bfloat16")
+    got = run_cuda(case, inputs, "bfloat16", alias=True, order=DESCENDING)
+    assert_within_rule(case, inputs, "bfloat16", got)
+
+
 @pytest.mark.parametrize("state_rounding", [0, 1])
 def test_sums_that_are_cut_obey_the_rule_and_cuts_in_time_change_no_bit(
     state_rounding: int,

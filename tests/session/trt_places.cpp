@@ -12,7 +12,8 @@ namespace api = nvinfer1::apiv;
 using xlstm::session::trt::kTensorRT10;
 namespace trt = xlstm::session::trt;
 
-// A pointer to a virtual function holds its place in the table: 1 + bytes (Itanium C++ ABI, x86-64).
+// A pointer to a virtual function holds its place in the table: 1 + bytes (Itanium C++ ABI, on
+// x86-64).
 template <typename Function>
 int place(Function function) {
   ptrdiff_t words[2];

@@ -47,6 +47,20 @@ auto with_element(DType dtype, Body body) {
   }
 }
 
+inline bool is_half(DType dtype) {
+  return dtype == DType::kBfloat16 || dtype == DType::kFloat16;
+}
+// The same for one of two bytes, and for both, while `body` answers kOk.
+template <class Body>
+auto with_half(DType dtype, Body body) {
+  return dtype == DType::kFloat16 ? body(__half{}) : body(__nv_bfloat16{});
+}
+template <class Body>
+Status for_each_half(Body body) {
+  const Status status = body(__nv_bfloat16{});
+  return status == Status::kOk ? body(__half{}) : status;
+}
+
 // `body` with a value of each element type whose arithmetic is float's, while it answers kOk.
 template <class Body>
 Status for_each_single(Body body) {

@@ -45,7 +45,9 @@ XLSTM_DRIVER_API int cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t byt
   return std::memcpy(to, from, bytes), 0;
 }
 
-XLSTM_DRIVER_API int cuStreamCreate(void** stream, unsigned) { return *stream = new CUstream_st, 0; }
+XLSTM_DRIVER_API int cuStreamCreate(void** stream, unsigned) {
+  return *stream = new CUstream_st, 0;
+}
 XLSTM_DRIVER_API int cuStreamDestroy_v2(void* stream) {
   return delete static_cast<CUstream_st*>(stream), 0;
 }

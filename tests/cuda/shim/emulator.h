@@ -5,8 +5,8 @@
  * as NaN in each block; no more shared memory than a kernel was allowed; copies to shared memory
  * arrive when they are waited for, or at once in descending order; stores to blocks of a cluster
  * the same by its barrier, past one and to no block that may have ended; the limits of a launch
- * that all GPUs have. A failed check ends the launch with cudaErrorLaunchFailure. Missing barriers and blocks that disturb each other show as
- * different results under different orders. */
+ * that all GPUs have. A failed check ends the launch with cudaErrorLaunchFailure. Missing barriers
+ * and blocks that disturb each other show as different results under different orders. */
 #pragma once
 
 #include <stdint.h>

@@ -35,7 +35,9 @@ void multiply(void* const (&all)[32], Lane lane_of, ReadA read_a, ReadB read_b) 
   double a[16][kDepth], b[kDepth][8];
   for (int k = 0; k < kDepth; ++k) {
     for (int row = 0; row < 16; ++row) a[row][k] = read_a(at(row % 8 * 4 + lane_of(k)), row / 8, k);
-    for (int column = 0; column < 8; ++column) b[k][column] = read_b(at(column * 4 + lane_of(k)), k);
+    for (int column = 0; column < 8; ++column) {
+      b[k][column] = read_b(at(column * 4 + lane_of(k)), k);
+    }
   }
   for (int row = 0; row < 16; ++row) {
     double sum[8];
@@ -128,7 +130,9 @@ inline void load_matrix_x2_transposed(uint32_t (&r)[2], const void* row,
 
 inline void copy_async_16(void* shared, const void* global, bool there = true,
                           int line = __builtin_LINE()) {
-  const auto aligned = [](const void* place) { return reinterpret_cast<uintptr_t>(place) % 16 == 0; };
+  const auto aligned = [](const void* place) {
+    return reinterpret_cast<uintptr_t>(place) % 16 == 0;
+  };
   if (!aligned(shared) || (there && !aligned(global))) emulator::fail_here("cp.async", line);
   emulator::copy_later(shared, there ? global : nullptr, 16);
 }
@@ -177,10 +181,12 @@ inline float maximum(float a, float b) { return a < b || b != b ? b : a; }
 inline float minimum(float a, float b) { return b < a || b != b ? b : a; }
 
 inline uint32_t pack(float low, float high, __nv_bfloat16) {
-  return __float2bfloat16_rn(low).bits | static_cast<uint32_t>(__float2bfloat16_rn(high).bits) << 16;
+  const uint32_t bits = __float2bfloat16_rn(high).bits;
+  return __float2bfloat16_rn(low).bits | bits << 16;
 }
 inline uint32_t pack(float low, float high, __half) {
-  return __float2half_rn(low).bits | static_cast<uint32_t>(__float2half_rn(high).bits) << 16;
+  const uint32_t bits = __float2half_rn(high).bits;
+  return __float2half_rn(low).bits | bits << 16;
 }
 
 }  // namespace xlstm::cuda

@@ -1,4 +1,4 @@
-// The dynamic shared memory of the block at work, which emulator.cpp gives it.
+// The dynamic shared memory of the block at work, which launch.cpp gives it.
 #pragma once
 
 namespace xlstm::cuda {

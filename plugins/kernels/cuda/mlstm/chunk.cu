@@ -49,23 +49,11 @@ void take_workspace(const Sizes& size, Arena& arena, ChunkProblem<TX>& x) {
   x.units = arena.take<float>(kHasUnits<TX> ? size.snapshots() * size.units : 0);
 }
 
-// `body` with a value of each type, or of `dtype`'s.
-template <class Body>
-Status for_each_half(Body body) {
-  const Status status = body(__nv_bfloat16{});
-  return status == Status::kOk ? body(__half{}) : status;
-}
-template <class Body>
-auto with_half(DType dtype, Body body) {
-  return dtype == DType::kFloat16 ? body(__half{}) : body(__nv_bfloat16{});
-}
-
 // Whether some device takes it.
 bool takes(const Problem& problem) {
   const int64_t* size = problem.sizes;
-  return (problem.dtype == DType::kBfloat16 || problem.dtype == DType::kFloat16) &&
-         size[mlstm::size_K] % 16 == 0 && size[mlstm::size_V] % 16 == 0 &&
-         size[mlstm::size_T] >= kLeastSteps;
+  return is_half(problem.dtype) && size[mlstm::size_K] % 16 == 0 &&
+         size[mlstm::size_V] % 16 == 0 && size[mlstm::size_T] >= kLeastSteps;
 }
 
 bool fits(const Problem& problem, const void*, const Device& device) {

@@ -37,6 +37,8 @@ struct SlstmCluster {
   const Lane lane;
 
   __device__ int unit() const { return rank * S::units + S::first_unit(lane) + lane.row; }
+  // From a gate, or a step's y, to the next: 32 bits, for registers are few.
+  __device__ int width() const { return static_cast<int>(x.heads) * x.size; }
   __device__ int64_t row(int cell) const { return first + S::first_row(lane) + S::row_of(cell); }
   // Where in [B, steps, N, H] a cell is at step 0.
   __device__ int64_t place(int cell, int64_t steps) const {
@@ -55,15 +57,15 @@ struct SlstmCluster {
 
   __device__ void run() const {
     Arena arena(shared_memory);
-    SplitWeights<S> weights(lane, arena.take<char>(S::stored_bytes));
+    arena.take<char>(S::stored_bytes);  // first, as SplitWeights has it
+    SplitWeights<S> weights(lane);
     char* const memory = arena.take<char>(S::memory_bytes);
     auto* const bias = arena.take<float4>(S::units) + S::first_unit(lane) + lane.row;
     weights.factor = load_weights<TX, S>(
         x, {head, rank * S::units}, lane, memory,
         [&](const TilePlace& at, const uint32_t(&tile)[4]) { weights.keep(at, tile); });
 
-    // Of a group's warps the first has the cells.
-    const bool mine = S::turn(lane) == 0;
+    const bool mine = S::has_cells(lane);
     bool has[S::cells];
     SlstmCell cells[S::cells];
     int steps[S::cells];
@@ -80,7 +82,7 @@ struct SlstmCluster {
       }
       y[c] = cells[c].y;
     }
-    if (mine && lane.pair == 0) *bias = has[0] ? bias_of() : float4{};
+    if (S::turn(lane) == 0 && lane.pair == 0) *bias = unit() < x.size ? bias_of() : float4{};
     cluster_arrive();  // every block has begun, and is done with what R passed through
     cluster_wait();
     if (mine) send<S>(memory, lane, rank, y);
@@ -103,20 +105,18 @@ struct SlstmCluster {
 
   __device__ float4 bias_of() const {
     const float* b = x.b + head * x.size + unit();
-    const int64_t width = x.heads * x.size;
-    return {b[0], b[width], b[2 * width], b[3 * width]};
+    return {b[0], b[width()], b[2 * width()], b[3 * width()]};
   }
 
   // Gates of the cells at a step, where `from` has the first cell's.
   __device__ void fetch(const float* from, const bool (&has)[S::cells],
                         float (&given)[S::cells][4]) const {
-    const int64_t width = x.heads * x.size;
 #pragma unroll
     for (int c = 0; c < S::cells; ++c) {
       if (!has[c]) continue;
 #pragma unroll
       for (int g = 0; g < 4; ++g) {
-        given[c][g] = from[(S::row_of(c) * x.time * 4 + g) * width];
+        given[c][g] = from[(S::row_of(c) * x.time * 4 + g) * width()];
       }
     }
   }
@@ -128,7 +128,6 @@ struct SlstmCluster {
     const SlstmLimits limits = {x.f_clamp > 0 ? x.f_clamp : INFINITY,
                                 x.n_floor > 0 ? x.n_floor : -INFINITY};
     float* const sums = reinterpret_cast<float*>(buffer + 2 * S::buffer_bytes);
-    const int64_t width = x.heads * x.size;
     const float* gates = x.gates + (row(0) * x.time * 4 * x.heads + head) * x.size + unit();
     TX* y_all = x.y_all + place(0, x.time);
     float given[S::cells][4] = {};
@@ -150,7 +149,7 @@ struct SlstmCluster {
                               : std::fma(raw[c][g], weights.factor, alone);
         }
       }
-      gates += 4 * width;
+      gates += 4 * width();
       if (t + 1 < most) fetch(gates, has, given);  // most of a step before they are used
 #pragma unroll
       for (int c = 0; c < S::cells; ++c) {
@@ -158,13 +157,13 @@ struct SlstmCluster {
         if (has[c]) y[c] = next.y;  // past a row's length only its own columns read it
         if (t < steps[c]) cells[c] = next;
       }
-      if (S::turn(lane) == 0) send<S>(buffer, lane, rank, y);
+      if (S::has_cells(lane)) send<S>(buffer, lane, rank, y);
       cluster_arrive();
 #pragma unroll
       for (int c = 0; c < S::cells; ++c) {
-        if (has[c]) y_all[S::row_of(c) * x.time * width] = narrow<TX>(t < steps[c] ? y[c] : 0.f);
+        if (has[c]) y_all[S::row_of(c) * x.time * width()] = narrow<TX>(t < steps[c] ? y[c] : 0.f);
       }
-      y_all += width;
+      y_all += width();
       cluster_wait();
     }
   }
@@ -240,10 +239,10 @@ Status launch_as(const Call& call, const Device& device, void* stream) {
 }
 
 bool fits(const Problem& problem, const void*, const Device& device) {
-  const bool is_half = problem.dtype == DType::kBfloat16 || problem.dtype == DType::kFloat16;
   const int64_t* size = problem.sizes;
-  return is_half && size[slstm::size_T] <= INT32_MAX &&
+  return is_half(problem.dtype) && size[slstm::size_T] <= INT32_MAX &&
          size[slstm::size_B] * size[slstm::size_N] <= INT32_MAX &&
+         4 * size[slstm::size_N] * size[slstm::size_H] <= INT32_MAX &&
          shape_of(size[slstm::size_H], 1, device) >= 0;
 }
 
@@ -281,13 +280,13 @@ Status prepare_as(Device& device) {
 Status prepare(Device& device) {
   if (!device.has_clusters) return Status::kOk;
   for (int& most : device.clusters) most = device.processors;
-  const Status status = prepare_as<__nv_bfloat16>(device);
-  return status == Status::kOk ? prepare_as<__half>(device) : status;
+  return for_each_half([&](auto half) { return prepare_as<decltype(half)>(device); });
 }
 
 Status launch(const Call& call, const Device& device, void* stream) {
-  return call.problem.dtype == DType::kFloat16 ? launch_as<__half>(call, device, stream)
-                                               : launch_as<__nv_bfloat16>(call, device, stream);
+  return with_half(call.problem.dtype, [&](auto half) {
+    return launch_as<decltype(half)>(call, device, stream);
+  });
 }
 
 }  // namespace

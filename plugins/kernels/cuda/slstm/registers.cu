@@ -31,17 +31,18 @@ struct Ring {
 template <class TX, class S, bool kRounds>
 struct SlstmBlock {
   const SlstmOperands<TX>& x;
-  const int64_t head, first;
+  const int head, first;
   const Lane lane;
 
   using Gates = Ring<S>;
   static constexpr int memory_bytes =
       static_cast<int>(max_of(Gates::bytes, S::parts_staged * S::part_bytes));
-  static constexpr size_t shared_bytes = 2 * S::buffer_bytes + memory_bytes;
+  static constexpr size_t shared_bytes = 2 * S::buffer_bytes + memory_bytes + (S::units + 1) * 16;
 
   // Where in [B, steps, N, H] a cell is at step 0.
   __device__ int64_t place(int64_t steps) const {
-    return ((first + row_of<S>(lane)) * steps * x.heads + head) * x.size + unit_of<S>(lane);
+    const int64_t row = first + row_of<S>(lane);
+    return (row * steps * x.heads + head) * x.size + unit_of<S>(lane);
   }
   __device__ int steps_of(int64_t row) const {
     return static_cast<int>(valid_steps(x.lengths, x.lengths_size, row, x.time));
@@ -51,17 +52,22 @@ struct SlstmBlock {
     Arena arena(shared_memory);
     char* buffer = arena.take<char>(2 * S::buffer_bytes);
     char* const memory = arena.take<char>(memory_bytes);
-    const int64_t width = x.heads * x.size;
+    // neither is kept: registers are R's
+    auto* const factor = arena.take<float>(1);
+    auto* const bias = arena.take<float4>(S::units) + unit_of<S>(lane);
+    // From a gate, or a step's y, to the next: 32 bits, for registers are few.
+    const int width = static_cast<int>(x.heads) * x.size;
     Weights<S> weights;
-    const float factor = load_weights<TX, S>(
+    const float back = load_weights<TX, S>(
         x, {head, 0}, lane, memory, [&](const TilePlace& at, const uint32_t(&tile)[4]) {
           auto& place = weights[at.group][at.half][2 * at.part + at.parity];
 #pragma unroll
           for (int r = 0; r < 4; ++r) place[r] = tile[r];
         });
+    if (threadIdx.x == 0) *factor = back;
 
     int most = 0;  // steps of the row that has most
-    for (int64_t r = first; r < min_of(first + S::rows, x.batch); ++r) {
+    for (int r = first; r < min_of(first + S::rows, x.batch); ++r) {
       most = most > steps_of(r) ? most : steps_of(r);
     }
     // A thread's piece of each step's gates: four units of a gate of a row.
@@ -91,13 +97,14 @@ struct SlstmBlock {
     const bool has = first + row_of<S>(lane) < x.batch && unit < x.size;
     SlstmCell cell = {};
     int steps = 0;
-    float bias[4] = {};
     if (has) {
       const int64_t at = place(1);
       cell = {x.y[at], x.c[at], x.n[at], x.m[at]};
       steps = steps_of(first + row_of<S>(lane));
-#pragma unroll
-      for (int g = 0; g < 4; ++g) bias[g] = x.b[g * width + head * x.size + unit];
+    }
+    if (row_of<S>(lane) == 0) {
+      const float* b = x.b + head * x.size + unit;
+      *bias = unit < x.size ? float4{b[0], b[width], b[2 * width], b[3 * width]} : float4{};
     }
     put_terms<S>(buffer, lane, cell.y);
     put_terms<S>(buffer + S::buffer_bytes, lane, 0.f);  // what no unit has stays 0
@@ -114,16 +121,18 @@ struct SlstmBlock {
       fetch(t + Gates::steps - 1);
       const float* const given = ring + t % Gates::steps * Gates::step +
                                  row_of<S>(lane) * Gates::row + unit;
-      float raw[4];
+      const float4 b = *bias;
+      const float scale = *factor;
+      float raw[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
-      for (int g = 0; g < 4; ++g) raw[g] = as_state<kRounds>(given[g * S::units]) + bias[g];
+      for (int g = 0; g < 4; ++g) raw[g] += as_state<kRounds>(given[g * S::units]);
       buffer += t % 2 == 0 ? S::buffer_bytes : -S::buffer_bytes;
 
 #pragma unroll
       for (int g = 0; g < 4; ++g) {
         const float product = mixed<S>(sum, lane, g);
-        raw[g] = kRounds ? raw[g] + round_to_bfloat16(product * factor)
-                         : std::fma(product, factor, raw[g]);
+        raw[g] = kRounds ? raw[g] + round_to_bfloat16(product * scale)
+                         : std::fma(product, scale, raw[g]);
       }
       const SlstmCell next = slstm_next<kRounds>(raw, cell, limits);
       const bool counts = t < steps;
@@ -152,10 +161,11 @@ template <class TX, int kUnits, int kRows, bool kRounds>
 __global__ void __launch_bounds__(kUnits * kRows, kMostUnits / kUnits)
     slstm_registers(SlstmOperands<TX> x) {
 #if __CUDA_ARCH__ >= 800
-  const int64_t units = x.heads * parts_of(x.batch, kRows);
-  for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
+  const int heads = static_cast<int>(x.heads);
+  const int units = heads * static_cast<int>(parts_of(x.batch, kRows));
+  for (int unit = static_cast<int>(blockIdx.x); unit < units; unit += gridDim.x) {
     using Block = SlstmBlock<TX, Spread<kUnits, kRows>, kRounds>;
-    Block{x, unit % x.heads, unit / x.heads * kRows, {}}.run();
+    Block{x, unit % heads, unit / heads * kRows, {}}.run();
   }
 #endif
 }
@@ -195,9 +205,11 @@ Status launch_as(const Call& call, const Device& device, void* stream) {
 }
 
 bool fits(const Problem& problem, const void*, const Device& device) {
-  const bool is_half = problem.dtype == DType::kBfloat16 || problem.dtype == DType::kFloat16;
-  return is_half && device.sm >= 80 && problem.sizes[slstm::size_H] <= kMostUnits &&
-         problem.sizes[slstm::size_T] <= INT32_MAX;
+  const int64_t* size = problem.sizes;
+  return is_half(problem.dtype) && device.sm >= 80 && size[slstm::size_H] <= kMostUnits &&
+         size[slstm::size_T] <= INT32_MAX &&
+         size[slstm::size_B] * size[slstm::size_N] <= INT32_MAX &&
+         4 * size[slstm::size_N] * size[slstm::size_H] <= INT32_MAX;
 }
 
 size_t workspace_size(const Problem&) { return 0; }
@@ -219,13 +231,13 @@ Status prepare_as() {
 
 Status prepare(Device& device) {
   if (device.sm < 80) return Status::kOk;
-  const Status status = prepare_as<__nv_bfloat16>();
-  return status == Status::kOk ? prepare_as<__half>() : status;
+  return for_each_half([](auto half) { return prepare_as<decltype(half)>(); });
 }
 
 Status launch(const Call& call, const Device& device, void* stream) {
-  return call.problem.dtype == DType::kFloat16 ? launch_as<__half>(call, device, stream)
-                                               : launch_as<__nv_bfloat16>(call, device, stream);
+  return with_half(call.problem.dtype, [&](auto half) {
+    return launch_as<decltype(half)>(call, device, stream);
+  });
 }
 
 }  // namespace

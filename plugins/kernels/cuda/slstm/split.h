@@ -28,7 +28,11 @@ struct ClusterShape {
 template <class Shape, int kTiles, int kTerms>
 struct Split : Shape {
   static constexpr int groups = 1, tiles = kTiles, terms = kTerms;
-  static constexpr int cells_of_tile = 2 / kTerms, cells = kTiles * cells_of_tile;  // of a thread
+  // The cells of two tiles are shared by two warps of a group, a tile each; else the first has all.
+  static constexpr bool shares = kTiles == 2 && Shape::turns == 2;
+  static constexpr int own_tiles = shares ? 1 : kTiles;
+  // of a thread
+  static constexpr int cells_of_tile = 2 / kTerms, cells = own_tiles * cells_of_tile;
   static constexpr int rows = 8 * kTiles / kTerms;
   // Of products that do not wait for each other: with both halves of the gates, eight or more of
   // them on each of a processor's four parts.
@@ -42,9 +46,9 @@ struct Split : Shape {
 
   static constexpr int parts_staged = 4, part_bytes = 32 * 4 * Shape::units * 2;
   static constexpr int stored_bytes = Shape::warps * Shape::stored * 4 * kWarp * 16;
-  // sums that a warp leaves to the first of its group
-  static constexpr int sums_bytes =
-      (Shape::warps - Shape::units / 8) * cells * 4 * kWarp * static_cast<int>(sizeof(float));
+  // sums that a warp leaves to another of its group
+  static constexpr int sums_bytes = (Shape::warps - (shares ? 0 : Shape::units / 8)) * cells * 4 *
+                                    kWarp * static_cast<int>(sizeof(float));
   static constexpr int memory_bytes =
       static_cast<int>(max_of(parts_staged * part_bytes, 2 * buffer_bytes + sums_bytes));
   static constexpr size_t shared_bytes = stored_bytes + memory_bytes + Shape::units * 16;
@@ -55,8 +59,12 @@ struct Split : Shape {
   static __device__ int turn(const Lane& lane) {  // among the warps of its group
     return lane.warp / (Shape::units / 8);
   }
+  static __device__ bool has_cells(const Lane& lane) { return shares || turn(lane) == 0; }
+  static __device__ int first_tile(const Lane& lane) { return shares ? turn(lane) : 0; }
   // The row of a thread's first cell among the cluster's, and how far from it that of another is.
-  static __device__ int first_row(const Lane& lane) { return lane.pair * cells_of_tile; }
+  static __device__ int first_row(const Lane& lane) {
+    return first_tile(lane) * (8 / kTerms) + lane.pair * cells_of_tile;
+  }
   static __host__ __device__ constexpr int row_of(int cell) {
     return cell / cells_of_tile * (8 / kTerms) + cell % cells_of_tile;
   }
@@ -66,14 +74,17 @@ struct Split : Shape {
 template <class S>
 struct SplitWeights {
   uint32_t kept[S::kept][2][2][4];
-  char* stored;  // this lane's 16 bytes of the warp's first tile
+  // This lane's 16 bytes of the warp's first tile, in bytes from where shared memory begins: a
+  // pointer kept here would be read as one to any memory.
+  int stored;
   float factor;  // makes products what they should be
 
-  __device__ SplitWeights(const Lane& lane, char* memory)
-      : stored(memory + ((lane.warp * S::stored * 4) * kWarp + lane.row * 4 + lane.pair) * 16) {}
+  __device__ explicit SplitWeights(const Lane& lane)
+      : stored(((lane.warp * S::stored * 4) * kWarp + lane.row * 4 + lane.pair) * 16) {}
 
   __device__ char* place(int part, int parity, int half) const {
-    return stored + ((part - S::kept) * 4 + parity * 2 + half) * kWarp * 16;
+    const int tile = (part - S::kept) * 4 + parity * 2 + half;
+    return reinterpret_cast<char*>(shared_memory) + stored + tile * kWarp * 16;
   }
   __device__ void keep(const TilePlace& at, const uint32_t (&tile)[4]) {
     if (at.part >= S::kept) {
@@ -136,37 +147,48 @@ __device__ float total(const SplitSums<S>& sum, int cell, int gate) {
   return first + (S::chains == 1 ? chain[0][d + 1] : chain[0][d + 1] + chain[S::chains - 1][d + 1]);
 }
 
-// The products of a group's warps summed up for its first.
+// Leave products to another warp of the group, and add what another has left.
+__device__ inline void leave(float* place, const float (&p)[4]) {
+  *reinterpret_cast<float4*>(place) = {p[0], p[1], p[2], p[3]};
+}
+__device__ inline void add_left(const float* place, float (&p)[4]) {
+  const auto left = *reinterpret_cast<const float4*>(place);
+  p[0] += left.x, p[1] += left.y, p[2] += left.z, p[3] += left.w;
+}
+
+// The products of a group's warps summed up for the cells of each: `products` of those that have
+// some.
 template <class S>
 __device__ void sum_up(const SplitSums<S>& sum, const Lane& lane, float* memory,
                        float (&products)[S::cells][4]) {
   constexpr int kStep = S::units / 8 * S::cells * 4 * kWarp;  // floats of one turn
   float* const mine = memory + ((lane.warp % (S::units / 8)) * S::cells * kWarp +
                                 lane.row * 4 + lane.pair) * 4;
+  const int turn = S::turn(lane);
 #pragma unroll
   for (int cell = 0; cell < S::cells; ++cell) {
+    float others[4];
 #pragma unroll
-    for (int gate = 0; gate < 4; ++gate) products[cell][gate] = total<S>(sum, cell, gate);
-  }
-  if (S::turns == 1) return;
-  const int turn = S::turn(lane);
-  if (turn > 0) {
-#pragma unroll
-    for (int cell = 0; cell < S::cells; ++cell) {
-      const auto& p = products[cell];
-      *reinterpret_cast<float4*>(mine + (turn - 1) * kStep + cell * kWarp * 4) = {p[0], p[1], p[2],
-                                                                                 p[3]};
+    for (int gate = 0; gate < 4; ++gate) {
+      const float first = total<S>(sum, cell, gate);
+      const float second = S::shares ? total<S>(sum, S::cells + cell, gate) : first;
+      products[cell][gate] = turn == 0 ? first : second;
+      others[gate] = turn == 0 ? second : first;
+    }
+    if (S::shares) {
+      leave(mine + (1 - turn) * kStep + cell * kWarp * 4, others);
+    } else if (turn > 0) {
+      leave(mine + (turn - 1) * kStep + cell * kWarp * 4, others);
     }
   }
+  if (S::turns == 1) return;
   __syncthreads();
-  if (turn > 0) return;
+  if (!S::has_cells(lane)) return;
 #pragma unroll
   for (int other = 0; other < S::turns - 1; ++other) {
 #pragma unroll
     for (int cell = 0; cell < S::cells; ++cell) {
-      const auto p = *reinterpret_cast<const float4*>(mine + other * kStep + cell * kWarp * 4);
-      products[cell][0] += p.x, products[cell][1] += p.y;
-      products[cell][2] += p.z, products[cell][3] += p.w;
+      add_left(mine + (S::first_tile(lane) + other) * kStep + cell * kWarp * 4, products[cell]);
     }
   }
 }
@@ -176,10 +198,10 @@ __device__ void sum_up(const SplitSums<S>& sum, const Lane& lane, float* memory,
 template <class S>
 __device__ void send(char* buffer, const Lane& lane, int rank, const float (&y)[S::cells]) {
   const int unit = rank * S::units + S::first_unit(lane);
-  char* const to = buffer + lane.row / 2 * S::pair + lane.row % 2 * S::odd + unit * 2 +
-                   lane.pair * 4;
+  char* const to = buffer + S::first_tile(lane) * 4 * S::pair + lane.row / 2 * S::pair +
+                   lane.row % 2 * S::odd + unit * 2 + lane.pair * 4;
 #pragma unroll
-  for (int tile = 0; tile < S::tiles; ++tile) {
+  for (int tile = 0; tile < S::own_tiles; ++tile) {
     const float high = y[tile * S::cells_of_tile] * kScaleY;
     const float other = S::terms == 1 ? y[tile * S::cells_of_tile + S::cells_of_tile - 1] * kScaleY
                                       : high - widen(narrow<__half>(high));

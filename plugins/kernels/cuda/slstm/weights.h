@@ -21,9 +21,9 @@ namespace xlstm::cuda {
 struct Lane {
   int warp, row, pair;
   __device__ Lane()
-      : warp(static_cast<int>(threadIdx.x) / kWarp),
-        row(static_cast<int>(threadIdx.x) % kWarp / 4),
-        pair(static_cast<int>(threadIdx.x) % 4) {}
+      : warp(static_cast<int>(threadIdx.x / kWarp)),
+        row(static_cast<int>(threadIdx.x % kWarp / 4)),
+        pair(static_cast<int>(threadIdx.x % 4)) {}
 };
 
 // Units of a head from `unit` on.
@@ -105,10 +105,15 @@ __device__ float convert(const SlstmOperands<TX>& x, const Slice& slice, int par
   return largest;
 }
 
-// The order in which parts come: the warps that share inputs take turns.
+// The part that is the `own`-th of the warps with that turn, and where it is staged.
 template <class S>
-__device__ int part_of(int nth) {
-  return nth % S::turns * (S::parts / S::turns) + nth / S::turns;
+__device__ int part_of(int own, int turn) {
+  return turn * (S::parts / S::turns) + own;
+}
+template <class S>
+__device__ char* staged_part(char* memory, int own, int turn) {
+  constexpr int kAhead = S::parts_staged / S::turns;
+  return memory + (turn + own % kAhead * S::turns) * S::part_bytes;
 }
 
 // `keep` with each tile of this warp's in a staged part, its `own`-th.
@@ -132,33 +137,40 @@ __device__ void take_tiles(const Lane& lane, const char* from, int own, Keep kee
   }
 }
 
+// Ask for the parts whose tiles all warps take next, one for each turn.
+template <class TX, class S>
+__device__ void stage_turns(const SlstmOperands<TX>& x, const Slice& slice, int own, char* memory) {
+  if (own < S::parts / S::turns) {
+#pragma unroll 1
+    for (int turn = 0; turn < S::turns; ++turn) {
+      stage<TX, S>(x, slice, part_of<S>(own, turn), staged_part<S>(memory, own, turn));
+    }
+  }
+  copy_async_commit();
+}
+
 // `keep` with each tile of R^T, scaled, that is this warp's, by way of `memory`. Returns the
-// largest magnitude this thread has seen.
+// largest magnitude this thread has seen. No tile is kept under a condition: registers that may
+// keep what they had would count as R's from the start, while they are needed to convert it.
 template <class TX, class S, class Keep>
 __device__ float load_scaled(const SlstmOperands<TX>& x, const Slice& slice, const Lane& lane,
                              char* memory, float scale, Keep keep) {
+  constexpr int kAhead = S::parts_staged / S::turns;
   float largest = 0;
 #pragma unroll
-  for (int nth = 0; nth < S::parts_staged; ++nth) {
-    if (nth < S::parts) stage<TX, S>(x, slice, part_of<S>(nth), memory + nth * S::part_bytes);
-    copy_async_commit();
-  }
+  for (int own = 0; own < kAhead; ++own) stage_turns<TX, S>(x, slice, own, memory);
 #pragma unroll
   for (int own = 0; own < S::parts / S::turns; ++own) {
+    copy_async_wait<kAhead - 1>();
 #pragma unroll 1
     for (int turn = 0; turn < S::turns; ++turn) {
-      const int nth = own * S::turns + turn;
-      char* const from = memory + nth % S::parts_staged * S::part_bytes;
-      copy_async_wait<S::parts_staged - 1>();
-      largest = maximum(largest, convert<TX, S>(x, slice, part_of<S>(nth), from, scale));
-      __syncthreads();
-      if (turn == S::turn(lane)) take_tiles<S>(lane, from, own, keep);
-      __syncthreads();
-      if (nth + S::parts_staged < S::parts) {
-        stage<TX, S>(x, slice, part_of<S>(nth + S::parts_staged), from);
-      }
-      copy_async_commit();
+      largest = maximum(largest, convert<TX, S>(x, slice, part_of<S>(own, turn),
+                                                staged_part<S>(memory, own, turn), scale));
     }
+    __syncthreads();
+    take_tiles<S>(lane, staged_part<S>(memory, own, S::turn(lane)), own, keep);
+    __syncthreads();
+    stage_turns<TX, S>(x, slice, own + kAhead, memory);
   }
   return largest;
 }
