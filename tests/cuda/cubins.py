@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cuda.nvcc import SOURCES
 from tests.gpu.kernels import library_path
 
 ELEMENTS = {
@@ -51,8 +52,12 @@ def cuobjdump() -> str | None:
 
 
 def _why_not() -> str:
-    if not library_path().is_file():
-        return f"no {library_path().name}: make wheel builds it where nvcc is"
+    library = library_path()
+    if not library.is_file():
+        return f"no {library.name}: make wheel builds it where nvcc is"
+    newest = max(path.stat().st_mtime for path in SOURCES.rglob("*") if path.is_file())
+    if library.stat().st_mtime < newest:
+        return f"{library.name} is older than the kernels' sources: make wheel"
     return "" if cuobjdump() else "no cuobjdump: install the CUDA toolkit's, or triton"
 
 

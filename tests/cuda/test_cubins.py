@@ -93,7 +93,7 @@ def test_every_kernel_is_there_for_every_target_and_type() -> None:
         for target in targets()
         if most[tx in WIDE] is not None
     }
-    assert {(u.kernel, u.tx, u.target) for u in usages()} == wanted, "make wheel after a change"
+    assert {(u.kernel, u.tx, u.target) for u in usages()} == wanted
 
 
 def test_registers_stay_in_bounds_and_nothing_is_spilled() -> None:
