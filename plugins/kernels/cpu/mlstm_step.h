@@ -11,9 +11,19 @@ namespace xlstm::cpu::XLSTM_ISA {
 // Rows of C carried at once: the row of v and the sums over rows are read once for all of them.
 inline constexpr int kStepRows = 4;
 
-// Rows that are asked for before they are needed: rows are too short for a processor to foresee the
-// next ones. As measured, where C comes from memory; where it is in a cache it costs nothing.
-inline constexpr int64_t kRowsAhead = 8;
+// Where C is asked for before it is needed: the element `first`, one more row of the block at
+// `per_row`, one more column at `per_column`. Its rows follow each other in memory, and asked for in
+// that order, kAhead bytes before their turn, they come at twice the speed that the order of use
+// has, which is several rows side by side. Of a block of columns the rows lie apart.
+struct MlstmAhead {
+  int64_t first, per_row, per_column;
+};
+template <class T>
+XLSTM_INLINE MlstmAhead mlstm_ahead(int64_t stride, int64_t columns) {
+  constexpr int64_t kAhead = 8192;  // as measured
+  if (columns == stride) return {kAhead / static_cast<int64_t>(sizeof(T)), kLanes<T>, kStepRows};
+  return {2 * kStepRows * stride, stride, 1};
+}
 
 // C_out = F C + (I k) v^T and numerator += q^T C_out for `rows` rows and all columns.
 // q and k_written are the rows' elements; v and numerator are padded to whole vectors.
@@ -21,6 +31,7 @@ inline constexpr int64_t kRowsAhead = 8;
 template <int kRows, bool kStreams, class T>
 XLSTM_INLINE void mlstm_step_rows(const T* C, T* C_out, int64_t stride, int64_t columns, T forget,
                                   const T* q, const T* k_written, const T* v, T* numerator) {
+  const MlstmAhead ahead = mlstm_ahead<T>(stride, columns);
   const Vec<T> kept = broadcast(forget);
   const auto carry = [&](Vec<T>* rows, int64_t c) __attribute__((always_inline)) {
     const Vec<T> value = load(v + c);
@@ -35,7 +46,9 @@ XLSTM_INLINE void mlstm_step_rows(const T* C, T* C_out, int64_t stride, int64_t 
   Vec<T> rows[kRows];
   int64_t c = 0;
   for (; c + kLanes<T> <= columns; c += kLanes<T>) {
-    for (int r = 0; r < kRows; ++r) __builtin_prefetch(C + (r + kRowsAhead) * stride + c);
+    for (int r = 0; r < kRows; ++r) {
+      __builtin_prefetch(C + ahead.first + r * ahead.per_row + c * ahead.per_column);
+    }
     for (int r = 0; r < kRows; ++r) rows[r] = load(C + r * stride + c);
     carry(rows, c);
     for (int r = 0; r < kRows; ++r) {
