@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -92,12 +93,39 @@ def test_onnxruntime_multiplies_in_few_bits(
 
 
 def test_a_tied_table_is_stored_once(library: Library) -> None:
+    """Under two names, for its rows and as a matrix, at one place of the data."""
     for low_bit in KINDS:
         bundle = library.bundle(BY_ID["stack-tied"], LoweringOptions(opset=21, low_bit=low_bit))
         model = onnx.load(str(bundle / MODEL_FILE), load_external_data=False)
-        large = [t.name for t in model.graph.initializer if "embedding" in t.name]
-        assert large == [f"embedding.{part}" for part in ("weight", "scale", "zero")][: len(large)]
-        assert len(large) == (2 if low_bit.symmetric else 3)
+        large = {t.name: t for t in model.graph.initializer if "embedding" in t.name}
+        parts = ["weight", "scale"] if low_bit.symmetric else ["weight", "scale", "zero"]
+        twice = not low_bit.matmul_nbits  # which names its own product
+        names = [f"embedding.{part}" for part in parts]
+        assert sorted(large) == sorted([*names, *(f"{n}.rows" for n in names if twice)])
+        for name in names if twice else ():
+            again = onnx.TensorProto()
+            again.CopyFrom(large[f"{name}.rows"])
+            again.name = name
+            assert again == large[name]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_onnx_runtime_makes_a_low_bit_product_of_a_tied_table(
+    library: Library, tmp_path: Path, bits: Literal[4, 8]
+) -> None:
+    import onnxruntime as ort
+
+    low_bit = LowBit(bits, 32)
+    bundle = library.bundle(BY_ID["hf-tied"], LoweringOptions(opset=21, low_bit=low_bit))
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(str(bundle / MODEL_FILE), options)
+    left = [
+        node.name
+        for node in onnx.load(str(tmp_path / "optimised.onnx"), load_external_data=False).graph.node
+        if node.op_type == "DequantizeLinear"
+    ]
+    assert left == ["/embedding/wide"]  # of the rows that are looked up
 
 
 def test_what_is_kept_wide_is_multiplied_by_itself(library: Library) -> None:

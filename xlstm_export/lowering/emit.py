@@ -125,6 +125,14 @@ class Emitter:
             )
         return self.initializers[name]
 
+    def same(self, value: ir.Value, name: str) -> ir.Value:
+        """The initialiser ``value`` by another name: the data is written once."""
+        if name not in self.initializers:
+            self.initializers[name] = ir.Value(
+                name=name, type=value.type, shape=value.shape, const_value=value.const_value
+            )
+        return self.initializers[name]
+
     def constant(self, value: Any, dtype: str) -> ir.Value:
         """A small constant, shared between equal uses."""
         array = np.asarray(value, ir_type(dtype).numpy())

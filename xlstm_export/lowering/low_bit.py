@@ -56,6 +56,8 @@ def rows(
     if not is_matrix or g.matmul_nbits:
         return _rows(g, ids, _packed(g, name, table, table.blocks), table, role)
     operands = _by_input(g, name, table, table.blocks)
+    # by names of their own: ONNX Runtime makes no low-bit product of a matrix that others read too
+    operands = [g.same(x, f"{x.name}.rows") for x in operands]
     columns = [g.op("Gather", x, ids, axis=1, role=role) for x in operands]  # [D or blocks, B, T]
     size = table.blocks.size
     wide = g.op("DequantizeLinear", *columns, axis=0, block_size=size, role=f"{role}/wide")

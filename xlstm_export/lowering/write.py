@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,9 +25,8 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
     weight cannot be written (NaN, too large for float16).
     """
     path = folder / MODEL_FILE
-
-    sizes = [v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value]
-    total, done = sum(size for size in sizes if size >= EXTERNAL_FROM_BYTES), 0
+    second = _second_names(model)
+    total, done = sum(size for size in _sizes(model) if size >= EXTERNAL_FROM_BYTES), 0
 
     def report(tensor: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
         nonlocal done
@@ -35,6 +34,8 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
             progress("writing weights", done, total, "bytes")
         done += tensor.nbytes
 
+    for name in second:
+        del model.graph.initializers[name]
     try:
         ir.save(
             model,
@@ -49,13 +50,41 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
         )
     except ir.serde.SerdeError as error:  # around what a weight inside model.onnx raised
         raise _root(error) from None
+    if second:
+        _add_names(path, second)
     return path
+
+
+def _second_names(model: ir.Model) -> dict[str, str]:
+    """Initialisers whose tensor an earlier one has as well -> the name of that one."""
+    first: dict[int, str] = {}
+    names = {
+        name: first.setdefault(id(value.const_value), name)
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    return {name: found for name, found in names.items() if found != name}
+
+
+def _add_names(path: Path, second: Mapping[str, str]) -> None:
+    """Give initialisers of the graph ``path`` further names, on the same place of the data."""
+    model = onnx.load(path, load_external_data=False)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, found in second.items():
+        model.graph.initializer.add().CopyFrom(tensors[found])
+        model.graph.initializer[-1].name = name
+    onnx.save(model, path)
+
+
+def _sizes(model: ir.Model) -> list[int]:
+    """Bytes of the tensors, each once."""
+    tensors = {id(v.const_value): v.const_value for v in model.graph.initializers.values()}
+    return [tensor.nbytes for tensor in tensors.values() if tensor is not None]
 
 
 def data_size(model: ir.Model) -> int:
     """The most bytes that ``model.onnx.data`` will have; no weight is read."""
-    sizes = [v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value]
-    pages = sum(-(-size // ALIGNMENT) for size in sizes if size >= EXTERNAL_FROM_BYTES)
+    pages = sum(-(-size // ALIGNMENT) for size in _sizes(model) if size >= EXTERNAL_FROM_BYTES)
     return pages * ALIGNMENT
 
 
