@@ -11,10 +11,10 @@ namespace xlstm::cpu::XLSTM_ISA {
 // Rows of C carried at once: the row of v and the sums over rows are read once for all of them.
 inline constexpr int kStepRows = 4;
 
-// Where C is asked for before it is needed: the element `first`, one more row of the block at
-// `per_row`, one more column at `per_column`. Its rows follow each other in memory, and asked for in
-// that order, kAhead bytes before their turn, they come at twice the speed that the order of use
-// has, which is several rows side by side. Of a block of columns the rows lie apart.
+// Which element of C is asked for ahead: that at `first`, for one more row of the block that at
+// `per_row`, one more column at `per_column`. Rows follow each other in memory. Asked for in that
+// order, kAhead bytes before their turn, they come twice as fast as in the order of use, which is
+// several rows side by side. Of a block of columns the rows lie apart.
 struct MlstmAhead {
   int64_t first, per_row, per_column;
 };
