@@ -7,72 +7,18 @@
 // Source: ops/reference/slstm.py.
 #pragma once
 
-#include "element.h"
 #include "math.h"
 #include "parallel.h"
+#include "slstm_mix.h"
 
 namespace xlstm::cpu::XLSTM_ISA {
-
-// Accumulators of y R: one row of y keeps this many vectors of columns at once, several share them.
-#if defined(__AVX512F__) || defined(__ARM_NEON)
-inline constexpr int kMixVectors = 16;
-#elif defined(__AVX2__)
-inline constexpr int kMixVectors = 12;
-#else
-inline constexpr int kMixVectors = 8;
-#endif
-inline constexpr int kMixRows = 4;
-
-template <class T>
-inline constexpr int64_t kMixColumns = kMixVectors * kLanes<T>;
-
-// Per gate H padded to whole vectors; of the four gates together, whole panels of kMixColumns.
-template <class T>
-XLSTM_INLINE int64_t slstm_padded(int64_t H) {
-  return round_up(H, kLanes<T>);
-}
-template <class T>
-XLSTM_INLINE int64_t slstm_columns(int64_t H) {
-  return round_up(4 * slstm_padded<T>(H), kMixColumns<T>);
-}
-
-template <class T>
-size_t slstm_packed_size(const Problem& problem) {
-  const int64_t H = problem.sizes[slstm::size_H];
-  return static_cast<size_t>(problem.sizes[slstm::size_N] * H * slstm_columns<T>(H)) * sizeof(T);
-}
-
-// R [N,H_in,4,H_out] -> [N][panel][H_in][kMixColumns], columns in the order gate, padded H_out.
-template <class TX>
-void slstm_pack(const Problem& problem, const void* constant, void* packed) {
-  using T = Arithmetic<TX>;
-  const int64_t N = problem.sizes[slstm::size_N], H = problem.sizes[slstm::size_H];
-  const int64_t padded = slstm_padded<T>(H), columns = slstm_columns<T>(H);
-  const TX* R = static_cast<const TX*>(constant);
-  T* out = static_cast<T*>(packed);
-  std::memset(out, 0, slstm_packed_size<T>(problem));
-  for (int64_t n = 0; n < N; ++n) {
-    for (int64_t j = 0; j < H; ++j) {
-      for (int64_t gate = 0; gate < 4; ++gate) {
-        for (int64_t e = 0; e < H; e += kLanes<T>) {
-          const int64_t column = gate * padded + e;
-          const int64_t panel = column / kMixColumns<T>, place = column % kMixColumns<T>;
-          store(out + (panel * H + j) * kMixColumns<T> + place,
-                load_wide_first(R + (j * 4 + gate) * H + e, H - e));
-        }
-      }
-    }
-    R += H * 4 * H;
-    out += H * columns;
-  }
-}
 
 template <class TX>
 struct SlstmOperands {
   using T = Arithmetic<TX>;
   int64_t batch, time, heads, size;
-  const T *gates, *R, *b;  // R packed
-  const T* state[4];       // y, c, n, m
+  const T *gates, *b;
+  const T* state[4];  // y, c, n, m
   const int32_t* lengths;
   int64_t lengths_size;
   TX* y_all;
@@ -80,57 +26,6 @@ struct SlstmOperands {
   T n_floor, f_clamp;
   bool rounds;
 };
-
-// raw[row][column] = sum_j y[row][j] R[j][column] over one panel, for kRows rows.
-template <int kRows, int kVectors, class T>
-XLSTM_INLINE void slstm_mix_tile(const T* y, int64_t y_stride, int64_t size, const T* R, T* raw,
-                                 int64_t raw_stride) {
-  Vec<T> sum[kRows][kVectors];
-  for (auto& row : sum) {
-    for (auto& vector : row) vector = zero<T>();
-  }
-  for (int64_t j = 0; j < size; ++j) {
-    Vec<T> element[kRows];
-    for (int r = 0; r < kRows; ++r) element[r] = broadcast(y[r * y_stride + j]);
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) {
-      const Vec<T> column = load(R + v * kLanes<T>);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) sum[r][v] = fma(element[r], column, sum[r][v]);
-    }
-    R += kMixColumns<T>;
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) store(raw + r * raw_stride + v * kLanes<T>, sum[r][v]);
-  }
-}
-
-// y R of kRows rows for all panels of one head.
-template <int kRows, class T>
-XLSTM_INLINE void slstm_mix_rows(const T* y, int64_t y_stride, int64_t size, const T* R,
-                                 int64_t columns, T* raw) {
-  constexpr int kShared = kMixVectors / kRows;
-  for (int64_t panel = 0; panel < columns; panel += kMixColumns<T>) {
-    for (int v = 0; v < kMixVectors; v += kShared) {
-      slstm_mix_tile<kRows, kShared>(y, y_stride, size, R + panel * size + v * kLanes<T>,
-                                     raw + panel + v * kLanes<T>, columns);
-    }
-  }
-}
-
-// The same of `rows` rows, at most kMixRows: they share the reading of R, and none changes the bits
-// of another. Beside three rows a fourth is computed, which no one reads.
-template <class T>
-XLSTM_INLINE void slstm_mix(const T* y, int64_t y_stride, int64_t rows, int64_t size, const T* R,
-                            int64_t columns, T* raw) {
-  if (rows == 1) {
-    slstm_mix_rows<1>(y, y_stride, size, R, columns, raw);
-  } else if (rows == 2) {
-    slstm_mix_rows<2>(y, y_stride, size, R, columns, raw);
-  } else {
-    slstm_mix_rows<kMixRows>(y, y_stride, size, R, columns, raw);
-  }
-}
 
 // One step of one row and head: raw [4][padded] and the gates of the step to the new state.
 template <class TX, class T = Arithmetic<TX>>
@@ -173,10 +68,11 @@ XLSTM_INLINE void slstm_cell(const SlstmOperands<TX>& x, const T* gates, const T
   }
 }
 
-// All steps of the rows [first, first + rows) of one head. `scratch` holds the rows' states, each
-// [4][padded], and raw [rows][columns].
-template <class TX, class T = Arithmetic<TX>>
-void slstm_rows(const SlstmOperands<TX>& x, int64_t head, int64_t first, int64_t rows, T* scratch) {
+// All steps of the rows [first, first + rows) of one head, whose packed matrix is R. `scratch` holds
+// the rows' states, each [4][padded], and raw [rows][columns].
+template <class TX, class P, class T = Arithmetic<TX>>
+void slstm_rows(const SlstmOperands<TX>& x, const P* R, int64_t head, int64_t first, int64_t rows,
+                T* scratch) {
   const int64_t H = x.size, padded = slstm_padded<T>(H), columns = slstm_columns<T>(H);
   T* const raw = scratch + 4 * kMixRows * padded;
   T* states[kMixRows][4];
@@ -192,7 +88,6 @@ void slstm_rows(const SlstmOperands<TX>& x, int64_t head, int64_t first, int64_t
     steps[r] = valid_steps(x.lengths, x.lengths_size, first + r, x.time);
     most = max_of(most, steps[r]);
   }
-  const T* R = x.R + head * H * columns;
   for (int64_t t = 0; t < most; ++t) {
     // from the first row that goes on to the last
     int64_t begin = 0, end = rows;
@@ -223,24 +118,11 @@ XLSTM_INLINE int64_t slstm_scratch(int64_t H) {
                   kWorkspaceAlignment / sizeof(T));
 }
 
-template <class TX>
-Status slstm_run(const Call& call, const Parallel& parallel) {
+// All rows and heads, with the packed matrices R.
+template <class TX, class P>
+void slstm_units(const SlstmOperands<TX>& x, const P* R, const Call& call,
+                 const Parallel& parallel) {
   using T = Arithmetic<TX>;
-  using namespace slstm;
-  const int64_t* size = call.problem.sizes;
-  const auto& attributes = *static_cast<const Attributes*>(call.attributes);
-  const auto in = [&](int i) { return static_cast<const T*>(call.inputs[i]); };
-  const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
-  T* const workspace = static_cast<T*>(call.workspace);
-  const SlstmOperands<TX> x = {
-      size[size_B], size[size_T], size[size_N], size[size_H],
-      in(in_gates), static_cast<const T*>(call.packed), in(in_b),
-      {in(in_y), in(in_c), in(in_n), in(in_m)},
-      static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
-      static_cast<TX*>(call.outputs[out_y_all]),
-      {out(out_y), out(out_c), out(out_n), out(out_m)},
-      static_cast<T>(attributes.n_floor), static_cast<T>(attributes.f_clamp),
-      attributes.state_rounding == 1};
   // rows share the reading of R, unless more parts are wanted than there are heads
   int64_t rows = min_of(kMixRows, x.batch);
   const int64_t wanted = min_of(round_up(parallel.threads, x.heads) / x.heads, x.batch);
@@ -250,14 +132,41 @@ Status slstm_run(const Call& call, const Parallel& parallel) {
   const double cost = static_cast<double>(x.time * rows) * per_step;
   const int64_t parts = count_parts(units, cost, parallel.threads);
   auto part = [&](int64_t index) {
-    T* scratch = workspace + index * slstm_scratch<T>(x.size);
+    T* scratch = static_cast<T*>(call.workspace) + index * slstm_scratch<T>(x.size);
     const Units mine = units_of(units, parts, index, x.lengths_size > 1);
     for (int64_t u = mine.begin; u < mine.end; u += mine.step) {
-      const int64_t first = u % groups * rows;
-      slstm_rows(x, u / groups, first, min_of(rows, x.batch - first), scratch);
+      const int64_t head = u / groups, first = u % groups * rows;
+      slstm_rows(x, R + head * slstm_head_numbers<T, P>(x.size), head, first,
+                 min_of(rows, x.batch - first), scratch);
     }
   };
   parallel_for(parallel, parts, part);
+}
+
+template <class TX>
+Status slstm_run(const Call& call, const Parallel& parallel) {
+  using T = Arithmetic<TX>;
+  using namespace slstm;
+  const int64_t* size = call.problem.sizes;
+  const auto& attributes = *static_cast<const Attributes*>(call.attributes);
+  const auto in = [&](int i) { return static_cast<const T*>(call.inputs[i]); };
+  const auto out = [&](int o) { return static_cast<T*>(call.outputs[o]); };
+  const SlstmOperands<TX> x = {
+      size[size_B], size[size_T], size[size_N], size[size_H], in(in_gates), in(in_b),
+      {in(in_y), in(in_c), in(in_n), in(in_m)},
+      static_cast<const int32_t*>(call.inputs[in_lengths]), call.lengths_size,
+      static_cast<TX*>(call.outputs[out_y_all]),
+      {out(out_y), out(out_c), out(out_n), out(out_m)},
+      static_cast<T>(attributes.n_floor), static_cast<T>(attributes.f_clamp),
+      attributes.state_rounding == 1};
+  const auto* head = static_cast<const PackedHead*>(call.packed);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (head->is_paired) {
+      slstm_units(x, reinterpret_cast<const BfloatPair*>(head + 1), call, parallel);
+      return Status::kOk;
+    }
+  }
+  slstm_units(x, reinterpret_cast<const T*>(head + 1), call, parallel);
   return Status::kOk;
 }
 
