@@ -6,7 +6,7 @@ x ─ conv+silu ─ i,f ─┐
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -16,7 +16,7 @@ from xlstm_export.lowering.head_norm import head_norm
 from xlstm_export.lowering.place import Place
 from xlstm_export.model.layers.slstm import SLSTM
 from xlstm_export.model.storage import rounded_to_bfloat16
-from xlstm_export.model.weights import Weights, concatenate
+from xlstm_export.model.weights import Array, Weights, concatenate
 
 _CONVOLVED = ("input_gate", "forget_gate")
 _PLAIN = ("cell_input", "output_gate")
@@ -57,13 +57,20 @@ def _slstm(g: Emitter, x: ir.Value, layer: SLSTM, place: Place) -> ir.Value:
 def _gates(
     g: Emitter, x: ir.Value, layer: SLSTM, weights: Weights, names: Sequence[str]
 ) -> ir.Value:
-    """Headwise projections of x [B,T,D] as one batched MatMul: [B,T,len(names),N,H]."""
-    size = layer.head_size
-    matrices = [
-        weights[f"{name}.weight"].with_view(lambda w: w.transpose(0, 2, 1)) for name in names
-    ]
-    name = "_".join(names)
-    matrix = g.weight(f"{g.scope}/{name}.weight", concatenate(matrices, axis=2))
-    by_head = g.op("Transpose", g.reshape(x, 0, 0, layer.heads, size), perm=[0, 2, 1, 3])
-    product = g.reshape(g.op("MatMul", by_head, matrix, role=name), 0, 0, 0, len(names), size)
-    return g.op("Transpose", product, perm=[0, 2, 3, 1, 4])
+    """Headwise projections of x [B,T,D], a MatMul for each head: [B,T,len(names),N,H].
+
+    Runtimes keep a constant matrix packed, and pack one of several heads anew in every call.
+    """
+    size, name = layer.head_size, "_".join(names)
+    matrix = concatenate([weights[f"{path}.weight"] for path in names], axis=1)
+    products = []
+    for head, part in enumerate(g.split(x, [size] * layer.heads)):
+        by_head = g.weight(f"{g.scope}/{name}.{head}.weight", matrix.with_view(_of_head(head)))
+        product = g.op("MatMul", part, by_head, role=name)
+        products.append(g.reshape(product, 0, 0, len(names), 1, size))
+    return products[0] if layer.heads == 1 else g.op("Concat", *products, axis=3)
+
+
+def _of_head(head: int) -> Callable[[Array], Array]:
+    """[N,out,in] to [in,out]."""
+    return lambda w: w[head].T
