@@ -197,6 +197,8 @@ def build(
 ) -> Built:
     """Build a TensorRT engine of ``bundle`` into its folder ``engines``; recurrences are plugins.
 
+    Where calls that go on from states are another graph (TiRex), ``continuation`` is its engine.
+
     - ``backend``: tensorrt or tensorrt_rtx; None: the one that is installed.
     - ``compute_capabilities``: such as ["8.9"], the GPUs to build for (tensorrt_rtx; default: the
       builder's set). ``timing_cache``: a file (tensorrt).
@@ -231,12 +233,14 @@ def trtexec_command(
 ) -> str:
     """What ``build`` would do, as a trtexec command, whether or not NVIDIA's tools are here.
 
+    Of a bundle of two graphs, a command for each.
+
     ``bundle``, ``backend``, ``compute_capabilities``, ``timing_cache``, ``max_batch_size``,
     ``max_input_len``, ``min_shapes``, ``opt_shapes`` and ``max_shapes`` as in ``build``. Raises
     BundleError, EngineError, OptionError, and BackendUnavailableError where our plugin library is
     not built.
     """
-    from xlstm_export.engine.build import make_build_options, make_plan
+    from xlstm_export.engine.build import make_build_options, make_plans
     from xlstm_export.engine.trtexec import command
 
     options = make_build_options(
@@ -244,7 +248,8 @@ def trtexec_command(
         max_batch_size=max_batch_size, max_input_len=max_input_len, min_shapes=min_shapes,
         opt_shapes=opt_shapes, max_shapes=max_shapes,
     )  # fmt: skip
-    return command(make_plan(_bundle_path(bundle), options, options.backend or "tensorrt"))
+    plans = make_plans(_bundle_path(bundle), options, options.backend or "tensorrt")
+    return "\n".join(map(command, plans))
 
 
 def validate(

@@ -88,7 +88,9 @@ def _print(made: xe.Built, seconds: float, json: bool) -> None:
     if json:
         record = dataclasses.asdict(made.record)
         about = {"engine": str(made.engine), "seconds": seconds, "bytes": size}
-        print_json({**about, "notice": made.notice, **record})
+        more = made.continuation
+        going_on = more and {"engine": str(more.engine), **dataclasses.asdict(more.record)}
+        print_json({**about, "notice": made.notice, **record, "continuation": going_on})
         return
     out = console()
     out.print(f"{made.engine}: {decimal(size)}, {seconds:.1f} s")
@@ -98,5 +100,8 @@ def _print(made: xe.Built, seconds: float, json: bool) -> None:
     for line in facts["profiles"]:
         out.print(f"  profile {line}")
     out.print(f"  {len(made.record.plugins)} operators of ai.xlstm, each a plugin")
+    if made.continuation:
+        count = len(made.continuation.record.plugins)
+        out.print(f"  {'goes on by':16} {made.continuation.engine}: {count} operators, plugins too")
     if made.notice:
         out.print(f"  {'note':16} {made.notice}")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,8 @@ import pytest
 
 from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
 from tests.engine.conftest import DTYPES, SOURCES
-from tests.families.tirex_checkpoints import SMALL
 from tests.plugins.trt_library import plugin_library
 from xlstm_export import __version__
-from xlstm_export.bundle.manifest import read_manifest, write_manifest
 from xlstm_export.engine import backend, build, process
 from xlstm_export.engine.backend import BackendName, builder_environment
 from xlstm_export.ops.catalog import CATALOG, DOMAIN
@@ -69,34 +65,6 @@ def test_every_recurrence_is_a_plugin(
     assert record["plugin_library"]["sha256"] == sha256(library)
     assert record["plugin_library"]["embedded"]
     assert library.read_bytes() in engine.read_bytes()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_forecaster(bundles: Path, dtype: str) -> None:
-    bundle = bundles / f"tirex-{dtype}"
-    made = succeed_json("build", bundle, *RTX)
-    listed = [(plugin["node"], plugin["op_type"]) for plugin in made["plugins"]]
-    assert listed == recurrences(bundle)
-    assert {op for _, op in listed} == {"XlstmSLSTM"}
-    (profile,) = made["profiles"]
-    context = SMALL["context"]
-    assert profile["context"] == {"min": [1, 1], "opt": [1, context], "max": [8, context]}
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_what_a_forecaster_goes_on_by(bundles: Path, tmp_path: Path, dtype: str) -> None:
-    """Its second graph, as the only one of a bundle."""
-    source, bundle = bundles / f"tirex-{dtype}", tmp_path / "bundle"
-    bundle.mkdir()
-    shutil.copy(source / "continue.onnx", bundle / "model.onnx")
-    shutil.copy(source / "model.onnx.data", bundle)
-    manifest = replace(read_manifest(source).continued(), continuation=None, forecast=None)
-    write_manifest(manifest, bundle)
-    patch = SMALL["patch"]
-    shapes = {f"--{which}-shapes": f"context:1x{patch}" for which in ("min", "opt")}
-    words = [word for pair in shapes.items() for word in pair]
-    made = succeed_json("build", bundle, *RTX, *words, "--max-shapes", f"context:4x{6 * patch}")
-    assert len(made["plugins"]) == len(recurrences(bundle)) == SMALL["blocks"]
 
 
 def test_ragged_bundle(bundles: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from xlstm_export import __version__
 from xlstm_export.bundle.checksum import bundle_sha256, sha256
-from xlstm_export.bundle.manifest import DATA_FILE, MODEL_FILE, read_manifest
+from xlstm_export.bundle.manifest import CONTINUE_FILE, DATA_FILE, MODEL_FILE, read_manifest
 from xlstm_export.engine.backend import (
     BackendName,
     choose_backend,
@@ -22,7 +22,13 @@ from xlstm_export.engine.backend import (
     parse_backend,
 )
 from xlstm_export.engine.process import run_worker
-from xlstm_export.engine.profiles import Profile, ShapeOptions, make_profiles, parse_shapes
+from xlstm_export.engine.profiles import (
+    Profile,
+    ShapeOptions,
+    continued_profile,
+    make_profiles,
+    parse_shapes,
+)
 from xlstm_export.engine.record import (
     ENGINE_SUFFIX,
     FORMAT_VERSION,
@@ -40,6 +46,8 @@ from xlstm_export.output import new_file, write_text
 from xlstm_export.progress import Progress
 
 ENGINE_FOLDER = "engines"
+CONTINUE_FOLDER = "continue"
+"""Below ``ENGINE_FOLDER``: engines of the calls that go on, by the names of those that begin."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,8 @@ class Built:
     record: EngineRecord
     notice: str = ""
     """What went wrong beside the engine, which is whole."""
+    continuation: Built | None = None
+    """Of the calls that go on from states, where they are another graph."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,8 @@ class Plan:
     """All that is known before the builder starts."""
 
     bundle: Path
+    file: str
+    """The graph: model.onnx or continue.onnx."""
     backend: BackendName
     library: Path
     profiles: list[Profile]
@@ -122,21 +134,37 @@ class Plan:
 
     @property
     def engine(self) -> Path:
-        """``engines/<target>.engine``: builder and GPUs are the target."""
+        """``engines/<target>.engine``: builder and GPUs are the target.
+
+        Of the graph that goes on, ``engines/continue/<target>.engine``.
+        """
         capabilities = self.options.compute_capabilities
         names = [f"sm{major}{minor}" for major, minor in capabilities]
         if self.backend == "tensorrt" and (capability := device_capability()):
             names = [f"sm{capability.replace('.', '')}"]
         target = "-".join([self.backend, *names])
-        return self.bundle / ENGINE_FOLDER / f"{target}{ENGINE_SUFFIX}"
+        name = f"{target}{ENGINE_SUFFIX}"
+        folder = self.bundle / ENGINE_FOLDER
+        return continued_engine(folder / name) if self.file == CONTINUE_FILE else folder / name
+
+
+def continued_engine(engine: Path) -> Path:
+    """Where the engine of the calls that go on lies, ``engine`` being that of those that begin."""
+    return engine.parent / CONTINUE_FOLDER / engine.name
 
 
 def build_engine(bundle: Path, options: BuildOptions, progress: Progress | None = None) -> Built:
     """Build an engine of ``bundle``: complete with its record, or not there at all.
 
-    Raises BundleError, EngineError, BackendUnavailableError, TargetError.
+    Where calls that go on are another graph, its engine is built before: never one that begins
+    without the other. Raises BundleError, EngineError, BackendUnavailableError, TargetError.
     """
-    plan = make_plan(bundle, options, choose_backend(options.backend))
+    plan, *continuing = make_plans(bundle, options, choose_backend(options.backend))
+    going_on = [_build(other, progress) for other in continuing]
+    return replace(_build(plan, progress), continuation=going_on[0] if going_on else None)
+
+
+def _build(plan: Plan, progress: Progress | None) -> Built:
     path = plan.engine
     with new_file(path) as work:
         found = run_worker(_request(plan, work), progress)
@@ -148,8 +176,11 @@ def build_engine(bundle: Path, options: BuildOptions, progress: Progress | None 
     return Built(path, record, found["notice"])
 
 
-def make_plan(bundle: Path, options: BuildOptions, backend: BackendName) -> Plan:
-    """Check what can be checked before the builder starts. Raises as ``build_engine``."""
+def make_plans(bundle: Path, options: BuildOptions, backend: BackendName) -> list[Plan]:
+    """Check what can be checked before the builder starts. Raises as ``build_engine``.
+
+    The graph of the bundle, and that of the calls that go on where it is another.
+    """
     manifest = read_manifest(bundle)
     if backend == "tensorrt" and options.compute_capabilities:
         raise EngineError(
@@ -166,9 +197,14 @@ def make_plan(bundle: Path, options: BuildOptions, backend: BackendName) -> Plan
             "the TensorRT plugins are not built: make wheel in a checkout, on a machine with "
             "CUDA's nvcc; XLSTM_LIBRARY_DIR may name the folder of libxlstm_trt.so"
         )
-    nodes = _read_nodes(bundle)
-    profiles = make_profiles(manifest, options.shapes)
-    return Plan(bundle, backend, library, profiles, nodes, options)
+    profiles = {MODEL_FILE: make_profiles(manifest, options.shapes)}
+    if manifest.continuation is not None:
+        begun = profiles[MODEL_FILE]
+        profiles[CONTINUE_FILE] = [continued_profile(manifest, profile) for profile in begun]
+    return [
+        Plan(bundle, file, backend, library, ranges, _read_nodes(bundle, file), options)
+        for file, ranges in profiles.items()
+    ]
 
 
 def _check_timing_cache(path: Path) -> None:
@@ -185,9 +221,9 @@ def _check_timing_cache(path: Path) -> None:
         raise EngineError(f"--timing-cache {path}: {error.strerror or error}; {cure}") from error
 
 
-def _read_nodes(bundle: Path) -> list[tuple[str, str]]:
+def _read_nodes(bundle: Path, file: str) -> list[tuple[str, str]]:
     """Name and type of every node of our domain. Raises BundleError, EngineError."""
-    path = bundle / MODEL_FILE
+    path = bundle / file
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:
@@ -221,7 +257,7 @@ def _request(plan: Plan, work: Path) -> Request:
     cache = plan.options.timing_cache
     return Request(
         backend=plan.backend,
-        model=str((plan.bundle / MODEL_FILE).resolve()),
+        model=str((plan.bundle / plan.file).resolve()),
         plugin_library=str(plan.library.resolve()),
         engine=str(work.resolve()),
         profiles=[{name: asdict(shapes) for name, shapes in p.items()} for p in plan.profiles],

@@ -67,6 +67,20 @@ def make_profiles(manifest: Manifest, options: ShapeOptions) -> list[Profile]:
     return [prefill] if manifest.forecast or decode == prefill else [decode, prefill]
 
 
+def continued_profile(manifest: Manifest, begun: Profile) -> Profile:
+    """The calls that go on beside those of ``begun``: whole patches, tuned for one.
+
+    Of a forecaster whose calls that go on are another graph.
+    """
+    info, first = manifest.forecast, begun[manifest.inputs[0].name]
+    assert info is not None
+    most = -(-first.max[1] // info.patch) * info.patch
+    return _profile(
+        manifest.continued(), (first.min[0], info.patch), (first.opt[0], info.patch),
+        (first.max[0], most),
+    )  # fmt: skip
+
+
 def _refuse_other_dims(manifest: Manifest) -> None:
     """Raise EngineError where there are dimensions besides a batch and a length."""
     for name, dims in input_dims(manifest).items():

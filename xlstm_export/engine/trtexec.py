@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from xlstm_export.bundle.manifest import MODEL_FILE
 from xlstm_export.engine.build import Plan
 from xlstm_export.engine.profiles import trtexec_shapes
 
@@ -15,7 +14,7 @@ def command(plan: Plan) -> str:
     """One shell command, an option a line; the tools do not make the engine's folder."""
     words = [
         _PROGRAMS[plan.backend],
-        f"--onnx={plan.bundle / MODEL_FILE}",
+        f"--onnx={plan.bundle / plan.file}",
         f"--saveEngine={plan.engine}",
         f"--dynamicPlugins={plan.library}",
         f"--setPluginsToSerialize={plan.library}",

@@ -141,15 +141,24 @@ class HostDevice:
 
 
 class OrtEngine:
-    """``Engine`` that computes with ONNX Runtime on the bundle, when the device comes to it."""
+    """``Engine`` that computes with ONNX Runtime on the bundle, when the device comes to it.
+
+    ``continues``: of a bundle whose calls that go on are another graph, the engine of that.
+    """
 
     title = "ONNX Runtime as an engine"
 
     def __init__(
-        self, bundle: Path, device: HostDevice, profiles: list[Profile] | None = None
+        self,
+        bundle: Path,
+        device: HostDevice,
+        profiles: list[Profile] | None = None,
+        *,
+        continues: bool = False,
     ) -> None:
         self.session = reference_session(bundle)
-        manifest = self.session.manifest
+        manifest = self.session.manifest.continued() if continues else self.session.manifest
+        self._manifest = manifest
         self.profiles = make_profiles(manifest, ShapeOptions()) if profiles is None else profiles
         self.tensors = engine_tensors(manifest)
         self.used: list[int] = []
@@ -161,11 +170,12 @@ class OrtEngine:
         self._shapes: dict[str, Shape] = {}
 
     def output_shapes(self, profile: int, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-        manifest = self.session.manifest
+        manifest = self._manifest
         for name, ranges in self.profiles[profile].items():
             sides = zip(ranges.min, inputs[name], ranges.max, strict=True)
             assert all(low <= size <= high for low, size, high in sides), (name, inputs[name])
-        sizes = dict(zip(("batch", "sequence"), inputs[manifest.inputs[0].name][:2], strict=True))
+        first = manifest.inputs[0]
+        sizes = dict(zip(first.shape[:2], inputs[first.name][:2], strict=True))
 
         def fill(info: TensorInfo | StateInfo) -> Shape:
             return tuple(d if isinstance(d, int) else sizes[d] for d in info.shape)
@@ -204,9 +214,11 @@ class OrtEngine:
             memory = (ctypes.c_uint8 * size).from_address(addresses[name])
             return np.frombuffer(memory, dtype).reshape(shapes[name])
 
-        manifest = self.session.manifest
+        manifest = self._manifest
         lengths = at("sequence_lengths").copy() if manifest.ragged else None
-        given = {state.key: at(state.input).copy() for state in manifest.states}
+        given = None
+        if manifest.takes_states:
+            given = {state.key: at(state.input).copy() for state in manifest.states}
         output, states = run(self.session, at(manifest.inputs[0].name).copy(), given, lengths)
         at(manifest.outputs[0].name)[...] = output
         for state in manifest.states:
@@ -224,7 +236,8 @@ def engine_tensors(manifest: Manifest) -> dict[str, EngineTensor]:
     """The tensors an engine of the bundle has."""
     found = {t.name: EngineTensor(t.dtype, True) for t in manifest.inputs}
     found |= {t.name: EngineTensor(t.dtype, False) for t in manifest.outputs}
-    found |= {s.input: EngineTensor(s.dtype, True) for s in manifest.states}
+    if manifest.takes_states:
+        found |= {s.input: EngineTensor(s.dtype, True) for s in manifest.states}
     return found | {s.output: EngineTensor(s.dtype, False) for s in manifest.states}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from xlstm_export.bundle.manifest import (
     read_manifest,
     shape_text,
 )
+from xlstm_export.engine.build import continued_engine
 from xlstm_export.engine.profiles import Shape
 from xlstm_export.engine.record import EngineRecord
 from xlstm_export.errors import EngineError, InputError
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.choice import Choice, check_chooses, likeliest
-from xlstm_export.runtime.feeds import check_ids, check_names, has_time
+from xlstm_export.runtime.feeds import check_ids, check_names, check_patches, has_time
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
 from xlstm_export.runtime.trt.array import ALIGNMENT, DeviceArray, Pool, new_array, place
@@ -63,12 +65,17 @@ def open_engine(
     trt, title = import_tensorrt(record.backend)
     device = CudaDevice(gpu)
     check_capability(path, record, device.compute_capability)
-    if check:
-        check_files(bundle, path, record)
-    opened: Engine = TensorRTEngine(path, record, trt, title)
-    if cuda_graph:
-        opened = GraphedEngine(opened, device)
-    return TrtSession(bundle, manifest, record, opened, device)
+
+    def load(path: Path, record: EngineRecord) -> Engine:
+        if check:
+            check_files(bundle, path, record)
+        opened = TensorRTEngine(path, record, trt, title)
+        return GraphedEngine(opened, device) if cuda_graph else opened
+
+    begin, more, continuing = load(path, record), continued_engine(path), None
+    if manifest.continuation is not None and more.is_file():
+        continuing = load(more, read_engine_record(more))
+    return TrtSession(bundle, manifest, record, begin, device, continuing)
 
 
 class DeviceStates(States):
@@ -78,8 +85,22 @@ class DeviceStates(States):
     """
 
 
+@dataclass(frozen=True, eq=False)
+class _Graph:
+    """An engine, and the manifest as its calls see it."""
+
+    manifest: Manifest
+    engine: Engine
+
+    def __post_init__(self) -> None:
+        _check_tensors(self.manifest, self.engine)
+
+
 class TrtSession:
     """An engine that continues a sequence from a state. For one thread at a time.
+
+    Where calls that go on are another graph, ``continuing`` is its engine; without it, there are
+    none but those that begin.
 
     States come and go by separate buffers: in a loop that passes back what it got, two sets take
     turns, and what a caller keeps is never written again. Raises EngineError.
@@ -92,18 +113,21 @@ class TrtSession:
         record: EngineRecord,
         engine: Engine,
         device: Device,
+        continuing: Engine | None = None,
     ) -> None:
         self.bundle = bundle
         self.manifest = manifest
         self.name = f"{engine.title}, {device.name} ({device.compute_capability}), {manifest.dtype}"
         self._record = record
-        self._engine = engine
+        self._begin = _Graph(manifest, engine)
+        self._continuing = self._begin if manifest.takes_states else None
+        if continuing is not None:
+            self._continuing = _Graph(manifest.continued(), continuing)
         self._device = device
         self._pool = Pool(device)
         self._borrowed: list[DeviceArray] = []
         self._closed = False
-        _check_tensors(manifest, engine)
-        weakref.finalize(self, _finish, device, engine).atexit = False
+        weakref.finalize(self, _finish, device, engine, continuing).atexit = False
         first = manifest.inputs[0].name
         self.most_steps = min(
             MOST_STEPS, max(profile[first].max[_TIME] for profile in engine.profiles)
@@ -125,7 +149,8 @@ class TrtSession:
     ) -> tuple[dict[str, Array], DeviceStates]:
         """As ``Session.run``: outputs come to the host, the states stay on the device."""
         outputs, new = self.run_on_device(feeds, states)
-        cut = {t.name for t in self.manifest.outputs if last and has_time(t)}
+        outputs_of = self._graph(states).manifest.outputs
+        cut = {t.name for t in outputs_of if last and has_time(t)}
         lengths = None if feeds.get(LENGTHS) is None else np.asarray(feeds[LENGTHS])
         host = {
             name: array.last_steps(lengths) if name in cut else array.numpy()
@@ -157,16 +182,17 @@ class TrtSession:
         """
         if self._closed:
             raise EngineError("this session is closed: open the engine again")
+        graph = self._graph(states)
         self._device.activate()
-        placed = self._place(feeds, states)
+        placed = self._place(graph.manifest, feeds, states)
         shapes = {name: array.shape for name, array in placed.items()}
-        profile = self._choose_profile(shapes)
-        outputs = self._outputs(self._engine.output_shapes(profile, shapes))
+        profile = _choose_profile(graph, shapes)
+        outputs = self._outputs(graph.manifest, graph.engine.output_shapes(profile, shapes))
         addresses = {name: array.address for name, array in (placed | outputs).items()}
-        self._engine.enqueue(profile, addresses, self._device.stream)
+        graph.engine.enqueue(profile, addresses, self._device.stream)
         self._keep(placed.values())
         new = {s.key: outputs[s.output] for s in self.manifest.states}
-        return {t.name: outputs[t.name] for t in self.manifest.outputs}, DeviceStates(new)
+        return {t.name: outputs[t.name] for t in graph.manifest.outputs}, DeviceStates(new)
 
     def synchronize(self) -> None:
         """Wait until everything that was asked for is done."""
@@ -180,38 +206,50 @@ class TrtSession:
         """
         self._closed = True
         self.synchronize()
-        self._engine.close()
+        for graph in {self._begin, self._continuing or self._begin}:
+            graph.engine.close()
         self._pool.close()
 
+    def _graph(self, states: Mapping[str, Any] | None) -> _Graph:
+        """What computes a call from ``states``. Raises InputError where nothing does."""
+        if states is None:
+            return self._begin
+        if self._continuing is None:
+            raise InputError(
+                "the engine begins every call: give no states, or build again, for an engine of "
+                "the calls that go on too"
+            )
+        return self._continuing
+
     def _place(
-        self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None
+        self, manifest: Manifest, feeds: Mapping[str, Any], states: Mapping[str, Any] | None
     ) -> dict[str, DeviceArray]:
-        """Every input of the engine on the device. Raises InputError, EngineError."""
-        check_names(self.manifest, feeds)
-        placed = {t.name: self._input(t, feeds[t.name]) for t in self.manifest.inputs
+        """Every input of the graph on the device. Raises InputError, EngineError."""
+        check_names(manifest, feeds)
+        if states is not None and self._continuing is not self._begin:
+            check_patches(manifest, feeds)
+        placed = {t.name: self._input(t, feeds[t.name]) for t in manifest.inputs
                   if t.name != LENGTHS}  # fmt: skip
-        batch = placed[self.manifest.inputs[0].name].shape[0]
-        if self.manifest.ragged:
+        batch = placed[manifest.inputs[0].name].shape[0]
+        if manifest.ragged:
             given = feeds.get(LENGTHS)
             everything = np.full(batch, -1, np.int32)
             placed[LENGTHS] = place(
                 self._pool, LENGTHS, everything if given is None else given, np.int32
             )
-        if not self.manifest.takes_states:
-            if states is not None:
-                raise InputError("the engine begins every call: give no states")
+        if not manifest.takes_states:
             return placed
         if states is None:
             return placed | self._zero_states(batch)
         given_states = states.arrays if isinstance(states, States) else states
         placed_states = {
             s.key: place(self._pool, s.input, given_states[s.key], s.dtype)
-            for s in self.manifest.states
+            for s in manifest.states
             if s.key in given_states
         }
         # what lends its memory by a protocol alone has a shape no earlier than this
-        check_states(self.manifest, {**given_states, **placed_states}, batch)
-        return placed | {s.input: placed_states[s.key] for s in self.manifest.states}
+        check_states(manifest, {**given_states, **placed_states}, batch)
+        return placed | {s.input: placed_states[s.key] for s in manifest.states}
 
     def _input(self, tensor: TensorInfo, given: Any) -> DeviceArray:
         if isinstance(given, np.ndarray) and tensor.dtype.startswith("int"):
@@ -244,40 +282,16 @@ class TrtSession:
         }
         return arrays, buffer.address, size
 
-    def _outputs(self, shapes: Mapping[str, Shape]) -> dict[str, DeviceArray]:
-        batch = shapes[self.manifest.outputs[0].name][0]
+    def _outputs(self, manifest: Manifest, shapes: Mapping[str, Shape]) -> dict[str, DeviceArray]:
+        batch = shapes[manifest.outputs[0].name][0]
         states, _, _ = self._new_states(batch)
-        outputs = {s.output: states[s.key] for s in self.manifest.states}
-        for tensor in self.manifest.outputs:
+        outputs = {s.output: states[s.key] for s in manifest.states}
+        for tensor in manifest.outputs:
             outputs[tensor.name] = new_array(self._pool, shapes[tensor.name], tensor.dtype)
         wrong = [name for name, array in outputs.items() if array.shape != tuple(shapes[name])]
         if wrong:
             raise EngineError(f"{wrong[0]}: the engine makes {list(shapes[wrong[0]])}; build again")
         return outputs
-
-    def _choose_profile(self, shapes: Mapping[str, Shape]) -> int:
-        """The first profile that takes these shapes: decode stands before prefill."""
-        for index, profile in enumerate(self._engine.profiles):
-            if all(
-                len(ranges.min) == len(shapes[name])
-                and all(
-                    low <= size <= high
-                    for low, size, high in zip(ranges.min, shapes[name], ranges.max, strict=True)
-                )
-                for name, ranges in profile.items()
-            ):
-                return index
-        raise EngineError(self._no_profile(shapes))
-
-    def _no_profile(self, shapes: Mapping[str, Shape]) -> str:
-        name = self.manifest.inputs[0].name
-        ranges = [profile[name] for profile in self._engine.profiles]
-        spans = " or ".join(f"{list(r.min)} to {list(r.max)}" for r in ranges)
-        batch, length = shapes[name][0], shapes[name][_TIME]
-        return (
-            f"{name} {list(shapes[name])}: the engine takes {spans}; feed shorter pieces with "
-            f"carried states, or build with --max-batch-size {batch} --max-input-len {length}"
-        )
 
     def _keep(self, arrays: Iterable[DeviceArray]) -> None:
         """Memory of others that is read in place stays alive until it has been read."""
@@ -286,8 +300,33 @@ class TrtSession:
             self.synchronize()
 
 
-def _finish(device: Device, engine: Engine) -> None:
-    """A session is dropped: before it gives up anything, its work is done; ``engine`` lives on.
+def _choose_profile(graph: _Graph, shapes: Mapping[str, Shape]) -> int:
+    """The first profile that takes these shapes: decode stands before prefill.
+
+    Raises EngineError where none does.
+    """
+    for index, profile in enumerate(graph.engine.profiles):
+        if all(
+            len(ranges.min) == len(shapes[name])
+            and all(
+                low <= size <= high
+                for low, size, high in zip(ranges.min, shapes[name], ranges.max, strict=True)
+            )
+            for name, ranges in profile.items()
+        ):
+            return index
+    name = graph.manifest.inputs[0].name
+    ranges = [profile[name] for profile in graph.engine.profiles]
+    spans = " or ".join(f"{list(r.min)} to {list(r.max)}" for r in ranges)
+    batch, length = shapes[name][0], shapes[name][_TIME]
+    raise EngineError(
+        f"{name} {list(shapes[name])}: the engine takes {spans}; feed shorter pieces with "
+        f"carried states, or build with --max-batch-size {batch} --max-input-len {length}"
+    )
+
+
+def _finish(device: Device, *engines: Engine | None) -> None:
+    """A session is dropped: before it gives up anything, its work is done; ``engines`` live on.
 
     What it borrowed is no argument: that may hold the session, which would never die then.
     """
