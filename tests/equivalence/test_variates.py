@@ -141,15 +141,32 @@ def _quantiles_in_reverse(model: onnx.ModelProto) -> None:
     )
 
 
+def _quantiles_of_the_negative_not_opposite(model: onnx.ModelProto) -> None:
+    node = _named(model, "/mirrored/opposite")
+    _replace(node, "Identity", node.input[0])
+
+
+def _covariates_not_negated(model: onnx.ModelProto) -> None:
+    node = _named(model, "/mirrored/past_covariates")
+    node.input[1] = node.input[0]
+
+
 FAULTS: tuple[Edit, ...] = (
     _one_direction_not_flipped, _all_see_all, _those_alone_are_mixed, _no_floor_of_the_scale,
     _gates_swapped, _trends_left_as_they_are, _bands_not_widened, _quantiles_in_reverse,
 )  # fmt: skip
+MIRROR_FAULTS: tuple[Edit, ...] = (_quantiles_of_the_negative_not_opposite, _covariates_not_negated)
 
 
-@pytest.mark.parametrize("edit", FAULTS, ids=lambda edit: edit.__name__.strip("_"))
-def test_a_planted_fault_is_found(exported: Exported, tmp_path: Path, edit: Edit) -> None:
-    source, whole = exported("plain", "fp32")
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [*(("plain", edit) for edit in FAULTS), *(("mirrored", edit) for edit in MIRROR_FAULTS)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__.strip("_"),
+)
+def test_a_planted_fault_is_found(
+    exported: Exported, tmp_path: Path, name: str, edit: Edit
+) -> None:
+    source, whole = exported(name, "fp32")
     bundle = shutil.copytree(whole, tmp_path / "bundle")
     model = onnx.load(str(bundle / "model.onnx"), load_external_data=False)
     edit(model)

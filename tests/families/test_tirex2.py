@@ -43,6 +43,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "scaler_cfg": {"eps": 1e-8, "use_arcsinh": True, "binaryaware": True},
         "stack_out_norm_config": None, "recipe": ("s",), "context": 50,
     },
+    "mirrored": {"tta_sign_flip": True, "recipe": ("s",), "quantiles": [0.05, 0.3, 0.5, 0.7, 0.95]},
 }  # fmt: skip
 
 
@@ -196,6 +197,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
         _edit_config(lambda config: config["stack_config"].update(recipe=["m", "x"])),
         ("stack_config.recipe", "'x'"),
     ),
+    "levels without their opposites": (
+        _edit_config(lambda config: config.update(tta_sign_flip=True, quantiles=[0.1, 0.5, 0.8])),
+        ("tta_sign_flip", "0.1 without 0.9"),
+    ),
     "recipe too long": (_set("num_blocks", 1), ("num_blocks is 1", "recipe has 2")),
     "future of part patches": (_set("future_len", 20), ("future_len is 20",)),
     "negative context": (_set("context_len", -1), ("context_len is -1",)),
@@ -263,7 +268,6 @@ def test_a_broken_source_says_what_is_wrong(tmp_path: Path, name: str) -> None:
     [
         (_set("act_func", "os.system"), "act_func"),
         (_set("act_func", "Hardswish"), "act_func"),
-        (_set("tta_sign_flip", True), "tta_sign_flip"),
         (
             _edit_config(lambda config: config["tokenizer_cfg"].update(input_patch_stride=4)),
             "input_patch_stride",

@@ -24,6 +24,9 @@ _ACTIVATIONS: dict[str, Activation] = {
 }  # fmt: skip
 _TORCH_MODULES = ("", "torch.nn.", "torch.nn.modules.activation.")
 
+_SAME_LEVEL = 1e-6
+"""Levels of quantiles that differ by less are one, to upstream as well."""
+
 _ELSEWHERE = {"device", "matmul_precision", "postprocessor_cfg", "model_type", "architectures"}
 """Where a model runs, what upstream drops, and what the Hub adds: nothing is computed by it."""
 
@@ -122,6 +125,18 @@ class Config:
     tta_diff: bool = True
     path: Path = field(default=Path(), compare=False)
     """The file it is from."""
+
+    def opposites(self) -> tuple[int, ...]:
+        """For every quantile q, the number of 1 - q. Raises CheckpointError where there is none."""
+        found = []
+        for level in self.quantiles:
+            near = [abs(other + level - 1) for other in self.quantiles]
+            if min(near) > _SAME_LEVEL:
+                raise self.error(
+                    f"tta_sign_flip: true, but quantiles has {level:g} without {1 - level:g}"
+                )
+            found.append(near.index(min(near)))
+        return tuple(found)
 
     @property
     def activation(self) -> Activation:
@@ -249,9 +264,4 @@ def _refuse_other_maths(config: Config) -> None:
         raise UnsupportedModelError(
             f"{config.path}: act_func: {config.act_func} is not supported (supported: "
             f"{', '.join(_ACTIVATIONS)} of torch.nn)"
-        )
-    if config.tta_sign_flip:
-        raise UnsupportedModelError(
-            f"{config.path}: tta_sign_flip: true is not supported; set it to false, and average "
-            "two runs, the second on negated series with its quantiles negated and in reverse"
         )

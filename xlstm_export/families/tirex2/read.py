@@ -16,11 +16,13 @@ from xlstm_export.errors import BackendUnavailableError, CheckpointError
 from xlstm_export.families.tirex2.aliases import without_aliases
 from xlstm_export.families.tirex2.blocks import VARIATES, BlockReader, Part
 from xlstm_export.families.tirex2.config import Config, config_file, load_fields, read_config
+from xlstm_export.model.layer import Layer
 from xlstm_export.model.layers.arcsinh_scaler import ArcsinhScaler
 from xlstm_export.model.layers.calibrated_bands import Band, CalibratedBands
 from xlstm_export.model.layers.differenced_trends import DifferencedTrends
 from xlstm_export.model.layers.forecast_window import ForecastWindow
 from xlstm_export.model.layers.joined_variates import JoinedVariates
+from xlstm_export.model.layers.mirrored import Mirrored
 from xlstm_export.model.layers.norm import Norm
 from xlstm_export.model.layers.patches import Patches
 from xlstm_export.model.layers.residual_mlp import ResidualMLP
@@ -71,10 +73,13 @@ def read(source: Source) -> Checkpoint:
         *_end(config, table),
     ]
     table.finish()
+    layers: tuple[tuple[str, Layer], ...] = tuple((path, layer) for path, layer, _ in parts)
+    if config.tta_sign_flip:
+        layers = (("mirrored", Mirrored(layers, config.opposites())),)
     spec = ModelSpec(
         "tirex2",
         variate_inputs(),
-        tuple((path, layer) for path, layer, _ in parts),
+        layers,
         (variate_quantiles(len(config.quantiles)),),
         recurrence="inner",
         forecast=ForecastInfo(
