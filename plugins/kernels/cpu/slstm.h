@@ -68,8 +68,8 @@ XLSTM_INLINE void slstm_cell(const SlstmOperands<TX>& x, const T* gates, const T
   }
 }
 
-// All steps of the rows [first, first + rows) of one head, whose packed matrix is R. `scratch` holds
-// the rows' states, each [4][padded], and raw [rows][columns].
+// All steps of the rows [first, first + rows) of one head, whose packed matrix is R. `scratch`
+// holds the rows' states, each [4][padded], and raw [rows][columns].
 template <class TX, class P, class T = Arithmetic<TX>>
 void slstm_rows(const SlstmOperands<TX>& x, const P* R, int64_t head, int64_t first, int64_t rows,
                 T* scratch) {

@@ -1,8 +1,9 @@
 // The recurrent product y R of XlstmSLSTM, and R as it is packed for it.
 //
-// A head's R is read once a step, which is what a step of few rows waits for. Where every number of R
-// is a bfloat16 (state_rounding's R is, and a bfloat16 bundle's), R is kept in half the bytes. The
-// arithmetic is the same: each is widened to the float it stands for, and added up in the same order.
+// A head's R is read once a step, which is what a step of few rows waits for. Where every number of
+// R is a bfloat16 (of a TiRex, and of a bfloat16 bundle), R is kept in half the bytes. The
+// arithmetic is the same: each is widened to the float it stands for, and added up in the same
+// order.
 #pragma once
 
 #include "element.h"
