@@ -74,8 +74,8 @@ XLSTM_INLINE void put(BfloatPair* to, int64_t input, Vec<float> v) {
   std::memcpy(to, &pair, sizeof pair);
 }
 
-// R [N,H_in,4,H_out] -> [N][panel][H_in][kMixColumns], columns in the order gate, padded H_out; with
-// pairs [N][panel][ceil(H_in/2)][kMixColumns]. `out` holds zeros.
+// R [N,H_in,4,H_out] -> [N][panel][H_in][kMixColumns], columns in the order gate, padded H_out;
+// with pairs [N][panel][ceil(H_in/2)][kMixColumns]. `out` holds zeros.
 template <class TX, class P>
 void slstm_pack_as(const Problem& problem, const TX* R, P* out) {
   using T = Arithmetic<TX>;
