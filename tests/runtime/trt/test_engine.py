@@ -236,7 +236,7 @@ def test_no_memory_for_a_context(bundle: Path, monkeypatch: pytest.MonkeyPatch) 
     opened = Opened(bundle, monkeypatch)
     session = opened.session()
     full = SimpleNamespace(create_execution_context=lambda _: None)
-    monkeypatch.setattr(session._engine, "_engine", full)
+    monkeypatch.setattr(session._begin.engine, "_engine", full)
     with pytest.raises(EngineError, match="refused an execution context"):
         run(session, ids(1, 1))
 
@@ -271,10 +271,10 @@ def test_a_closed_engine_holds_nothing(bundle: Path, monkeypatch: pytest.MonkeyP
     opened = Opened(bundle, monkeypatch)
     session = opened.session()
     run(session, ids(1, 1))
-    assert isinstance(session._engine, TensorRTEngine)
+    assert isinstance(session._begin.engine, TensorRTEngine)
     gone: list[str] = []
     weakref.finalize(opened.trt.contexts.pop(), gone.append, "context")
-    weakref.finalize(session._engine._engine, gone.append, "engine")
+    weakref.finalize(session._begin.engine._engine, gone.append, "engine")
     weakref.finalize(opened.trt.runtimes.pop(), gone.append, "runtime")
     gc.collect()
     assert not gone
