@@ -52,6 +52,7 @@ def draw_variates(
         groups = np.zeros((rows, call.targets + call.past + call.known), np.int64)
         if call is _CALLS[-1]:
             groups = random.integers(0, _GROUPS, groups.shape)
+            groups[-1] = 0  # a target that sees covariates of every kind
             groups[0, 0] = _GROUPS  # a target alone
         future = draw_series((rows, call.known, length + horizon), random, index)
         for number in range(call.known):  # known all along, then for less and less of the horizon
