@@ -31,7 +31,7 @@ def compare(plain: TrtSession, graphed: TrtSession) -> str:
                 got = outputs[name] if name in outputs else ours[name]
                 if not np.array_equal(got, array, equal_nan=True):
                     sys.exit(f"{name}: differs by a graph, batch {batch}, {steps} steps")
-    engine = graphed._engine
+    engine = graphed._begin.engine
     assert isinstance(engine, GraphedEngine)
     if not engine._graphs:
         sys.exit("no call was captured")
