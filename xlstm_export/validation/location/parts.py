@@ -8,8 +8,9 @@ call starts from its states. So an error is that of one part, and the rule judge
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -135,7 +136,7 @@ def _sample(tapped: TappedBundle, everyone: Participants, batch: int, seed: int)
     baselines = (everyone.recurrent, everyone.chunkwise)
     rows = batch + BASELINE_ROWS
     with ThreadPoolExecutor(1) as behind:  # a call is judged while the next one is computed
-        judged = behind.submit(bool)
+        judged: Future[Any] = behind.submit(bool)
         for rollout in _calls(everyone, manifest, rows, seed):
             states: Mapping[str, Array] | None = None
             if manifest.takes_states:

@@ -8,7 +8,7 @@ the part before, and nothing else of it is in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class Chain:
         self.distance = 0.0
         # a call is judged while the next one is computed
         with ThreadPoolExecutor(self._workers) as pool, ThreadPoolExecutor(1) as behind:
-            judged = behind.submit(bool)
+            judged: Future[Any] = behind.submit(bool)
             for number, rollout in enumerate(self._rollouts):
                 states: dict[Who, Any] = dict.fromkeys(runners)
                 end = 0
