@@ -34,8 +34,7 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
             progress("writing weights", done, total, "bytes")
         done += tensor.nbytes
 
-    for name in second:
-        del model.graph.initializers[name]
+    left_out = [model.graph.initializers.pop(name) for name in second]
     try:
         ir.save(
             model,
@@ -50,6 +49,9 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
         )
     except ir.serde.SerdeError as error:  # around what a weight inside model.onnx raised
         raise _root(error) from None
+    finally:
+        for value in left_out:
+            model.graph.register_initializer(value)
     if second:
         _add_names(path, second)
     return path
