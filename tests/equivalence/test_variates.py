@@ -147,7 +147,7 @@ def _quantiles_of_the_negative_not_opposite(model: onnx.ModelProto) -> None:
 
 
 def _covariates_not_negated(model: onnx.ModelProto) -> None:
-    node = _named(model, "/mirrored/past_covariates")
+    node = _named(model, "/mirrored/future_covariates")
     node.input[1] = node.input[0]
 
 

@@ -26,7 +26,7 @@ class _Call(NamedTuple):
 _CALLS = (
     _Call(1, 0, 0, 1.0, 1.0),
     _Call(1, 0, 1, 0.3, 0.5),
-    _Call(2, 2, 2, 1.2, 0.8),
+    _Call(2, 1, 2, 1.2, 0.8),
 )
 """Alone, with covariates, and both; contexts that are cut and that are filled up."""
 
@@ -52,7 +52,6 @@ def draw_variates(
         groups = np.zeros((rows, call.targets + call.past + call.known), np.int64)
         if call is _CALLS[-1]:
             groups = random.integers(0, _GROUPS, groups.shape)
-            groups[1:2] = 0  # targets that see covariates of every kind, none of them constant
             groups[0, 0] = _GROUPS  # a target alone
         future = draw_series((rows, call.known, length + horizon), random, index)
         for number in range(call.known):  # known all along, then for less and less of the horizon

@@ -66,9 +66,10 @@ def _gates(
     products = []
     for head, part in enumerate(g.split(x, [size] * layer.heads)):
         by_head = g.weight(f"{g.scope}/{name}.{head}.weight", matrix.with_view(_of_head(head)))
-        product = g.op("MatMul", part, by_head, role=name)
-        products.append(g.reshape(product, 0, 0, len(names), 1, size))
-    return products[0] if layer.heads == 1 else g.op("Concat", *products, axis=3)
+        products.append(g.op("MatMul", part, by_head, role=name))
+    joined = products[0] if layer.heads == 1 else g.op("Concat", *products, axis=2)
+    by_gate = g.reshape(joined, 0, 0, layer.heads, len(names), size)
+    return g.op("Transpose", by_gate, perm=[0, 1, 3, 2, 4])
 
 
 def _of_head(head: int) -> Callable[[Array], Array]:
