@@ -151,11 +151,18 @@ def _covariates_not_negated(model: onnx.ModelProto) -> None:
     node.input[1] = node.input[0]
 
 
+def _past_not_negated(model: onnx.ModelProto) -> None:
+    node = _named(model, "/mirrored/past_covariates")
+    node.input[1] = node.input[0]
+
+
 FAULTS: tuple[Edit, ...] = (
     _one_direction_not_flipped, _all_see_all, _those_alone_are_mixed, _no_floor_of_the_scale,
     _gates_swapped, _trends_left_as_they_are, _bands_not_widened, _quantiles_in_reverse,
 )  # fmt: skip
-MIRROR_FAULTS: tuple[Edit, ...] = (_quantiles_of_the_negative_not_opposite, _covariates_not_negated)
+MIRROR_FAULTS: tuple[Edit, ...] = (
+    _quantiles_of_the_negative_not_opposite, _covariates_not_negated, _past_not_negated,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

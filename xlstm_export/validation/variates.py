@@ -23,12 +23,15 @@ class _Call(NamedTuple):
     horizon: float
 
 
+_IN_GROUPS = _Call(2, 1, 2, 1.2, 0.8)
 _CALLS = (
     _Call(1, 0, 0, 1.0, 1.0),
     _Call(1, 0, 1, 0.3, 0.5),
-    _Call(2, 1, 2, 1.2, 0.8),
+    _IN_GROUPS,
+    _Call(1, 1, 1, 0.6, 0.6),
 )
-"""Alone, with covariates, and both; contexts that are cut and that are filled up."""
+"""Alone, with covariates, in groups, and all in one; contexts that are cut and that are filled
+up."""
 
 _GROUPS = 3
 _SMALLEST, _LARGEST = 0.3, 30.0
@@ -43,14 +46,14 @@ def is_multivariate(spec: ModelSpec) -> bool:
 def draw_variates(
     spec: ModelSpec, rows: int, random: np.random.Generator
 ) -> list[Mapping[str, Array]]:
-    """Calls of different numbers of variates; the last in several groups."""
+    """Calls of different numbers of variates."""
     (sizes,) = spec.layers_of(JoinedVariates)
     calls: list[Mapping[str, Array]] = []
     for index, call in enumerate(_CALLS):
         length = max(2, round(call.length * sizes.context_size))
         horizon = max(1, round(call.horizon * sizes.future_size))
         groups = np.zeros((rows, call.targets + call.past + call.known), np.int64)
-        if call is _CALLS[-1]:
+        if call is _IN_GROUPS:
             groups = random.integers(0, _GROUPS, groups.shape)
             groups[0, 0] = _GROUPS  # a target alone
         future = draw_series((rows, call.known, length + horizon), random, index)
