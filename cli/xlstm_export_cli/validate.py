@@ -122,9 +122,10 @@ def validate(
         if module is not None:
             found = own_module.validate(bundle, module, weights, progress, **how)
         elif reference is not None:
-            there = xe.Bundle.open(bundle)  # what is none is told before more is loaded
+            if family == "auto":  # a name of one is checked first, by what takes time to load
+                xe.Bundle.open(bundle)
             found = xe.validate(
-                there, reference, family=family, config=config, prefix=prefix, upstream=upstream,
+                bundle, reference, family=family, config=config, prefix=prefix, upstream=upstream,
                 inputs=inputs, save_io=save_io, against=against, memory=memory,
                 progress=progress, **how,
             )  # fmt: skip

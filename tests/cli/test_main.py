@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def test_a_reader_that_is_gone(made: Made, tmp_path: Path, words: str) -> None:
     out = tmp_path / "out"
     places = {
         "stack": made.checkpoints / "stack", "hf": made.checkpoints / "hf",
-        "bundle": made.bundles / "hf", "out": out,
+        "bundle": shutil.copytree(made.bundles / "hf", tmp_path / "bundle"), "out": out,
     }  # fmt: skip
     read, write = os.pipe()
     os.close(read)

@@ -65,7 +65,7 @@ def test_what_follows_the_rollout_is_part_of_the_comparison(
     def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(validation, "check_operators", interrupted)
+    monkeypatch.setattr(validation, "repeated_operators", interrupted)
     report = _validate(library, library.bundle(STACK))
     assert report.verdict == "unfinished"
     assert report.results[0].by_step is not None

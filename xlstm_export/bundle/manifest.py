@@ -9,14 +9,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import dacite
-import numpy as np
-import numpy.typing as npt
 
 from xlstm_export.bundle.low_bit import LowBit, check_low_bit
 from xlstm_export.errors import BundleError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MANIFEST_FILE = "xlstm_export.json"
 MODEL_FILE = "model.onnx"
@@ -84,6 +85,8 @@ class StateInfo:
                 f"state {self.key} starts as {self.init!r}, which this version does not know; "
                 "upgrade xlstm-export"
             )
+        import numpy as np  # whether there is a manifest is told before it has been loaded
+
         return np.zeros(self.sized(batch), self.dtype)
 
 
@@ -161,6 +164,8 @@ class Manifest:
     @property
     def state_bytes(self) -> int:
         """Bytes of the states of one sequence."""
+        import numpy as np
+
         return sum(np.dtype(s.dtype).itemsize * math.prod(s.sized(1)) for s in self.states)
 
     @property

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
 SMALL = 20_000_000
 """Parameters up to which a step's products are too short for several threads."""
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Threads of torch: ``alone`` where one model computes, ``each`` where ``workers`` do."""
+
+    alone: int = 1
+    workers: int = 1
+    each: int = 1
+
+
+SINGLE = Sharing()
+"""One after the other, on one thread."""
 
 
 @contextmanager

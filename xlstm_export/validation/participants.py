@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage
 from xlstm_export.progress import Progress
-from xlstm_export.reference.model import ReferenceModel
-from xlstm_export.reference.threads import SMALL
+from xlstm_export.reference.model import Form, ReferenceModel
+from xlstm_export.reference.threads import SMALL, Sharing
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
@@ -136,13 +137,16 @@ def read_both(
 def gather(both: Both, module: Family, upstream: bool, progress: Progress | None) -> Participants:
     """Load everyone, whole."""
     manifest, checkpoint, storage, notes = both.manifest, both.checkpoint, both.storage, both.notes
-    tell(progress, "loading the float64 reference")
-    float64 = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, "float64")
-    tell(progress, "loading the upstream module")
-    oracle = find_oracle(module, checkpoint, storage, notes) if upstream else None
+    spec, weights = checkpoint.spec, checkpoint.weights
+    tell(progress, "loading the references")
+    with ThreadPoolExecutor(1) as beside:  # upstream's imports take as long as reading the weights
+        arguments = (module, checkpoint, storage, notes)
+        loading = beside.submit(find_oracle, *arguments) if upstream else None
+        float64 = ReferenceModel(spec, weights, storage, "float64", _exact_form(checkpoint))
+        recurrent = ReferenceModel(spec, weights, storage, storage.dtype)
+    oracle = loading.result() if loading else None
     tell(progress, "opening the bundle")
     subject = open_subject(both.bundle, manifest, both.execution, notes)
-    recurrent = ReferenceModel(checkpoint.spec, checkpoint.weights, storage, storage.dtype)
     operators = bundle_operators(both.bundle, manifest, both.execution, notes)
     return Participants(
         both.bundle, manifest, both.execution, storage, checkpoint, both.as_upstream, subject,
@@ -155,16 +159,27 @@ def is_of(manifest: Manifest, checkpoint: Checkpoint) -> bool:
     return fingerprint(checkpoint) == manifest.source.sha256
 
 
-def share_threads(checkpoint: Checkpoint, threads: int | None) -> tuple[int | None, int]:
-    """Threads of torch (None: as many as it has), and how many runners compute side by side.
+def share_threads(checkpoint: Checkpoint, threads: int | None) -> Sharing:
+    """How those who take part share the processor: as many at once as can, and of a large model
+    each with the threads that are over.
 
-    In a small model torch's threads wait for each other longer than they compute: there each
-    runner takes one thread, and several run at once.
+    torch's threads wait for each other after every product and sum. In a small model they do so
+    longer than they compute, and one alone takes a single thread.
     """
-    parameters = sum(math.prod(weight.shape) for weight in checkpoint.weights.values())
-    if parameters > SMALL:
-        return threads, 1
-    return 1, threads or cpu_threads()
+    threads = threads or cpu_threads()
+    workers = min(threads, len(fields(Runners)))
+    if _is_small(checkpoint):
+        return Sharing(1, workers, 1)
+    return Sharing(threads, workers, math.ceil(threads / workers))
+
+
+def _is_small(checkpoint: Checkpoint) -> bool:
+    return sum(math.prod(weight.shape) for weight in checkpoint.weights.values()) <= SMALL
+
+
+def _exact_form(checkpoint: Checkpoint) -> Form:
+    """That of our float64 model: step by step a large one would take as long as all the rest."""
+    return "recurrent" if _is_small(checkpoint) else "chunkwise"
 
 
 def tell(progress: Progress | None, what: str) -> None:

@@ -190,7 +190,8 @@ def middle_of_samples(
     first = sample(seed)
     if all(result.judgement.ok for result in first):
         return first
-    notes.append(_REPEATED)
+    if _REPEATED not in notes:
+        notes.append(_REPEATED)
     try:
         samples = (first, sample(seed + 1), sample(seed + 2))
     except KeyboardInterrupt:

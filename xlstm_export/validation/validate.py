@@ -16,13 +16,13 @@ from xlstm_export.model.numerics import rounds
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.progress import Progress
 from xlstm_export.quiet import quiet
-from xlstm_export.reference.threads import torch_threads
+from xlstm_export.reference.threads import Sharing, torch_threads
 from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.polygraphy_files import save_rollout
 from xlstm_export.validation.against import Against
 from xlstm_export.validation.checks.against import check_other, compare_against
 from xlstm_export.validation.checks.numerics import errors_of_both
-from xlstm_export.validation.checks.operators import check_operators
+from xlstm_export.validation.checks.operators import repeated_operators
 from xlstm_export.validation.checks.plan import Budget, Plan, allowances, check_budget
 from xlstm_export.validation.checks.rollout import (
     baseline_rows,
@@ -156,10 +156,10 @@ def _compare(
     rows = task.batch if given is None else given.rows
     own = draw_rollouts(everyone.spec, rows, task.seed) if given is None else given.rollouts
     found = _Found()
-    threads, workers = share_threads(everyone.checkpoint, everyone.execution.threads)
-    with torch_threads(threads):
+    sharing = share_threads(everyone.checkpoint, everyone.execution.threads)
+    with torch_threads(sharing.alone):
         try:
-            _run_first(found, everyone, given, rows, task, recorded, workers, progress)
+            _run_first(found, everyone, given, rows, task, recorded, sharing, progress)
             _run_rest(found, everyone, given, own, rows, task, progress)
             _explain(found, everyone, module, rows, task.seed, progress)
         except KeyboardInterrupt as stop:
@@ -174,13 +174,15 @@ def _compare(
 
 def _run_first(
     found: _Found, everyone: Participants, given: Given | None, rows: int, task: Task,
-    recorded: Sequence[Sample], workers: int, progress: Progress | None,
+    recorded: Sequence[Sample], sharing: Sharing, progress: Progress | None,
 ) -> None:  # fmt: skip
     """The comparison with the reference, and with what was recorded elsewhere."""
     found.results += middle_of_samples(
-        lambda seed: _sample(everyone, given, rows, workers, seed, progress), task.seed,
+        lambda seed: _sample(everyone, given, rows, sharing, seed, progress), task.seed,
         everyone.notes,
     )  # fmt: skip
+    tell(progress, "checking operators")
+    found.results += repeated_operators(everyone.operators, task.seed, everyone.notes)
     found.is_compared = True
     text = given.text if given else None
     found.price = price_of(everyone, text, recorded, task.seed, progress)
@@ -268,22 +270,21 @@ def _read_given(everyone: Participants, task: Task) -> Given | None:
 
 
 def _sample(
-    everyone: Participants, given: Given | None, batch: int, workers: int, seed: int,
+    everyone: Participants, given: Given | None, batch: int, sharing: Sharing, seed: int,
     progress: Progress | None,
 ) -> list[TensorResult]:  # fmt: skip
-    """Every result on inputs of one seed, or on those that are given."""
+    """The rollout's results on inputs of one seed, or on those that are given."""
     drawn: Sequence[Rollout] = (
         draw_rollouts(everyone.spec, batch + baseline_rows(everyone.spec), seed)
         if given is None
         else given.rollouts
     )
-    results = compare_rollout(everyone.runners, drawn, batch, everyone.manifest, workers, progress)
+    results = compare_rollout(everyone.runners, drawn, batch, everyone.manifest, sharing, progress)
+    if not everyone.manifest.ragged:
+        return results
     try:
-        if everyone.manifest.ragged:
-            inputs = rollout_inputs(everyone.spec, batch, sum(ROLLOUT), seed)
-            results += compare_ragged(everyone.runners, inputs, everyone.manifest)
-        tell(progress, "checking operators")
-        return results + (check_operators(everyone.operators, seed) if everyone.operators else [])
+        inputs = rollout_inputs(everyone.spec, batch, sum(ROLLOUT), seed)
+        return results + compare_ragged(everyone.runners, inputs, everyone.manifest)
     except KeyboardInterrupt:
         raise Interrupted(results) from None
 

@@ -17,7 +17,7 @@ from xlstm_export.ops.schema import TensorSpec, state_dtype
 from xlstm_export.reference.operators import run_references
 from xlstm_export.runtime.operators import BundleOperators, Operator
 from xlstm_export.runtime.session import Array
-from xlstm_export.validation.tally import Tally, TensorResult
+from xlstm_export.validation.tally import Tally, TensorResult, middle_of_samples
 
 _LENGTHS = ((1, (-1,) * 12), (70, (-1,) * 8 + (33,) * 4))
 """Steps, and lengths of the rows: one step, and a chunk border with ragged rows.
@@ -51,6 +51,18 @@ def check_operators(runners: Mapping[str, BundleOperators], seed: int) -> list[T
                 name = f"{operator.op_type}#{index} {tensor.name}{by}"
                 results.append(tallies[by, tensor.name].result(name, "operator", dtype))
     return results
+
+
+def repeated_operators(
+    runners: Mapping[str, BundleOperators], seed: int, notes: list[str]
+) -> list[TensorResult]:
+    """``check_operators``, of which the middle result of three counts where one breaks the rule.
+
+    By itself: a rollout that is within the rule is not run again for an operator's luck.
+    """
+    if not runners:
+        return []
+    return middle_of_samples(lambda number: check_operators(runners, number), seed, notes)
 
 
 def operator_inputs(

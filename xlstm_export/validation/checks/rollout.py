@@ -14,6 +14,7 @@ from xlstm_export.bundle.manifest import LENGTHS, Manifest
 from xlstm_export.interrupts import undisturbed
 from xlstm_export.model.spec import SEQUENCE, ModelSpec
 from xlstm_export.progress import Progress
+from xlstm_export.reference.threads import SINGLE, Sharing, torch_threads
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.measures.forecast import ForecastTally
@@ -118,19 +119,20 @@ def compare_rollout(
     rollouts: Sequence[Rollout],
     batch: int,
     manifest: Manifest,
-    workers: int = 1,
+    sharing: Sharing = SINGLE,
     progress: Progress | None = None,
 ) -> list[TensorResult]:
     """Run every call of ``rollouts`` through everyone, each carrying its own states.
 
     Of the rows subject and reference see the first ``batch`` and the baselines all; ``manifest``
-    is the subject's. ``workers`` of them run at once. Returns one result per output and state.
-    Raises Interrupted, with the results so far, where a keyboard interrupt comes.
+    is the subject's. As many run at once as ``sharing`` says. Returns one result per output and
+    state. Raises Interrupted, with the results so far, where a keyboard interrupt comes.
     """
     rows = len(next(iter(rollouts[0][0].values())))
     tallies = Tallies(manifest, few=rows > batch + BASELINE_ROWS)
     try:
-        _compare_calls(tallies, runners, rollouts, batch, workers, progress)
+        with torch_threads(sharing.each):
+            _compare_calls(tallies, runners, rollouts, batch, sharing.workers, progress)
     except KeyboardInterrupt:
         raise Interrupted(tallies.results()) from None
     return tallies.results()

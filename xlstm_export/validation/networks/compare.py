@@ -16,7 +16,7 @@ from xlstm_export.reference.network import Network
 from xlstm_export.reference.threads import SMALL, torch_threads
 from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.session import Runner
-from xlstm_export.validation.checks.operators import check_operators
+from xlstm_export.validation.checks.operators import repeated_operators
 from xlstm_export.validation.checks.plan import Plan, allowances
 from xlstm_export.validation.checks.rollout import relative_distance
 from xlstm_export.validation.checks.samples import compare_samples
@@ -67,11 +67,10 @@ def _compare(
 
     def sample(seed: int) -> list[TensorResult]:
         rollouts = list(draw_all(network, everyone.shapes, seed))
-        results = _rollouts(everyone, rollouts, task.batch, progress)
-        operators = everyone.operators
-        return results + (check_operators(operators, seed) if operators else [])
+        return _rollouts(everyone, rollouts, task.batch, progress)
 
     results = middle_of_samples(sample, task.seed, notes)
+    results += repeated_operators(everyone.operators, task.seed, notes)
     forms = (everyone.recurrent, everyone.chunkwise)
     results += compare_samples(everyone.subject, everyone.float64, forms, recorded, manifest, notes)
     plan = Plan(task.budget, task.seed, allowances(results))

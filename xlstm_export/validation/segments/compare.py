@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.validation.checks.gates import check_gates
-from xlstm_export.validation.checks.operators import check_operators
+from xlstm_export.validation.checks.operators import repeated_operators
 from xlstm_export.validation.checks.plan import Plan, allowances
 from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.location.locate import expected_graph
@@ -101,8 +101,7 @@ def _go_on(
     operators: Mapping[str, BundleOperators],
 ) -> None:  # fmt: skip
     """Operators alone, recorded numbers, and what takes longer."""
-    if operators:
-        found.results += check_operators(operators, plan.seed)
+    found.results += repeated_operators(operators, plan.seed, walk.both.notes)
     found.results += recorded_results(walk, samples)
     checks, results = further_checks(walk, replace(plan, allowed=allowances(found.results)))
     found.checks += checks

@@ -71,7 +71,6 @@ def _drift(walk: Walk, plan: Plan) -> tuple[Check, list[TensorResult]]:
     if plan.budget != "full":
         return Check(DRIFT, "skipped", f"{STEPS} steps take --budget full"), []
     calls = drift_calls(walk.both, plan.seed)
-    walk = replace(walk, exact="chunkwise")  # step by step it would take as long as all the rest
     with walk.through([calls], "drift, layer by layer") as chain:
         results = [replace(r, name=f"drift {r.name}") for r in chain.results()]
     return judge_drift(results), results

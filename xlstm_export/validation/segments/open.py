@@ -12,7 +12,7 @@ from tempfile import mkdtemp
 from xlstm_export.families.family import Family
 from xlstm_export.lowering.cut import Cutter
 from xlstm_export.model.spec import own_weights
-from xlstm_export.reference.model import Form, ReferenceModel
+from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.validation.participants import (
     Both,
     Participants,
@@ -24,16 +24,12 @@ from xlstm_export.validation.segments.plan import Part
 
 @dataclass(frozen=True)
 class Opener:
-    """Loads parts of ``both``, upstream's modules by ``module`` (None: without), in ``folder``.
-
-    ``exact`` is the form of our float64 model.
-    """
+    """Loads parts of ``both``, upstream's modules by ``module`` (None: without), in ``folder``."""
 
     both: Both
     module: Family | None
     cutter: Cutter
     folder: Path
-    exact: Form
 
     @contextmanager
     def open(self, part: Part) -> Iterator[Participants]:
@@ -45,7 +41,7 @@ class Opener:
             weights = own_weights(spec, both.checkpoint.weights)
             checkpoint = replace(both.checkpoint, spec=spec, weights=weights)
             recurrent = ReferenceModel(spec, weights, both.storage, both.storage.dtype)
-            float64 = ReferenceModel(spec, weights, both.storage, "float64", self.exact)
+            float64 = ReferenceModel(spec, weights, both.storage, "float64", "chunkwise")
             notes: list[str] = []
             subject = open_subject(folder, manifest, both.execution, notes)
             self._note(notes)

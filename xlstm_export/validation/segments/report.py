@@ -52,14 +52,14 @@ def report_in_parts(
     if task.inputs is not None:
         given = read_inputs(task.inputs, both.bundle, spec, task.batch)
     batch = task.batch if given is None else given.rows
-    threads, workers = share_threads(both.checkpoint, both.execution.threads)
-    walk = replace(walk, batch=batch, workers=workers)
+    sharing = share_threads(both.checkpoint, both.execution.threads)
+    walk = replace(walk, batch=batch, sharing=sharing)
     plan = Plan(task.budget, seed, {}, given.text if given else None)
 
     def draw(number: int) -> Sequence[Rollout]:
         return given.rollouts if given else draw_rollouts(spec, batch + BASELINE_ROWS, number)
 
-    with torch_threads(threads):
+    with torch_threads(sharing.alone):
         found = compare_in_parts(walk, draw, plan, recorded)
     both.notes.append(walk.division.words)
     if manifest.low_bit is not None:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from xlstm_export.families.family import Family
 from xlstm_export.lowering.cut import Cutter
 from xlstm_export.progress import Progress
-from xlstm_export.reference.model import Form
+from xlstm_export.reference.threads import SINGLE, Sharing, torch_threads
 from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.participants import Both, Participants
 from xlstm_export.validation.segments.chain import Chain, Keep
@@ -27,8 +27,7 @@ After = Callable[[Participants, Chain], None]
 class Walk:
     """How the parts of ``both`` are gone through, with upstream's ``module`` or without.
 
-    Subject and reference see the first ``batch`` rows; ``workers`` compute at once. ``exact`` is
-    the form of our float64 model.
+    Subject and reference see the first ``batch`` rows; ``sharing`` says how many compute at once.
     """
 
     both: Both
@@ -36,8 +35,7 @@ class Walk:
     division: Division
     progress: Progress | None
     batch: int = 2
-    workers: int = 1
-    exact: Form = "recurrent"
+    sharing: Sharing = SINGLE
 
     @contextmanager
     def through(
@@ -54,27 +52,29 @@ class Walk:
         with TemporaryDirectory(prefix="xlstm-validate-") as name:
             folder = Path(name)
             cutter = Cutter(both.bundle, both.manifest)
-            opener = Opener(both, self.module, cutter, folder, self.exact)
-            chain = Chain(both.manifest, rollouts, self.batch, self.workers, folder, keep)
+            opener = Opener(both, self.module, cutter, folder)
+            chain = Chain(both.manifest, rollouts, self.batch, self.sharing.workers, folder, keep)
             try:
                 for number, part in enumerate(parts):
                     if self.progress is not None:
                         self.progress(what, number, len(parts), "parts")
-                    _take_through(opener, part, chain, before, after)
+                    _take_through(opener, part, chain, self.sharing, before, after)
             except KeyboardInterrupt:
                 raise Interrupted(chain.results()) from None
             yield chain
 
 
 def _take_through(
-    opener: Opener, part: Part, chain: Chain, before: Look | None, after: After | None
-) -> None:
+    opener: Opener, part: Part, chain: Chain, sharing: Sharing, before: Look | None,
+    after: After | None,
+) -> None:  # fmt: skip
     """One part, of which nothing stays in memory."""
     with opener.open(part) as everyone:
         everyone = replace(everyone, stream=chain.stream(everyone))
         if before is not None:
             before(part, everyone)
         everyone = opener.with_upstream(everyone)
-        chain.run(everyone)
+        with torch_threads(sharing.each):
+            chain.run(everyone)
         if after is not None:
             after(everyone, chain)
