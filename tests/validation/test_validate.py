@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
+from xlstm_export.validation import validate as validation
+from xlstm_export.validation.checks import operators
 from xlstm_export.validation.checks.rollout import baseline_rows
 from xlstm_export.validation.tally import Tally, TensorResult, middle_of_samples
 from xlstm_export.validation.tolerance import Judgement
@@ -41,6 +46,31 @@ def test_the_middle_of_three_samples_counts(
     assert result.judgement.ok is is_ok
     assert seen == [5, 6, 7][:samples]
     assert bool(notes) is (samples > 1)
+
+
+def test_an_operators_bad_luck_runs_no_rollout_again(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, seeds, rollouts = BY_ID["stack-mixed"], list[int](), list[int]()
+    check, compare = operators.check_operators, validation.compare_rollout
+
+    def unlucky(runners: Any, seed: int) -> list[TensorResult]:
+        seeds.append(seed)
+        found = check(runners, seed)
+        if seed == 0:
+            found[0] = replace(found[0], judgement=result_of(9.0).judgement)
+        return found
+
+    def counted(*given: Any) -> list[TensorResult]:
+        rollouts.append(1)
+        return compare(*given)
+
+    monkeypatch.setattr(operators, "check_operators", unlucky)
+    monkeypatch.setattr(validation, "compare_rollout", counted)
+    report = xe.validate(library.bundle(case), library.source(case).path, upstream=False)
+    assert report.verdict == "self-consistent"
+    assert (seeds, len(rollouts)) == ([0, 1, 2], 1)
+    assert sum("three samples were run" in note for note in report.notes) == 1
 
 
 def test_few_numbers_are_measured_by_groups_of_as_many_rows() -> None:
