@@ -51,6 +51,7 @@ class ReferenceModel:
         self._x_type: torch.dtype = getattr(torch, compute)
         self._s_type: torch.dtype = getattr(torch, state_dtype(compute))
         self._parameters: dict[str, Tensor] = {}
+        self._wide: dict[str, Tensor] = {}
         storage = Storage(storage) if isinstance(storage, str) else storage
         specs = spec.weights()
         for name, weight in weights.items():
@@ -71,6 +72,7 @@ class ReferenceModel:
     def with_numbers(self, numbers: Mapping[str, Array]) -> ReferenceModel:
         """The same model with other ``numbers`` for the weights of those names."""
         other, own = copy.copy(self), self._parameters
+        other._wide = {}
         other._parameters = own | {
             name: torch.from_numpy(array).to(own[name].dtype) for name, array in numbers.items()
         }
@@ -104,7 +106,7 @@ class ReferenceModel:
         new: dict[StateKey, Tensor] = {}
         place = Place(
             "", self._parameters, self._old(states), new, self._x_type, self._s_type, self._mlstm,
-            inputs, taps=taps, watch=self._watch,
+            inputs, taps=taps, watch=self._watch, wide=self._wide,
         )  # fmt: skip
         x = inputs[self.spec.inputs[0].name]
         x = x if self.spec.takes_input_as_is else x.to(self._x_type)

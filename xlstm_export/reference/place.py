@@ -61,7 +61,7 @@ class Place:
     name. ``layer`` is what stands here, and ``rows`` how many rows came to it. ``x_type`` is the
     type of activations, ``s_type`` that of norms, gates and states; ``mlstm`` is the form of the
     recurrence that computes; ``taps`` see what passes, ``watch`` what
-    is multiplied.
+    is multiplied. ``wide`` keeps matrices of float16 in float32.
     """
 
     path: str
@@ -76,6 +76,7 @@ class Place:
     rows: int = 0
     taps: Taps | None = None
     watch: Watch | None = None
+    wide: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def begins(self) -> bool:
@@ -127,9 +128,21 @@ class Place:
 
     def linear(self, x: Tensor, name: str) -> Tensor:
         """x [...,in] through ``{name}.weight`` [out,in] and its bias where there is one."""
+        return self.product(x, f"{self.path}.{name}.weight", self.get(f"{name}.bias"))
+
+    def product(self, x: Tensor, matrix: str, bias: Tensor | None) -> Tensor:
+        """x [...,in] by the model's ``matrix`` [out,in] plus ``bias`` [out], rounded once.
+
+        Where processors have no product of float16, torch's own takes some four times as long as
+        that of float32 with both casts, and also adds up in float32.
+        """
         if self.watch is not None:
-            self.watch.multiplies(f"{self.path}.{name}.weight", x)
-        return product(x, self[f"{name}.weight"], self.get(f"{name}.bias"))
+            self.watch.multiplies(matrix, x)
+        if x.dtype != torch.float16:
+            return F.linear(x, self.parameters[matrix], bias)
+        if matrix not in self.wide:
+            self.wide[matrix] = self.parameters[matrix].float()
+        return F.linear(x.float(), self.wide[matrix], None if bias is None else bias.float()).half()
 
     def block_diagonal(self, x: Tensor, name: str) -> Tensor:
         """Blocks [G, out, in] applied to consecutive channels of x [B,T,G*in]."""
@@ -159,17 +172,6 @@ def evaluate_layer(x: Tensor, layer: Layer, place: Place) -> Tensor:
     return (
         result if place.taps is None else place.taps.pass_on(result_name(place.path, layer), result)
     )
-
-
-def product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """x [...,in] by matrix [out,in] plus bias [out], rounded once.
-
-    Where processors have no product of float16, torch's own takes some four times as long as that
-    of float32 with both casts, and also adds up in float32.
-    """
-    if x.dtype != torch.float16:
-        return F.linear(x, matrix, bias)
-    return F.linear(x.float(), matrix.float(), None if bias is None else bias.float()).half()
 
 
 def by_head(x: Tensor, heads: int) -> Tensor:

@@ -6,15 +6,12 @@ import torch
 from torch import Tensor
 
 from xlstm_export.model.layers.logit_head import LogitHead
-from xlstm_export.reference.place import Place, product
+from xlstm_export.reference.place import Place
 
 
 def evaluate(x: Tensor, layer: LogitHead, place: Place) -> Tensor:
     """x [B,T,D] to logits [B,T,vocab] in the state type."""
-    name = f"{layer.tied_to or place.path}.weight"
-    if place.watch is not None:
-        place.watch.multiplies(name, x)
-    table = place.parameters[name]
-    logits = product(x.to(place.x_type), table, place.get("bias")).to(place.s_type)
+    table = f"{layer.tied_to or place.path}.weight"
+    logits = place.product(x.to(place.x_type), table, place.get("bias")).to(place.s_type)
     cap = layer.soft_cap
     return cap * torch.tanh(logits / cap) if cap > 0 else logits
