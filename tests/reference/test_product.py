@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xlstm_export.reference.place import product
+from xlstm_export.ops.reference import mlstm_recurrent
+from xlstm_export.reference.place import Place
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -14,7 +15,10 @@ def test_a_product_is_the_nearest_number_but_for_the_sum(kind: torch.dtype, has_
     torch.manual_seed(0)
     x, matrix = (torch.randn(*shape).to(kind) for shape in ((3, 5, 64), (32, 64)))
     bias = torch.randn(32).to(kind) if has_bias else None
-    y = product(x, matrix, bias)
+    place = Place("", {"m": matrix}, None, {}, kind, torch.float32, mlstm_recurrent, {})
+    y = place.product(x, "m", bias)
+    assert torch.equal(y, place.product(x, "m", bias))  # float16 keeps what it made wide
+    assert list(place.wide) == (["m"] if kind == torch.float16 else [])
     exact = x.double() @ matrix.double().T + (0 if bias is None else bias.double())
     assert y.dtype == kind
     # half a unit in the last place for the rounding, and a little for sums in float32
