@@ -17,6 +17,7 @@ import numpy as np
 from xlstm_export.bundle.manifest import Manifest
 from xlstm_export.model.spec import HIDDEN_IN, HIDDEN_OUT
 from xlstm_export.model.storage import Storage
+from xlstm_export.reference.threads import Sharing, torch_threads
 from xlstm_export.runtime.session import Array, Runner
 from xlstm_export.validation.checks.rollout import Tallies, as_subject, steps_of
 from xlstm_export.validation.inputs import Feeds, Rollout
@@ -36,17 +37,17 @@ class Chain:
 
     Of the rows subject and reference see the first ``batch`` and the others all. What leaves a part
     is kept in ``folder``, call by call; of the last part what ``keep`` makes of the number of the
-    call in its rollout and the output, None: nothing. ``workers`` participants run at once.
+    call in its rollout and the output, None: nothing. ``sharing`` says how many run at once.
     """
 
     def __init__(
-        self, manifest: Manifest, rollouts: Sequence[Rollout], batch: int, workers: int,
+        self, manifest: Manifest, rollouts: Sequence[Rollout], batch: int, sharing: Sharing,
         folder: Path, keep: Keep | None = None,
     ) -> None:  # fmt: skip
         self.distance = 0.0
         """Of our float64 model from upstream's after the last part, relative."""
         self._manifest, self._rollouts, self._batch = manifest, rollouts, batch
-        self._workers, self._folder, self._keep = workers, folder, keep
+        self._sharing, self._folder, self._keep = sharing, folder, keep
         self._tallies = Tallies(manifest)
 
     def stream(self, everyone: Participants) -> Array | None:
@@ -72,7 +73,11 @@ class Chain:
             runners["reference"] = everyone.oracle
         self.distance = 0.0
         # a call is judged while the next one is computed
-        with ThreadPoolExecutor(self._workers) as pool, ThreadPoolExecutor(1) as behind:
+        with (
+            torch_threads(self._sharing.each),
+            ThreadPoolExecutor(self._sharing.workers) as pool,
+            ThreadPoolExecutor(1) as behind,
+        ):
             judged: Future[Any] = behind.submit(bool)
             for number, rollout in enumerate(self._rollouts):
                 states: dict[Who, Any] = dict.fromkeys(runners)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from xlstm_export.families.family import Family
 from xlstm_export.lowering.cut import Cutter
 from xlstm_export.progress import Progress
-from xlstm_export.reference.threads import SINGLE, Sharing, torch_threads
+from xlstm_export.reference.threads import SINGLE, Sharing
 from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.participants import Both, Participants
 from xlstm_export.validation.segments.chain import Chain, Keep
@@ -53,28 +53,26 @@ class Walk:
             folder = Path(name)
             cutter = Cutter(both.bundle, both.manifest)
             opener = Opener(both, self.module, cutter, folder)
-            chain = Chain(both.manifest, rollouts, self.batch, self.sharing.workers, folder, keep)
+            chain = Chain(both.manifest, rollouts, self.batch, self.sharing, folder, keep)
             try:
                 for number, part in enumerate(parts):
                     if self.progress is not None:
                         self.progress(what, number, len(parts), "parts")
-                    _take_through(opener, part, chain, self.sharing, before, after)
+                    _take_through(opener, part, chain, before, after)
             except KeyboardInterrupt:
                 raise Interrupted(chain.results()) from None
             yield chain
 
 
 def _take_through(
-    opener: Opener, part: Part, chain: Chain, sharing: Sharing, before: Look | None,
-    after: After | None,
-) -> None:  # fmt: skip
+    opener: Opener, part: Part, chain: Chain, before: Look | None, after: After | None
+) -> None:
     """One part, of which nothing stays in memory."""
     with opener.open(part) as everyone:
         everyone = replace(everyone, stream=chain.stream(everyone))
         if before is not None:
             before(part, everyone)
         everyone = opener.with_upstream(everyone)
-        with torch_threads(sharing.each):
-            chain.run(everyone)
+        chain.run(everyone)
         if after is not None:
             after(everyone, chain)
