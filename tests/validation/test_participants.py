@@ -10,6 +10,7 @@ import torch
 
 import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
+from xlstm_export.reference import threads
 from xlstm_export.reference.threads import SMALL, Sharing
 from xlstm_export.validation import participants
 from xlstm_export.validation.checks import rollout
@@ -49,7 +50,7 @@ def test_a_large_model_is_held_to_the_chunkwise_form_side_by_side(
         seen.add(torch.get_num_threads())
         compare(*given)
 
-    monkeypatch.setattr(participants, "SMALL", 0)
+    monkeypatch.setattr(threads, "SMALL", 0)
     monkeypatch.setattr(rollout, "_compare_calls", watched)
     before = torch.get_num_threads()
     report = xe.validate(

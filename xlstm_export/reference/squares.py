@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from xlstm_export.model.spec import ModelSpec
 from xlstm_export.model.weights import Weights
 from xlstm_export.reference.model import ReferenceModel
-from xlstm_export.reference.threads import SMALL, torch_threads
+from xlstm_export.reference.threads import is_small, torch_threads
 from xlstm_export.runtime.session import Array
 
 
@@ -49,8 +48,7 @@ def mean_squares(
     """
     squares = Squares()
     model = ReferenceModel(spec, weights, "float32", "float32", "chunkwise", watch=squares)
-    parameters = sum(math.prod(weight.shape) for weight in weights.values())
-    with torch_threads(1 if parameters < SMALL else None):
+    with torch_threads(1 if is_small(weights) else None):
         for rollout in rollouts:
             states: Mapping[str, Array] | None = None
             for feeds in rollout:

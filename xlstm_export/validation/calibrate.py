@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from xlstm_export.lowering.write import data_size
 from xlstm_export.model.mixture import Group, Levels, choices, least, raised, with_levels
 from xlstm_export.progress import Progress
 from xlstm_export.reference.squares import mean_squares
-from xlstm_export.reference.threads import SMALL, torch_threads
+from xlstm_export.reference.threads import is_small, torch_threads
 from xlstm_export.validation.given import real_rollouts
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.sensitivity import Probe, measure_groups, numbers_left, open_probe
@@ -51,8 +50,7 @@ def calibrated(
     probe = open_probe(spec, weights, _shortened(rollouts, checkpoint))
     if options.max_kl is not None and not probe.is_language:
         raise OptionError("max_kl", f"{spec.family} models yield no logits; give target_size")
-    parameters = sum(math.prod(weight.shape) for weight in weights.values())
-    with torch_threads(1 if parameters < SMALL else None):
+    with torch_threads(1 if is_small(weights) else None):
         groups = measure_groups(probe, weights, options.storage, progress)
         return replace(options, low_bit=_Mixture(options, checkpoint, probe, groups).chosen())
 

@@ -22,7 +22,7 @@ from xlstm_export.model.state import state_specs
 from xlstm_export.model.storage import Storage
 from xlstm_export.progress import Progress
 from xlstm_export.reference.model import Form, ReferenceModel
-from xlstm_export.reference.threads import SMALL, Sharing
+from xlstm_export.reference.threads import Sharing, is_small
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.ort import BODIES, OrtSession, cpu_threads
@@ -168,18 +168,14 @@ def share_threads(checkpoint: Checkpoint, threads: int | None) -> Sharing:
     """
     threads = threads or cpu_threads()
     workers = min(threads, len(fields(Runners)))
-    if _is_small(checkpoint):
+    if is_small(checkpoint.weights):
         return Sharing(1, workers, 1)
     return Sharing(threads, workers, math.ceil(threads / workers))
 
 
-def _is_small(checkpoint: Checkpoint) -> bool:
-    return sum(math.prod(weight.shape) for weight in checkpoint.weights.values()) <= SMALL
-
-
 def _exact_form(checkpoint: Checkpoint) -> Form:
     """That of our float64 model: step by step a large one would take as long as all the rest."""
-    return "recurrent" if _is_small(checkpoint) else "chunkwise"
+    return "recurrent" if is_small(checkpoint.weights) else "chunkwise"
 
 
 def tell(progress: Progress | None, what: str) -> None:
