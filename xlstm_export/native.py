@@ -51,12 +51,17 @@ def session_library_path() -> Path | None:
     return _library_path(_SESSION_LIBRARY)
 
 
+def cuda_library_path() -> Path | None:
+    """The kernels for a GPU behind ``xlstm_cuda_c.h``; as ``ort_library_path``."""
+    return _library_path(_CUDA_LIBRARY)
+
+
 def cuda_toolkit() -> str | None:
     """CUDA's version that the kernels for GPUs were built with, such as 13.0; None: not built.
 
     Raises BackendUnavailableError where the library does not fit this machine or this package.
     """
-    path = _library_path(_CUDA_LIBRARY)
+    path = cuda_library_path()
     if path is None:
         return None
     toolkit_of = getattr(load_library(path), "xlstm_cuda_toolkit", None)

@@ -38,4 +38,10 @@ int32_t xlstm_cuda_launch(const xlstm_call* call, void* stream) {
   return static_cast<int32_t>(status);
 }
 
+int32_t xlstm_cuda_likeliest(const float* logits, const int64_t* starts, int64_t rows,
+                             int64_t vocabulary, int64_t* tokens, float* values, void* stream) {
+  return static_cast<int32_t>(
+      xlstm::cuda::likeliest(logits, starts, rows, vocabulary, tokens, values, stream));
+}
+
 const char* xlstm_cuda_error_name(void) { return xlstm::cuda::launch_error_name(); }

@@ -100,10 +100,10 @@ def _demangled(symbols: Sequence[str]) -> dict[str, tuple[str, str]]:
     )
     names = {}
     for symbol, plain in zip(symbols, done.stdout.splitlines(), strict=True):
-        name = re.match(r"void [^<]*::(\w+)<(\w+)(?:, ([\w, ]+))?>\(", plain)
+        name = re.match(r"[^<]*::(\w+)(?:<(\w+)(?:, ([\w, ]+))?>)?\(", plain)
         assert name is not None, plain
         kernel = name[1] + (f"<{name[3]}>" if name[3] else "")
-        names[symbol] = (kernel, ELEMENTS[name[2]])
+        names[symbol] = (kernel, ELEMENTS[name[2] or "float"])
     return names
 
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
+
 from tests.cases import OP_CASES, OpCase, make_inputs
 from tests.cuda.on_cpu import DESCENDING, CudaRun, run_cuda
 from tests.cuda.test_emulator import launch
+from tests.cuda.test_likeliest import choose
 from tests.plugins.kernels import Buffer
 from tests.plugins.sanitized import announce_end
 from xlstm_export.ops.schema import TX_DTYPES
@@ -42,10 +45,19 @@ RACES = (  # each kernel; more threads than 8,000 in a launch are too many for T
 
 
 def races() -> None:
-    """A call of each kernel, states in place."""
+    """A call of each kernel, states in place, and a choice of tokens."""
     for case, tx in RACES:
         run_cuda(case, make_inputs(case, tx), tx, alias=True)
         print(case, tx, flush=True)
+    choices()
+    print("choices", flush=True)
+
+
+def choices() -> None:
+    """Tokens of rows of any length, each buffer ending where its allocation does."""
+    for batch, vocabulary in ((1, 1), (2, 1500), (3, 5)):
+        logits = np.random.default_rng(0).standard_normal((batch, 1, vocabulary), np.float32)
+        choose(logits, np.zeros(batch, int), blocks=2, guard=0)
 
 
 def cases() -> None:
@@ -57,6 +69,7 @@ def cases() -> None:
             run_cuda(case, inputs, tx, guard=0)
             run_cuda(case, inputs, tx, alias=True, order=DESCENDING, shift=0, guard=0)
             count += 2
+    choices()
     print(f"calls {count}")
 
 

@@ -63,9 +63,13 @@ REGISTERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "conv1d_vector<true>": (64, None),  # eight blocks on a processor
         "conv1d_vector<false>": (80, None),
     },
+    "likeliest": {"likeliest_tokens": (64, None)},  # a block of 1,024 threads
 }
 HALVES = ("bfloat16", "float16")
-ELEMENTS = {"mlstm/chunk": HALVES, "slstm/registers": HALVES, "slstm/clusters": HALVES}
+ELEMENTS = {
+    "mlstm/chunk": HALVES, "slstm/registers": HALVES, "slstm/clusters": HALVES,
+    "likeliest": ("float32",),
+}  # fmt: skip
 """Types of a file's kernels, where they are not made for all."""
 STACK = {("chunk_outputs", "float16"): 80}  # units of C beside what bfloat16 has too
 """Most bytes of local memory, where it is not 0."""

@@ -20,6 +20,7 @@ TESTS = "tests/gpu/test_kernels_on_gpu.py"
 SOME = (
     "test_kernel_obeys_the_rule and B4T7",
     "test_rows_without_a_step and bfloat16",
+    "test_the_likeliest_token",
     "states and plain and bfloat16 and (K96 or H64 or D200)",
     "test_a_graph_of_a_sequence and B5T130",
     "test_threads and Conv",

@@ -29,6 +29,8 @@ from tests.plugins.kernels import (
 from xlstm_export.native import FOLDER_VARIABLE
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TX_DTYPES
+from xlstm_export.runtime.choice import Choice, paired
+from xlstm_export.runtime.trt.kernels import CudaKernels
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "libxlstm_cuda_c.so"
@@ -186,3 +188,20 @@ def run_gpu(
     run = DeviceRun(case, inputs, tx, alias=alias, shift=shift)
     run.launch()
     return run.results()
+
+
+def choose(logits: Array, steps: Array) -> list[Choice]:
+    """The likeliest token at step ``steps`` [B] of each row of ``logits`` [B,T,V]."""
+    batch, length, vocabulary = logits.shape
+    stream = Stream()
+    given, tokens, values = (
+        DeviceBuffer(nbytes, stream) for nbytes in (logits.nbytes, 8 * batch, 4 * batch)
+    )
+    given.write(logits)
+    starts = (np.arange(batch) * length + steps) * vocabulary
+    CudaKernels(library()).likeliest(
+        given.address, starts, vocabulary, tokens.address, values.address, stream.handle.value or 0
+    )
+    given.read(logits.dtype, logits.shape)  # its canaries
+    shape = (batch,)
+    return paired(tokens.read(np.dtype(np.int64), shape), values.read(np.dtype(np.float32), shape))

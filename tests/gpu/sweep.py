@@ -1,9 +1,14 @@
-"""Short calls of every operator and dtype, for compute-sanitizer: python -m tests.gpu.sweep."""
+"""Short calls of every operator and dtype, and choices of tokens, for compute-sanitizer.
+
+python -m tests.gpu.sweep
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
 from tests.cases import OP_CASES, OpCase, make_inputs
-from tests.gpu.kernels import run_gpu
+from tests.gpu.kernels import choose, run_gpu
 from xlstm_export.ops.schema import TX_DTYPES
 
 LARGE = (
@@ -28,6 +33,10 @@ def main() -> None:
             for alias in (False, True):
                 run_gpu(case, make_inputs(case, tx), tx, alias=alias)
                 count += 1
+    random = np.random.default_rng(0)
+    for batch, vocabulary in ((1, 50_304), (300, 1025), (3, 5)):
+        choose(random.standard_normal((batch, 1, vocabulary), np.float32), np.zeros(batch, int))
+        count += 1
     print(f"calls {count}")
 
 

@@ -18,10 +18,11 @@ import pytest
 
 from tests.cases import OP_CASES, Array, Inputs, OpCase, make_inputs, odd_states, poisoned
 from tests.gpu.driver import DRIVER_VARIABLE, Stream, driver
-from tests.gpu.kernels import DeviceRun, run_gpu, why_not
+from tests.gpu.kernels import DeviceRun, choose, run_gpu, why_not
 from tests.ops.op_models import assert_within_rule
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TX_DTYPES
+from xlstm_export.runtime.choice import likeliest
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -89,6 +90,19 @@ def test_rows_without_a_step_keep_their_states_bit_for_bit(op: str, tx: str, ali
     for given, out in CATALOG[op].states:
         assert got[out].tobytes() == inputs[given].astype(got[out].dtype).tobytes(), out
     assert not got[CATALOG[op].outputs[0].name].astype(np.float64).any()
+
+
+def test_the_likeliest_token_of_each_row() -> None:
+    """Of few values, so that many are equal, at a step of each row's own."""
+    random = np.random.default_rng(SEED)
+    for batch, vocabulary in ((1, 50_304), (300, 1025), (3, 5)):
+        logits = random.integers(-3, 4, (batch, 2, vocabulary)).astype(np.float32)
+        logits[-1, 1, vocabulary // 2] = np.nan
+        steps = random.integers(0, 2, batch)
+        steps[-1] = 1
+        np.testing.assert_array_equal(
+            choose(logits, steps), likeliest(logits[range(batch), steps]), f"seed {SEED}"
+        )
 
 
 # --- graphs ------------------------------------------------------------------------------------

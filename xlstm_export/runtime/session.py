@@ -68,7 +68,7 @@ class Session(Runner, Protocol):
     ) -> tuple[Sequence[Choice], States]:
         """As ``run`` of a language model, with each row's likeliest next token in place of logits.
 
-        Of equal ones it is the lowest id. ONNX Runtime chooses where it computes: logits stay on a
+        Of equal ones it is the lowest id. It is chosen where the session computes: logits stay on a
         GPU, and 12 bytes a row come to the host. Of a ragged bundle's row it is the token after its
         last step. Raises BundleError where the bundle is no language model, and what ``run`` does.
         """

@@ -134,6 +134,11 @@ T __shfl_sync(unsigned mask, T value, int from, int line = __builtin_LINE()) {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+inline unsigned __float_as_uint(float value) {
+  unsigned bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
 // Loads and stores with a hint for the caches.
 template <class T>
 T __ldcg(const T* from) {

@@ -44,6 +44,7 @@ class HostDevice:
         self.limit = limit
         self.blocks: dict[int, Array] = {}
         self.calls: list[str] = []
+        self.has_kernels = True
         self.graphs: list[list[Callable[[], object]]] = []
         """Captured, and not dropped."""
         self._queue: list[Callable[[], object]] = []
@@ -86,6 +87,24 @@ class HostDevice:
         self.queue(
             lambda: ctypes.memmove(self.view(to, (size,), np.uint8).ctypes.data, source, size)
         )
+
+    def likeliest(
+        self, logits: int, starts: Array, vocabulary: int, tokens: int, values: int
+    ) -> bool:
+        if not self.has_kernels:
+            return False
+        self.calls.append("likeliest")
+        starts = starts.copy()
+
+        def work() -> None:
+            for row, start in enumerate(starts):
+                one = self.view(logits + 4 * int(start), (vocabulary,), np.float32)
+                token = int(one.argmax())
+                self.view(tokens + 8 * row, (1,), np.int64)[0] = token
+                self.view(values + 4 * row, (1,), np.float32)[0] = one[token]
+
+        self.queue(work)
+        return True
 
     def check_address(self, address: int) -> None:
         self._block(address, 1)

@@ -13,6 +13,7 @@ import numpy as np
 from cuda.core.utils import StridedMemoryView
 
 from xlstm_export.errors import EngineError
+from xlstm_export.runtime.choice import Choice, likeliest, paired
 from xlstm_export.runtime.rows import last_indices
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.trt import dlpack
@@ -141,6 +142,21 @@ class DeviceArray:
         for row, step in enumerate(last):
             self.device.download(found[row], self.address + (row * steps + int(step)) * size)
         return found
+
+    def likeliest(self, lengths: Array | None, pool: Pool) -> list[Choice]:
+        """Of logits float32 [B,T,V] each row's likeliest token after its last step.
+
+        It is chosen on the device, and 12 bytes a row come to the host; where the device has no
+        kernel for it, the last steps do. ``pool`` has the memory for it.
+        """
+        batch, steps, vocabulary = self.shape
+        starts = (np.arange(batch) * steps + last_indices(lengths, batch, steps)) * vocabulary
+        found = new_array(pool, (12 * batch,), np.uint8)  # tokens int64 [B], their logits [B]
+        places = (found.address, found.address + 8 * batch)
+        if self.device.likeliest(self.address, starts, vocabulary, *places):
+            tokens, logits = np.split(found.numpy(), [8 * batch])
+            return paired(tokens.view(np.int64), logits.view(np.float32))
+        return likeliest(self.last_steps(lengths)[:, 0])
 
     def numpy(self) -> Array:
         """A copy on the host, when the stream has come this far."""

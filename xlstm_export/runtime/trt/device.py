@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, EngineError
 from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.trt.kernels import cuda_kernels
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 """Kinds of memory, as DLPack numbers them."""
@@ -67,6 +68,12 @@ class Device(Protocol):
 
     def copy(self, to: int, source: int, size: int) -> None:
         """Copy within the device, on the stream."""
+        ...
+
+    def likeliest(
+        self, logits: int, starts: Array, vocabulary: int, tokens: int, values: int
+    ) -> bool:
+        """As ``CudaKernels.likeliest``, on the stream; False: there are no kernels."""
         ...
 
     def check_address(self, address: int) -> None:
@@ -160,6 +167,16 @@ class CudaDevice:
     def copy(self, to: int, source: int, size: int) -> None:
         """As ``Device.copy``."""
         self._copy(to, source, size, "cudaMemcpyDeviceToDevice")
+
+    def likeliest(
+        self, logits: int, starts: Array, vocabulary: int, tokens: int, values: int
+    ) -> bool:
+        """As ``Device.likeliest``."""
+        kernels = cuda_kernels()
+        if kernels is None:
+            return False
+        kernels.likeliest(logits, starts, vocabulary, tokens, values, self.stream)
+        return True
 
     def check_address(self, address: int) -> None:
         """As ``Device.check_address``; managed memory is everywhere."""

@@ -27,7 +27,7 @@ from xlstm_export.engine.profiles import Shape
 from xlstm_export.engine.record import EngineRecord
 from xlstm_export.errors import EngineError, InputError
 from xlstm_export.ops.catalog import DOMAIN
-from xlstm_export.runtime.choice import Choice, check_chooses, likeliest
+from xlstm_export.runtime.choice import Choice, check_chooses
 from xlstm_export.runtime.feeds import check_ids, check_names, check_patches, has_time
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
@@ -162,13 +162,11 @@ class TrtSession:
     def choose(
         self, feeds: Mapping[str, Any], states: Mapping[str, Any] | None = None
     ) -> tuple[list[Choice], DeviceStates]:
-        """As ``Session.choose``; the last logits come to the host, where they are compared."""
+        """As ``Session.choose``."""
         check_chooses(self.bundle, self.manifest)
         outputs, new = self.run_on_device(feeds, states)
-        logits = self.manifest.outputs[0]
-        given = feeds.get(LENGTHS) if has_time(logits) else None
-        lengths = None if given is None else np.asarray(given)
-        chosen = likeliest(outputs[logits.name].last_steps(lengths)[:, 0])
+        lengths = None if feeds.get(LENGTHS) is None else np.asarray(feeds[LENGTHS])
+        chosen = outputs[self.manifest.outputs[0].name].likeliest(lengths, self._pool)
         self._borrowed.clear()  # the device is done
         return chosen, new
 
