@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,14 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Some libraries say at the end what was never taken away."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_a_session() -> Iterator[None]:
+    """ONNX Runtime's threads spin while they wait, and other tests are to have the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xlstm_export.runtime.ort.cpu_threads", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -131,6 +131,8 @@ def read_both(
     if is_as_written(bundle, manifest, digest) is False:
         notes.append(CHANGED)
     storage = Storage.of_bundle(manifest, read_calibration(bundle, manifest.low_bit))
+    if execution.threads is None and is_small(checkpoint.weights):
+        execution = replace(execution, threads=1)  # one each, as the references have
     return Both(bundle, manifest, execution, storage, checkpoint, as_upstream, notes)
 
 
@@ -163,8 +165,8 @@ def share_threads(checkpoint: Checkpoint, threads: int | None) -> Sharing:
     """How those who take part share the processor: as many at once as can, and of a large model
     each with the threads that are over.
 
-    torch's threads wait for each other after every product and sum. In a small model they do so
-    longer than they compute, and one alone takes a single thread.
+    Threads wait for each other after every product and sum. In a small model they do so longer
+    than they compute, and one alone takes a single thread.
     """
     threads = threads or cpu_threads()
     workers = min(threads, len(fields(Runners)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ def validate_network(
     digest, manifest = bundle_sha256(bundle), read_manifest(bundle)
     recorded = read_samples(task.samples, manifest) if task.samples else []
     network = Network(module, example_inputs, manifest)
-    # in a small network torch's threads wait for each other longer than they compute
-    with (
-        warnings.catch_warnings(),
-        torch_threads(1 if network.parameters < SMALL else execution.threads),
-    ):
+    # in a small network threads wait for each other longer than they compute
+    is_small = network.parameters < SMALL
+    if is_small and execution.threads is None:
+        execution = replace(execution, threads=1)
+    with warnings.catch_warnings(), torch_threads(1 if is_small else execution.threads):
         warnings.simplefilter("ignore")
         notes: list[str] = []
         everyone = gather_network(bundle, network, execution, task.batch, notes)
