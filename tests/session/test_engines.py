@@ -36,7 +36,7 @@ from xlstm_export.native import session_library_path
 TESTS = ROOT / "tests" / "session"
 VERSIONS = {"10": 101401, "11": 110100, "unknown": 120000}
 VOCABULARY, SHA = 7, "ab" * 32
-ENGINE_BYTES = b"the engine of the stand-in"
+ENGINE_BYTES, BEGINNING = b"the engine of the stand-in", b"the engine that begins"
 OPEN = """
 import os, sys
 from tests.session.c_session import CSession, SessionError
@@ -227,6 +227,63 @@ def _other_state(bundle: Path) -> None:
 
 def _engine(content: bytes) -> Callable[[Path], object]:
     return lambda bundle: (bundle / "engines" / "tensorrt-sm89.engine").write_bytes(content)
+
+
+BOTH = """
+import sys
+from tests.session.c_session import CSession
+from tests.session.test_engines import check_calls
+check_calls(CSession(sys.argv[1], runtime=sys.argv[2], engine="tensorrt-sm89"))
+"""
+
+
+@pytest.fixture
+def two_graphs(bundle: Path) -> Path:
+    """Calls that begin take no states; those that go on have an engine of their own."""
+    path, engines = bundle / "xlstm_export.json", bundle / "engines"
+    manifest = json.loads(path.read_text())
+    ends = {"inputs": manifest["inputs"], "outputs": manifest["outputs"]}
+    path.write_text(json.dumps(manifest | {"continuation": {"file": "continue.onnx", **ends}}))
+    (engines / "continue").mkdir()
+    for file in engines.glob("tensorrt-sm89.*"):
+        shutil.copy(file, engines / "continue")
+    _engine(BEGINNING)(bundle)
+    return bundle
+
+
+def test_calls_that_go_on_have_an_engine_of_their_own(stand_ins: Path, two_graphs: Path) -> None:
+    done = run_apart(BOTH, stand_ins, two_graphs, stand_ins / "10" / "libnvinfer.so.10")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_it_calls_can_only_begin(stand_ins: Path, two_graphs: Path) -> None:
+    shutil.rmtree(two_graphs / "engines" / "continue")
+    done = run_apart(BOTH, stand_ins, two_graphs, stand_ins / "10" / "libnvinfer.so.10")
+    last = done.stderr.splitlines()[-1]
+    assert "states: the engine begins every call; give none, or build again, for an engine" in last
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (_record(bundle_sha256="cd"), "was built from another graph or other weights"),
+        (_record(compute_capability=["9.0"]), "for compute capability 9.0, and this GPU"),
+        (lambda b: (b / "engines/tensorrt-sm89.json").unlink(), "no such file; make it"),
+        (_engine(BEGINNING), "the engine's tensors are not the bundle's (past.s)"),
+        (_engine(ENGINE_BYTES[:9]), "TensorRT 10.14.1 cannot load it; copy it again, or"),
+    ],
+)
+def test_one_that_does_not_fit_is_named(
+    stand_ins: Path, two_graphs: Path, damage: Callable[[Path], object], told: str
+) -> None:
+    place = two_graphs / "place"
+    place.mkdir()
+    (place / "engines").symlink_to(two_graphs / "engines" / "continue")
+    damage(place)
+    done = run_apart(OPEN, stand_ins, two_graphs, stand_ins / "10" / "libnvinfer.so.10")
+    assert done.stdout.startswith(f"{ENGINE} "), done.stdout + done.stderr
+    assert "/engines/continue/tensorrt-sm89." in done.stdout
+    assert told in done.stdout
 
 
 @pytest.mark.parametrize(

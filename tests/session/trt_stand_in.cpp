@@ -1,6 +1,7 @@
 // Stand-ins for NVIDIA's driver (libcuda.so.1, -DSTAND_IN_DRIVER) and for TensorRT (libnvinfer.so,
 // -DSTAND_IN_TENSORRT=101400), on host memory. The "engine" is a recurrence that Python can tell:
 //   s[j] <- s[j] / 2 + (id + 1) (j + 1),   u <- u + 1,   logits[v] = s[v % 4] ((3 v) % 7 - 2)
+// One of them takes no states and begins from zeros.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -101,10 +102,11 @@ struct Tensor {
   Mode mode;
 };
 const Tensor kTensors[] = {
-    {"input_ids", Type::kInt64, Mode::kInput},   {"past.s", Type::kFloat, Mode::kInput},
-    {"past.u", Type::kFloat, Mode::kInput},      {"logits", Type::kFloat, Mode::kOutput},
+    {"input_ids", Type::kInt64, Mode::kInput},   {"logits", Type::kFloat, Mode::kOutput},
     {"present.s", Type::kFloat, Mode::kOutput},  {"present.u", Type::kFloat, Mode::kOutput},
+    {"past.s", Type::kFloat, Mode::kInput},      {"past.u", Type::kFloat, Mode::kInput},
 };
+constexpr int kStateInputs = 2;
 const Tensor& find(const char* name) {
   for (const Tensor& tensor : kTensors) {
     if (std::strcmp(tensor.name, name) == 0) return tensor;
@@ -119,6 +121,7 @@ Dims shape(const std::string& name, int64_t batch, int64_t steps) {
 
 struct Context {
   void* const* table;
+  bool begins;
   int32_t profile = -1;
   int64_t batch = 0, steps = 0;
   std::map<std::string, void*> addresses;
@@ -144,8 +147,13 @@ bool enqueue(Context* self, void* stream) {
   auto* logits = static_cast<float*>(self->addresses.at("logits"));
   auto* s = static_cast<float*>(self->addresses.at("present.s"));
   auto* u = static_cast<float*>(self->addresses.at("present.u"));
-  std::memcpy(s, self->addresses.at("past.s"), self->batch * 4 * sizeof(float));
-  std::memcpy(u, self->addresses.at("past.u"), self->batch * 6 * sizeof(float));
+  if (self->begins) {
+    std::memset(s, 0, self->batch * 4 * sizeof(float));
+    std::memset(u, 0, self->batch * 6 * sizeof(float));
+  } else {
+    std::memcpy(s, self->addresses.at("past.s"), self->batch * 4 * sizeof(float));
+    std::memcpy(u, self->addresses.at("past.u"), self->batch * 6 * sizeof(float));
+  }
   for (int64_t row = 0; row < self->batch; ++row) {
     for (int64_t step = 0; step < self->steps; ++step, ++ids) {
       for (int j = 0; j < 4; ++j) s[row * 4 + j] = s[row * 4 + j] / 2 + (*ids + 1) * (j + 1);
@@ -158,18 +166,21 @@ bool enqueue(Context* self, void* stream) {
 
 struct Implementation {
   void* const* table;
+  bool begins;
 };
-void* create_context(Implementation*, int32_t) {
+void* create_context(Implementation* self, int32_t) {
   static const Table table = Table()
                                  .put(kPlaces.set_profile, set_profile)
                                  .put(kPlaces.set_input_shape, set_input_shape)
                                  .put(kPlaces.tensor_shape, tensor_shape)
                                  .put(kPlaces.set_address, set_address)
                                  .put(kPlaces.enqueue, enqueue);
-  return interface_of(new Context{table.functions});
+  return interface_of(new Context{table.functions, self->begins});
 }
 int32_t profile_count(Implementation*) { return 2; }
-int32_t tensor_count(Implementation*) { return sizeof kTensors / sizeof *kTensors; }
+int32_t tensor_count(Implementation* self) {
+  return sizeof kTensors / sizeof *kTensors - (self->begins ? kStateInputs : 0);
+}
 const char* tensor_name(Implementation*, int32_t index) { return kTensors[index].name; }
 Type tensor_type(Implementation*, const char* name) { return find(name).type; }
 Location tensor_location(Implementation*, const char*) { return Location::kDevice; }
@@ -202,8 +213,10 @@ void* deserialize(Runtime* self, const void* content, size_t size) {
                                  .put(kPlaces.tensor_location, tensor_location)
                                  .put(kPlaces.tensor_mode, tensor_mode)
                                  .put(kPlaces.profile_shape, profile_shape);
-  if (std::string(static_cast<const char*>(content), size) == "the engine of the stand-in") {
-    return interface_of(new Implementation{table.functions});
+  const std::string engine(static_cast<const char*>(content), size);
+  const bool begins = engine == "the engine that begins";
+  if (begins || engine == "the engine of the stand-in") {
+    return interface_of(new Implementation{table.functions, begins});
   }
   const int log = kPlaces.is_versioned_logger ? 4 : 0;
   call_at<void>(log, self->logger, int32_t{3}, "a note that nobody asked for");

@@ -7,7 +7,7 @@
 namespace xlstm::session::trt {
 namespace {
 
-constexpr char kFolder[] = "engines", kSuffix[] = ".engine";
+constexpr char kFolder[] = "engines", kSuffix[] = ".engine", kContinue[] = "continue";
 constexpr int64_t kFormatVersion = 1;
 
 bool is_engine(const std::string& path) {
@@ -50,6 +50,13 @@ std::string find_engine(const std::string& bundle, const std::string& engine) {
   }
   if (there.empty()) there = "make one: xlstm-export build " + bundle;
   fail(XLSTM_ENGINE_ERROR, engine + ": no engine of " + bundle + "; " + there);
+}
+
+std::string continued_engine(const std::string& engine) {
+  const size_t slash = engine.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : engine.substr(0, slash);
+  const std::string name = slash == std::string::npos ? engine : engine.substr(slash + 1);
+  return join(join(folder, kContinue), name);
 }
 
 EngineRecord read_record(const std::string& engine) {

@@ -18,6 +18,9 @@ struct EngineRecord {
 // XLSTM_ENGINE_ERROR that lists those there are.
 std::string find_engine(const std::string& bundle, const std::string& engine);
 
+// Where the engine of the calls that go on lies, `engine` being that of those that begin.
+std::string continued_engine(const std::string& engine);
+
 // Throws XLSTM_ENGINE_ERROR where it is missing, damaged, or of a newer format.
 EngineRecord read_record(const std::string& engine);
 
