@@ -285,8 +285,7 @@ def validate(
     - ``native`` False compares the function bodies, also where native kernels are installed.
     - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime; ``backend`` as
       in ``open``.
-    - ``threads`` for every runtime and torch; default: one for each who takes part in a model of up
-      to 20 million parameters, else all.
+    - ``threads`` for every runtime and torch; default: 1 up to 20 million parameters, else all.
     - ``batch``: rows of the rollout, whose inputs are drawn by ``seed``.
     - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
       the bundle has to reproduce as well.
