@@ -29,8 +29,6 @@ from tests.plugins.kernels import (
 from xlstm_export.native import FOLDER_VARIABLE
 from xlstm_export.ops.catalog import CATALOG
 from xlstm_export.ops.schema import TX_DTYPES
-from xlstm_export.runtime.choice import Choice, paired
-from xlstm_export.runtime.trt.kernels import CudaKernels
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "libxlstm_cuda_c.so"
@@ -57,6 +55,8 @@ def library() -> ctypes.CDLL:
     lib.xlstm_cuda_workspace_size.argtypes = [call, ctypes.POINTER(ctypes.c_size_t)]
     lib.xlstm_cuda_launch.argtypes = [call, ctypes.c_void_p]
     lib.xlstm_cuda_variant.argtypes = [call, ctypes.POINTER(ctypes.c_char_p)]
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    lib.xlstm_cuda_likeliest.argtypes = [pointer, pointer, count, count, pointer, pointer, pointer]
     return lib
 
 
@@ -190,18 +190,20 @@ def run_gpu(
     return run.results()
 
 
-def choose(logits: Array, steps: Array) -> list[Choice]:
-    """The likeliest token at step ``steps`` [B] of each row of ``logits`` [B,T,V]."""
+def choose(logits: Array, steps: Array) -> tuple[Array, Array]:
+    """Likeliest token [B] and its logit [B] at step ``steps`` [B] of each row of ``logits``."""
     batch, length, vocabulary = logits.shape
     stream = Stream()
     given, tokens, values = (
         DeviceBuffer(nbytes, stream) for nbytes in (logits.nbytes, 8 * batch, 4 * batch)
     )
     given.write(logits)
-    starts = (np.arange(batch) * length + steps) * vocabulary
-    CudaKernels(library()).likeliest(
-        given.address, starts, vocabulary, tokens.address, values.address, stream.handle.value or 0
-    )
+    starts = np.ascontiguousarray((np.arange(batch) * length + steps) * vocabulary, np.int64)
+    status = library().xlstm_cuda_likeliest(
+        given.address, starts.ctypes.data, batch, vocabulary, tokens.address, values.address,
+        stream.handle,
+    )  # fmt: skip
+    assert status == Status.OK, Status(status).name
     given.read(logits.dtype, logits.shape)  # its canaries
     shape = (batch,)
-    return paired(tokens.read(np.dtype(np.int64), shape), values.read(np.dtype(np.float32), shape))
+    return tokens.read(np.dtype(np.int64), shape), values.read(np.dtype(np.float32), shape)
