@@ -18,6 +18,7 @@ from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.native import FOLDER_VARIABLE
 from xlstm_export.runtime.choice import likeliest
 from xlstm_export.runtime.session import Array
+from xlstm_export.runtime.trt.array import Pool, place
 from xlstm_export.runtime.trt.device import CudaDevice
 from xlstm_export.runtime.trt.kernels import cuda_kernels
 
@@ -66,6 +67,16 @@ def test_rows_of_other_lengths(library: Library, downloads: list[int]) -> None:
     chosen, _ = session.choose(given)
     assert downloads == [48]
     assert chosen == likeliest(outputs["logits"][range(4), [1, 5, 0, 5]])
+
+
+def test_logits_of_another_type_come_to_the_host(downloads: list[int]) -> None:
+    """The kernel reads float32."""
+    device = HostDevice()
+    pool = Pool(device)
+    logits = np.random.default_rng(0).standard_normal((2, 3, 5)).astype(np.float16)
+    placed = place(pool, "logits", logits, np.float16)
+    assert placed.likeliest(None, pool) == likeliest(logits[:, -1])
+    assert downloads == [10, 10]
 
 
 def bare_device() -> CudaDevice:

@@ -144,16 +144,18 @@ class DeviceArray:
         return found
 
     def likeliest(self, lengths: Array | None, pool: Pool) -> list[Choice]:
-        """Of logits float32 [B,T,V] each row's likeliest token after its last step.
+        """Of logits [B,T,V] each row's likeliest token after its last step.
 
-        It is chosen on the device, and 12 bytes a row come to the host; where the device has no
-        kernel for it, the last steps do. ``pool`` has the memory for it.
+        Where the device has a kernel for it, which is for float32, 12 bytes a row come to the host,
+        else the last steps do. ``pool`` has the memory for it.
         """
         batch, steps, vocabulary = self.shape
         starts = (np.arange(batch) * steps + last_indices(lengths, batch, steps)) * vocabulary
         found = new_array(pool, (12 * batch,), np.uint8)  # tokens int64 [B], their logits [B]
         places = (found.address, found.address + 8 * batch)
-        if self.device.likeliest(self.address, starts, vocabulary, *places):
+        if self.dtype == np.float32 and self.device.likeliest(
+            self.address, starts, vocabulary, *places
+        ):
             tokens, logits = np.split(found.numpy(), [8 * batch])
             return paired(tokens.view(np.int64), logits.view(np.float32))
         return likeliest(self.last_steps(lengths)[:, 0])

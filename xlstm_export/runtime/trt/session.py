@@ -151,7 +151,7 @@ class TrtSession:
         outputs, new = self.run_on_device(feeds, states)
         outputs_of = self._graph(states).manifest.outputs
         cut = {t.name for t in outputs_of if last and has_time(t)}
-        lengths = None if feeds.get(LENGTHS) is None else np.asarray(feeds[LENGTHS])
+        lengths = _lengths(feeds)
         host = {
             name: array.last_steps(lengths) if name in cut else array.numpy()
             for name, array in outputs.items()
@@ -165,8 +165,7 @@ class TrtSession:
         """As ``Session.choose``."""
         check_chooses(self.bundle, self.manifest)
         outputs, new = self.run_on_device(feeds, states)
-        lengths = None if feeds.get(LENGTHS) is None else np.asarray(feeds[LENGTHS])
-        chosen = outputs[self.manifest.outputs[0].name].likeliest(lengths, self._pool)
+        chosen = outputs[self.manifest.outputs[0].name].likeliest(_lengths(feeds), self._pool)
         self._borrowed.clear()  # the device is done
         return chosen, new
 
@@ -296,6 +295,12 @@ class TrtSession:
         self._borrowed += [array for array in arrays if not array.is_pooled]
         if len(self._borrowed) > _MOST_BORROWED:
             self.synchronize()
+
+
+def _lengths(feeds: Mapping[str, Any]) -> Array | None:
+    """Of the rows [B], where they are given."""
+    given = feeds.get(LENGTHS)
+    return None if given is None else np.asarray(given)
 
 
 def _choose_profile(graph: _Graph, shapes: Mapping[str, Shape]) -> int:
