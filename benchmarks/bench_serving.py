@@ -19,7 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,26 +66,34 @@ class Heard:
         result.bars.append(Bar(f"{what}: wrong answers", self.wrong, 0, "", at_least=False))
 
 
-def watch_memory(process: psutil.Process, seconds: float) -> Callable[[], float]:
-    """Looks at the resident memory at half time; the call gives MiB since then.
+@contextmanager
+def watched_memory(process: psutil.Process) -> Iterator[list[int]]:
+    """Resident bytes of the process and its children, once a second, for as long as it is open."""
+    found, end = list[int](), threading.Event()
+
+    def watch() -> None:
+        while not end.wait(1):
+            family = [process, *process.children(recursive=True)]
+            found.append(sum(one.memory_info().rss for one in family))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        end.set()
+        watcher.join()
+
+
+def growth(resident: Sequence[int]) -> float:
+    """MiB from the tenth of the time after its half to the last tenth: medians, for it swings.
 
     ONNX Runtime's arena takes blocks for every number of rows and length of prompt there is: over
     25 minutes of 32 clients ``serve`` grew by 15 MiB in the first 14, and by none after that.
     """
-    found: list[int] = []
-
-    def resident() -> int:
-        family = [process, *process.children(recursive=True)]
-        return sum(one.memory_info().rss for one in family)
-
-    timer = threading.Timer(seconds / 2, lambda: found.append(resident()))
-    timer.start()
-
-    def growth() -> float:
-        timer.join()
-        return (resident() - found[0]) / 2**20
-
-    return growth
+    tenth, half = max(1, len(resident) // 10), len(resident) // 2
+    middle, last = resident[half : half + tenth], resident[-tenth:]
+    return float(np.median(last) - np.median(middle)) / 2**20
 
 
 async def ask(client: httpx.AsyncClient, prompt: str, text: str, heard: Heard) -> None:
@@ -132,14 +141,13 @@ def bench_serve(bundle: Path, count: int, seconds: float, result: Result) -> Non
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
         address = child.stderr.readline().split()[2].rstrip(";")
-        growth = watch_memory(psutil.Process(child.pid), seconds)
         try:
-            heard = asyncio.run(clients(address, texts, count, seconds))
-            grown = growth()
+            with watched_memory(psutil.Process(child.pid)) as resident:
+                heard = asyncio.run(clients(address, texts, count, seconds))
         finally:
             child.terminate()
     heard.report("serve", "whole answer", seconds, result)
-    _report_growth("serve", grown, result)
+    _report_growth("serve", resident, result)
 
 
 def bench_triton(bundle: Path, count: int, seconds: float, result: Result) -> None:
@@ -183,15 +191,14 @@ def bench_triton(bundle: Path, count: int, seconds: float, result: Result) -> No
         with_paths(model)
         with running(folder / "repository", folder) as (address, _):
             server = next(p for p in psutil.Process().children() if "triton" in p.name())
-            growth = watch_memory(server, seconds)
             threads = [threading.Thread(target=talk, args=(n, address)) for n in range(count)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            grown = growth()
+            with watched_memory(server) as resident:
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
     heard.report("triton", "step of a sequence", seconds, result)
-    _report_growth("triton", grown, result)
+    _report_growth("triton", resident, result)
 
 
 def _script(session: OrtSession, seed: int) -> list[tuple[Any, Any]]:
@@ -207,7 +214,8 @@ def _script(session: OrtSession, seed: int) -> list[tuple[Any, Any]]:
     return found
 
 
-def _report_growth(what: str, grown: float, result: Result) -> None:
+def _report_growth(what: str, resident: Sequence[int], result: Result) -> None:
+    grown = growth(resident)
     bar = f"{what}: growth of resident memory in the second half"
     result.bars.append(Bar(bar, grown, GROWTH_MIB, "MiB", at_least=False))
     result.numbers[f"{bar}, MiB"] = grown

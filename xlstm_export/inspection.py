@@ -101,7 +101,6 @@ def describe_checkpoint(where: str, checkpoint: Checkpoint) -> Facts:
     spec, weights = checkpoint.spec, checkpoint.weights
     files = [str(path) for path in checkpoint.files]
     states = state_specs(spec)
-    parameters = sum(math.prod(weight.shape) for weight in weights.values())
     tensors = dict(Counter(weight.dtype for weight in weights.values()))
     state_bytes = sum(4 * math.prod(int(d) for d in s.shape[1:]) for s in states)
     layers = [_layer_data(path, layer) for path, layer in spec.layers]
@@ -112,7 +111,7 @@ def describe_checkpoint(where: str, checkpoint: Checkpoint) -> Facts:
         "inputs": [asdict(t) for t in spec.inputs],
         "outputs": [asdict(t) for t in spec.outputs],
         "vocab_size": spec.vocab_size,
-        "parameters": parameters,
+        "parameters": checkpoint.parameters,
         "tensors": tensors,
         "state_bytes": state_bytes,
         "layers": layers,
@@ -126,7 +125,7 @@ def describe_checkpoint(where: str, checkpoint: Checkpoint) -> Facts:
         "takes": ", ".join(map(_tensor_line, spec.inputs)),
         "yields": ", ".join(map(_tensor_line, spec.outputs)),
         "head": _head_words(checkpoint),
-        "parameters": f"{parameters:,}",
+        "parameters": f"{checkpoint.parameters:,}",
         "stored as": ", ".join(f"{name} ({count} tensors)" for name, count in tensors.items()),
         "state": (
             f"{state_bytes / 1e3:,.1f} kB a sequence, whatever its length"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.bench_serving import growth
 from benchmarks.contender import Maker, Side
 from benchmarks.harness import Comparison, Contender, Timing, compare
 from benchmarks.limits import COPIES, ThreadedCopy, copy_contenders, ort_matmul
@@ -170,3 +171,13 @@ def _weight(dims: tuple[int, int]) -> Any:
     from onnx import helper
 
     return helper.make_tensor("w", 1, dims, np.zeros(dims, np.float32).tobytes(), raw=True)
+
+
+def test_growth_of_memory_is_what_stays() -> None:
+    """MiB a second for 300 s; a moment's use counts for nothing, least of all at the end."""
+    seconds = np.arange(300)
+    leak = (100 + seconds) * 2**20
+    assert growth(leak.tolist()) == pytest.approx(120)
+    warm = np.minimum(100 + seconds, 200) * 2**20
+    warm[[155, 298, 299]] += 64 * 2**20
+    assert growth(warm.tolist()) == 0

@@ -10,7 +10,7 @@ from typing import Any
 from xlstm_export.bundle.checksum import sha256
 from xlstm_export.errors import CheckpointError, OptionError
 from xlstm_export.model.spec import ModelSpec
-from xlstm_export.model.weights import Weights
+from xlstm_export.model.weights import Weights, count_parameters
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Checkpoint:
     """What a reader of the checkpoint should be told."""
     published: str = ""
     """The published model that has these sizes, where one is known by them."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return count_parameters(self.weights.values())
 
 
 def parse_resolution(given: str | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,6 +69,11 @@ class Weight:
 
 
 Weights = Mapping[str, Weight]
+
+
+def count_parameters(weights: Iterable[Weight]) -> int:
+    """Numbers in all of ``weights``."""
+    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def concatenate(parts: Sequence[Weight], axis: int) -> Weight:

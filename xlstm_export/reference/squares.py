@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from xlstm_export.model.spec import ModelSpec
-from xlstm_export.model.weights import Weights
+from xlstm_export.model.weights import Weights, count_parameters
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.reference.threads import is_small, torch_threads
 from xlstm_export.runtime.session import Array
@@ -48,7 +48,7 @@ def mean_squares(
     """
     squares = Squares()
     model = ReferenceModel(spec, weights, "float32", "float32", "chunkwise", watch=squares)
-    with torch_threads(1 if is_small(weights) else None):
+    with torch_threads(1 if is_small(count_parameters(weights.values())) else None):
         for rollout in rollouts:
             states: Mapping[str, Array] | None = None
             for feeds in rollout:

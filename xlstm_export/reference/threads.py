@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from xlstm_export.model.weights import Weights
-
 SMALL = 20_000_000
 """Parameters up to which a step's products are too short for several threads."""
 
 
-def is_small(weights: Weights) -> bool:
-    """Whether a model of these is one for a single thread."""
-    return sum(math.prod(weight.shape) for weight in weights.values()) <= SMALL
+def is_small(parameters: int) -> bool:
+    """Whether a model of so many is one for a single thread."""
+    return parameters <= SMALL
 
 
 @dataclass(frozen=True)

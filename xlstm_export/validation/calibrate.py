@@ -50,7 +50,7 @@ def calibrated(
     probe = open_probe(spec, weights, _shortened(rollouts, checkpoint))
     if options.max_kl is not None and not probe.is_language:
         raise OptionError("max_kl", f"{spec.family} models yield no logits; give target_size")
-    with torch_threads(1 if is_small(weights) else None):
+    with torch_threads(1 if is_small(checkpoint.parameters) else None):
         groups = measure_groups(probe, weights, options.storage, progress)
         return replace(options, low_bit=_Mixture(options, checkpoint, probe, groups).chosen())
 

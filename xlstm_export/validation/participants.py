@@ -131,7 +131,7 @@ def read_both(
     if is_as_written(bundle, manifest, digest) is False:
         notes.append(CHANGED)
     storage = Storage.of_bundle(manifest, read_calibration(bundle, manifest.low_bit))
-    if execution.threads is None and is_small(checkpoint.weights):
+    if execution.threads is None and is_small(checkpoint.parameters):
         execution = replace(execution, threads=1)  # one each, as the references have
     return Both(bundle, manifest, execution, storage, checkpoint, as_upstream, notes)
 
@@ -170,14 +170,14 @@ def share_threads(checkpoint: Checkpoint, threads: int | None) -> Sharing:
     """
     threads = threads or cpu_threads()
     workers = min(threads, len(fields(Runners)))
-    if is_small(checkpoint.weights):
+    if is_small(checkpoint.parameters):
         return Sharing(1, workers, 1)
     return Sharing(threads, workers, math.ceil(threads / workers))
 
 
 def _exact_form(checkpoint: Checkpoint) -> Form:
     """That of our float64 model: step by step a large one would take as long as all the rest."""
-    return "recurrent" if is_small(checkpoint.weights) else "chunkwise"
+    return "recurrent" if is_small(checkpoint.parameters) else "chunkwise"
 
 
 def tell(progress: Progress | None, what: str) -> None:

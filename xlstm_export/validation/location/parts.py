@@ -8,9 +8,7 @@ call starts from its states. So an error is that of one part, and the rule judge
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from xlstm_export.model.state import state_specs
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.states import States
 from xlstm_export.runtime.taps import TappedBundle
+from xlstm_export.validation.behind import behind
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
 from xlstm_export.validation.inputs import Feeds, draw_rollouts
 from xlstm_export.validation.participants import Participants
@@ -135,8 +134,7 @@ def _sample(tapped: TappedBundle, everyone: Participants, batch: int, seed: int)
     cuts = [tap.name for tap in tapped.taps]
     baselines = (everyone.recurrent, everyone.chunkwise)
     rows = batch + BASELINE_ROWS
-    with ThreadPoolExecutor(1) as behind:  # a call is judged while the next one is computed
-        judged: Future[Any] = behind.submit(bool)
+    with behind() as later:  # a call is judged while the next one is computed
         for rollout in _calls(everyone, manifest, rows, seed):
             states: Mapping[str, Array] | None = None
             if manifest.takes_states:
@@ -147,10 +145,8 @@ def _sample(tapped: TappedBundle, everyone: Participants, batch: int, seed: int)
                 forced = {name: exact[name] for name in cuts}
                 forms = [form.run_tapped(feeds, states, forced) for form in baselines]
                 seen = Seen({**got, **got_after}, {**exact, **after}, states or {})
-                judged.result()
-                judged = behind.submit(_judge, sample, seen, [{**a, **b} for a, b in forms])
+                later(_judge, sample, seen, [{**a, **b} for a, b in forms])
                 states = after if manifest.takes_states else None
-        judged.result()
     return sample
 
 

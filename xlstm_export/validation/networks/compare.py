@@ -14,7 +14,7 @@ from xlstm_export.environment import machine, versions
 from xlstm_export.errors import BundleError
 from xlstm_export.progress import Progress
 from xlstm_export.reference.network import Network
-from xlstm_export.reference.threads import SMALL, torch_threads
+from xlstm_export.reference.threads import is_small, torch_threads
 from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.session import Runner
 from xlstm_export.validation.checks.operators import repeated_operators
@@ -45,10 +45,10 @@ def validate_network(
     recorded = read_samples(task.samples, manifest) if task.samples else []
     network = Network(module, example_inputs, manifest)
     # in a small network threads wait for each other longer than they compute
-    is_small = network.parameters < SMALL
-    if is_small and execution.threads is None:
+    small = is_small(network.parameters)
+    if small and execution.threads is None:
         execution = replace(execution, threads=1)
-    with warnings.catch_warnings(), torch_threads(1 if is_small else execution.threads):
+    with warnings.catch_warnings(), torch_threads(1 if small else execution.threads):
         warnings.simplefilter("ignore")
         notes: list[str] = []
         everyone = gather_network(bundle, network, execution, task.batch, notes)

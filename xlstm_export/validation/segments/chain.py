@@ -8,7 +8,7 @@ the part before, and nothing else of it is in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from xlstm_export.model.spec import HIDDEN_IN, HIDDEN_OUT
 from xlstm_export.model.storage import Storage
 from xlstm_export.reference.threads import Sharing, torch_threads
 from xlstm_export.runtime.session import Array, Runner
+from xlstm_export.validation.behind import behind
 from xlstm_export.validation.checks.rollout import Tallies, as_subject, steps_of
 from xlstm_export.validation.inputs import Feeds, Rollout
 from xlstm_export.validation.participants import Participants
@@ -76,9 +77,8 @@ class Chain:
         with (
             torch_threads(self._sharing.each),
             ThreadPoolExecutor(self._sharing.workers) as pool,
-            ThreadPoolExecutor(1) as behind,
+            behind() as later,
         ):
-            judged: Future[Any] = behind.submit(bool)
             for number, rollout in enumerate(self._rollouts):
                 states: dict[Who, Any] = dict.fromkeys(runners)
                 end = 0
@@ -90,9 +90,7 @@ class Chain:
                     outputs = dict(zip(runners, found, strict=True))
                     states = {who: after for who, (_, after) in outputs.items()}
                     end += steps_of(call)
-                    judged.result()
-                    judged = behind.submit(self._add, outputs, number, index, end)
-            judged.result()
+                    later(self._add, outputs, number, index, end)
 
     def results(self) -> list[TensorResult]:
         """One for each output and state of the model, once all parts are through."""

@@ -12,7 +12,7 @@ import psutil
 from xlstm_export.errors import OptionError
 from xlstm_export.model.layer import leaves, result_name
 from xlstm_export.model.spec import ModelSpec, own_weights
-from xlstm_export.model.weights import Weight
+from xlstm_export.model.weights import Weight, count_parameters
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
 from xlstm_export.validation.participants import Both
 
@@ -123,9 +123,8 @@ def _is_separable(both: Both) -> bool:
 
 
 def _bytes(spec: ModelSpec, weights: Iterable[Weight]) -> int:
-    parameters = sum(math.prod(weight.shape) for weight in weights)
     states = sum(math.prod(s.sizes) for _, layer in spec.leaves() for s in layer.states())
-    return _BYTES * (parameters + states * (BASELINE_ROWS + 2)) + _REST
+    return _BYTES * (count_parameters(weights) + states * (BASELINE_ROWS + 2)) + _REST
 
 
 def _gib(size: int) -> str:
