@@ -87,6 +87,7 @@ def test_bounds_that_cannot_be_met_say_what_can(source: Path, narrow: xe.Bundle)
     text, out = source / "text.txt", source / "never"
     cases = [
         ({"target_size": "9kB"}, "target_size", r"9\.00 kB is less than the .* of all weights"),
+        ({"target_size": "9GB"}, "target_size", r"9\.00 GB holds all weights as they are"),
         ({"max_kl": 1e-30}, "max_kl", "leaves no weight in few bits"),
         (
             {"max_kl": mixed_of(narrow).narrowest / 1000, "target_size": data_bytes(narrow) + 4096},

@@ -34,13 +34,8 @@ def calibrated(
     """
     assert options.calibrate is not None
     spec, weights, target = checkpoint.spec, checkpoint.weights, options.target_size
-    least_size = 0 if target is None else data_size(lower_model(spec, weights, options))
-    if target is not None and target < least_size:
-        raise OptionError(
-            "target_size",
-            f"{in_words(target)} is less than the {in_words(least_size)} of all weights in the "
-            "fewest bits; give more, a larger block_size, or int4",
-        )
+    if target is not None:
+        _check_target(target, options, checkpoint)
     if progress is not None:
         progress("calibrating", 0, 0)
     rollouts = real_rollouts(options.calibrate, folder, spec)
@@ -53,6 +48,28 @@ def calibrated(
     with torch_threads(1 if is_small(checkpoint.parameters) else None):
         groups = measure_groups(probe, weights, options.storage, progress)
         return replace(options, low_bit=_Mixture(options, checkpoint, probe, groups).chosen())
+
+
+def _check_target(target: int, options: LoweringOptions, checkpoint: Checkpoint) -> None:
+    """Raises OptionError for a size that no mixture fits into, or that needs none."""
+
+    def size(low_bit: LowBit | None) -> int:
+        chosen = replace(options, low_bit=low_bit)
+        return data_size(lower_model(checkpoint.spec, checkpoint.weights, chosen))
+
+    narrowest, widest = size(options.low_bit), size(None)
+    if target < narrowest:
+        raise OptionError(
+            "target_size",
+            f"{in_words(target)} is less than the {in_words(narrowest)} of all weights in the "
+            "fewest bits; give more, a larger block_size, or int4",
+        )
+    if options.max_kl is None and target >= widest:
+        raise OptionError(
+            "target_size",
+            f"{in_words(target)} holds all weights as they are, which take {in_words(widest)}; "
+            "give less, or no weight_format",
+        )
 
 
 def _shortened(rollouts: Sequence[Rollout], checkpoint: Checkpoint) -> list[Rollout]:
