@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -149,16 +149,23 @@ def test_a_drift_is_judged_over_the_whole_rollout(
     full = replace(plan, budget="full")
     check, results = drift.check_drift(everyone, full)
     assert check.outcome == "passed"
+    assert check.reason.startswith("1024 steps")
     assert {r.name for r in results} > {"drift logits", "drift 1.slstm.c"}
-    steps = iter(range(4))
+    for rollouts, outcome in ((3, "failed"), (1, "passed")):
+        calls = iter(range(3 * 4))
 
-    def spoil(feeds: Mapping[str, Any], states: Any, outputs: Outputs, after: Any) -> None:
-        if next(steps) == 3:  # after 768 steps
-            after["0.mlstm.n"] += 1e-2 * np.abs(after["0.mlstm.n"]).max()
+        def spoil(
+            feeds: Mapping[str, Any], states: Any, outputs: Outputs, after: Any,
+            calls: Iterator[int] = calls, last: int = rollouts,
+        ) -> None:  # fmt: skip
+            rollout, call = divmod(next(calls), 4)
+            if rollout < last and call == 3:  # after 768 steps
+                after["0.mlstm.n"] += 1e-2 * np.abs(after["0.mlstm.n"]).max()
 
-    check, results = drift.check_drift(_with_fault(everyone, spoil), full)
-    assert check.outcome == "failed"
-    assert "0.mlstm.n" in check.reason
+        check, results = drift.check_drift(_with_fault(everyone, spoil), full)
+        assert check.outcome == outcome, "of three rollouts the middle one counts"
+        assert ("0.mlstm.n" in check.reason) is (outcome == "failed")
+        assert next(calls, None) is None, "a rollout beyond the rule is repeated"
 
 
 def test_an_interrupt_keeps_what_was_done(

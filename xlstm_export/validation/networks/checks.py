@@ -32,7 +32,7 @@ from xlstm_export.validation.inputs import Feeds
 from xlstm_export.validation.networks.inputs import cut_time, draw, shapes_of, steps_of
 from xlstm_export.validation.networks.participants import NetworkParticipants
 from xlstm_export.validation.result import Check
-from xlstm_export.validation.tally import Tally, TensorResult
+from xlstm_export.validation.tally import Tally, TensorResult, middle_of_samples
 
 _NO_STATES = "every call of the network begins anew: export it with states"
 _ROWS = 7
@@ -124,15 +124,25 @@ def check_fork(everyone: NetworkParticipants, plan: Plan) -> Check:
 def check_drift(
     everyone: NetworkParticipants, plan: Plan, progress: Progress | None = None
 ) -> tuple[Check, list[TensorResult]]:
-    """16,384 steps in calls that the network takes, judged by the rule like any rollout.
+    """16,384 steps in calls that the network takes, judged as a checkpoint's bundle is.
 
     Exact is the network with our operators in float64, which was held to the network before.
     """
-    manifest, network = everyone.manifest, everyone.network
-    if not manifest.states:
+    if not everyone.manifest.states:
         return Check(DRIFT, "skipped", _NO_STATES), []
     if plan.budget != "full":
         return Check(DRIFT, "skipped", f"{STEPS} steps take --budget full"), []
+    results = middle_of_samples(
+        lambda seed: _drift(everyone, seed, progress), plan.seed, everyone.notes
+    )
+    return judge_drift(results), results
+
+
+def _drift(
+    everyone: NetworkParticipants, seed: int, progress: Progress | None
+) -> list[TensorResult]:
+    """One rollout of the longest calls that are drawn, of one row."""
+    manifest, network = everyone.manifest, everyone.network
     longest = max(everyone.shapes[0], key=lambda call: steps_of(network, [[call]]))
     part = max(1, steps_of(network, [[longest]]))
     runners: list[Runner] = [
@@ -141,7 +151,7 @@ def check_drift(
     ]  # fmt: skip
     tallies: dict[str, Tally] = {}
     states: list[Any] = [None] * len(runners)
-    random, end = np.random.default_rng(plan.seed), 0
+    random, end = np.random.default_rng(seed), 0
     one_row = {name: (1, *shape[1:]) for name, shape in longest.items()}
     while end < STEPS:
         feeds = draw(network, one_row, random)
@@ -154,12 +164,11 @@ def check_drift(
         if progress is not None:
             progress("drift", min(end, STEPS), STEPS, "steps")
     keys = {state.key for state in manifest.states}
-    results = [
+    return [
         tally.result(f"drift {n}", "state", "float32") if n in keys
         else tally.result(f"drift {n}", "output", manifest.dtype)
         for n, tally in tallies.items()
     ]  # fmt: skip
-    return judge_drift(results, end), results
 
 
 _SIMPLE: dict[str, Callable[[NetworkParticipants, Plan], Check]] = {

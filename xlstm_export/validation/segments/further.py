@@ -17,7 +17,7 @@ from xlstm_export.validation.result import Check
 from xlstm_export.validation.samples import Sample
 from xlstm_export.validation.segments.chain import Who
 from xlstm_export.validation.segments.walk import Walk
-from xlstm_export.validation.tally import TensorResult
+from xlstm_export.validation.tally import TensorResult, middle_of_samples
 
 _EACH_TOKEN = (
     "every token needs all layers before the next one, so all weights would be read for each; it "
@@ -70,7 +70,10 @@ def _drift(walk: Walk, plan: Plan) -> tuple[Check, list[TensorResult]]:
         return Check(DRIFT, "skipped", "the model carries no states"), []
     if plan.budget != "full":
         return Check(DRIFT, "skipped", f"{STEPS} steps take --budget full"), []
-    calls = drift_calls(walk.both, plan.seed)
-    with walk.through([calls], "drift, layer by layer") as chain:
-        results = [replace(r, name=f"drift {r.name}") for r in chain.results()]
+
+    def sample(seed: int) -> list[TensorResult]:
+        with walk.through([drift_calls(walk.both, seed)], "drift, layer by layer") as chain:
+            return [replace(r, name=f"drift {r.name}") for r in chain.results()]
+
+    results = middle_of_samples(sample, plan.seed, walk.both.notes)
     return judge_drift(results), results
