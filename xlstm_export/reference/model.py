@@ -51,13 +51,16 @@ class ReferenceModel:
         self._x_type: torch.dtype = getattr(torch, compute)
         self._s_type: torch.dtype = getattr(torch, state_dtype(compute))
         self._parameters: dict[str, Tensor] = {}
-        self._wide: dict[str, Tensor] = {}
         storage = Storage(storage) if isinstance(storage, str) else storage
-        specs = spec.weights()
+        self._specs = spec.weights()
         for name, weight in weights.items():
-            numbers = left_of(storage.kept(name, specs[name], weight))
-            working = self._s_type if specs[name].stays_float32 else self._x_type
-            self._parameters[name] = torch.from_numpy(numbers).to(working)
+            numbers = left_of(storage.kept(name, self._specs[name], weight))
+            self._parameters[name] = self._working(name, numbers)
+
+    def _working(self, name: str, numbers: Array) -> Tensor:
+        """``numbers`` of the weight ``name`` in the type in which it takes part."""
+        stays = self._specs[name].stays_float32
+        return torch.from_numpy(numbers).to(self._s_type if stays else self._x_type)
 
     def _use_form(self, form: Form) -> None:
         self.name = f"xlstm-export torch reference, {form}, {self._compute}"
@@ -71,10 +74,9 @@ class ReferenceModel:
 
     def with_numbers(self, numbers: Mapping[str, Array]) -> ReferenceModel:
         """The same model with other ``numbers`` for the weights of those names."""
-        other, own = copy.copy(self), self._parameters
-        other._wide = {}
-        other._parameters = own | {
-            name: torch.from_numpy(array).to(own[name].dtype) for name, array in numbers.items()
+        other = copy.copy(self)
+        other._parameters = self._parameters | {
+            name: self._working(name, array) for name, array in numbers.items()
         }
         return other
 
@@ -106,7 +108,7 @@ class ReferenceModel:
         new: dict[StateKey, Tensor] = {}
         place = Place(
             "", self._parameters, self._old(states), new, self._x_type, self._s_type, self._mlstm,
-            inputs, taps=taps, watch=self._watch, wide=self._wide,
+            inputs, taps=taps, watch=self._watch,
         )  # fmt: skip
         x = inputs[self.spec.inputs[0].name]
         x = x if self.spec.takes_input_as_is else x.to(self._x_type)

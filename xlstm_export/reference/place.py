@@ -60,12 +60,11 @@ class Place:
     ``old`` is None in a call that begins: states are then zero. ``inputs`` are the model's by
     name. ``layer`` is what stands here, and ``rows`` how many rows came to it. ``x_type`` is the
     type of activations, ``s_type`` that of norms, gates and states; ``mlstm`` is the form of the
-    recurrence that computes; ``taps`` see what passes, ``watch`` what
-    is multiplied. ``wide`` keeps matrices of float16 in float32.
+    recurrence that computes; ``taps`` see what passes, ``watch`` what is multiplied.
     """
 
     path: str
-    parameters: Mapping[str, Tensor]
+    parameters: dict[str, Tensor]
     old: Mapping[StateKey, Tensor] | None
     new: dict[StateKey, Tensor]
     x_type: torch.dtype
@@ -76,7 +75,6 @@ class Place:
     rows: int = 0
     taps: Taps | None = None
     watch: Watch | None = None
-    wide: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def begins(self) -> bool:
@@ -134,15 +132,17 @@ class Place:
         """x [...,in] by the model's ``matrix`` [out,in] plus ``bias`` [out], rounded once.
 
         Where processors have no product of float16, torch's own takes some four times as long as
-        that of float32 with both casts, and also adds up in float32.
+        that of float32 with both casts, and also adds up in float32. So a matrix of float16 is
+        one of float32 from its first product on.
         """
         if self.watch is not None:
             self.watch.multiplies(matrix, x)
+        weight = self.parameters[matrix]
         if x.dtype != torch.float16:
-            return F.linear(x, self.parameters[matrix], bias)
-        if matrix not in self.wide:
-            self.wide[matrix] = self.parameters[matrix].float()
-        return F.linear(x.float(), self.wide[matrix], None if bias is None else bias.float()).half()
+            return F.linear(x, weight, bias)
+        if weight.dtype == torch.float16:
+            weight = self.parameters[matrix] = weight.float()
+        return F.linear(x.float(), weight, None if bias is None else bias.float()).half()
 
     def block_diagonal(self, x: Tensor, name: str) -> Tensor:
         """Blocks [G, out, in] applied to consecutive channels of x [B,T,G*in]."""

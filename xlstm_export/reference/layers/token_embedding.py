@@ -10,4 +10,4 @@ from xlstm_export.reference.place import Place
 
 def evaluate(ids: Tensor, layer: TokenEmbedding, place: Place) -> Tensor:
     """ids [B,T] to [B,T,D]."""
-    return place["weight"][ids]
+    return place["weight"][ids].to(place.x_type)
