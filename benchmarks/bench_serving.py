@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,13 +77,13 @@ def watched_memory(process: psutil.Process) -> Iterator[list[int]]:
             family = [process, *process.children(recursive=True)]
             found.append(sum(one.memory_info().rss for one in family))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield found
-    finally:
-        end.set()
-        watcher.join()
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield found
+        finally:
+            end.set()
+        watching.result()  # a watch that broke off saw less than the time
 
 
 def growth(resident: Sequence[int]) -> float:
