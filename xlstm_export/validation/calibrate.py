@@ -52,12 +52,7 @@ def calibrated(
 
 def _check_target(target: int, options: LoweringOptions, checkpoint: Checkpoint) -> None:
     """Raises OptionError for a size that no mixture fits into, or that needs none."""
-
-    def size(low_bit: LowBit | None) -> int:
-        chosen = replace(options, low_bit=low_bit)
-        return data_size(lower_model(checkpoint.spec, checkpoint.weights, chosen))
-
-    narrowest, widest = size(options.low_bit), size(None)
+    narrowest, widest = (_size(checkpoint, options, kept) for kept in (options.low_bit, None))
     if target < narrowest:
         raise OptionError(
             "target_size",
@@ -70,6 +65,12 @@ def _check_target(target: int, options: LoweringOptions, checkpoint: Checkpoint)
             f"{in_words(target)} holds all weights as they are, which take {in_words(widest)}; "
             "give less, or no weight_format",
         )
+
+
+def _size(checkpoint: Checkpoint, options: LoweringOptions, low_bit: LowBit | None) -> int:
+    """Bytes of the weights' file."""
+    chosen = replace(options, low_bit=low_bit)
+    return data_size(lower_model(checkpoint.spec, checkpoint.weights, chosen))
 
 
 def _shortened(rollouts: Sequence[Rollout], checkpoint: Checkpoint) -> list[Rollout]:
@@ -144,5 +145,4 @@ class _Mixture:
 
     def size(self, levels: Levels) -> int:
         """Bytes of the weights' file."""
-        options = replace(self.options, low_bit=self.low_bit(levels))
-        return data_size(lower_model(self.checkpoint.spec, self.checkpoint.weights, options))
+        return _size(self.checkpoint, self.options, self.low_bit(levels))
