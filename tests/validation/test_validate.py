@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,11 @@ def result_of(error: float) -> TensorResult:
         ((1.5, 0.5, 0.5), True, 3),
         ((1.5, 0.5, 1.5), False, 3),
         ((1.5, 1.5, 1.5), False, 3),
-        ((math.inf, math.inf, 0.5), False, 3),
+        ((99.0, 0.5, 0.5), True, 3),
+        ((math.inf, 0.5, 0.5), False, 1),
+        ((101.0, 0.5, 0.5), False, 1),
+        ((1.5, 0.5, 101.0), False, 3),
+        ((1.5, math.inf, 0.5), False, 3),
     ],
 )
 def test_the_middle_of_three_samples_counts(
@@ -71,6 +76,26 @@ def test_an_operators_bad_luck_runs_no_rollout_again(
     assert report.verdict == "self-consistent"
     assert (seeds, len(rollouts)) == ([0, 1, 2], 1)
     assert sum("three samples were run" in note for note in report.notes) == 1
+
+
+def test_inputs_that_are_given_are_compared_once(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers again would be no other sample."""
+    case, rollouts = BY_ID["stack-mixed"], list[int]()
+
+    def broken(*given: Any) -> list[TensorResult]:
+        rollouts.append(1)
+        return [result_of(1.5)]
+
+    np.save(tmp_path / "ids.npy", np.arange(40)[None] % 7)
+    monkeypatch.setattr(validation, "compare_rollout", broken)
+    report = xe.validate(
+        library.bundle(case), library.source(case).path, inputs=tmp_path / "ids.npy",
+        upstream=False,
+    )  # fmt: skip
+    assert (report.verdict, len(rollouts)) == ("failed", 1)
+    assert not any("three samples" in note for note in report.notes)
 
 
 def test_few_numbers_are_measured_by_groups_of_as_many_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,6 +31,8 @@ _REPEATED = (
     "a tensor broke the rule on the first sample of inputs: three samples were run, and of each "
     "tensor the middle result counts"
 )
+_BEYOND_CHANCE = 100.0
+"""Times what the rule allows. Rounding explains no larger error, nor NaN, on any one sample."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,14 @@ def ratio(judgement: Judgement) -> float:
         (judgement.max_error, judgement.max_allowed),
         (judgement.rms_error, judgement.rms_allowed),
     )
+    if not all(math.isfinite(error) for error, _ in pairs):
+        return math.inf
     return max(error / allowed if allowed > 0 else float(error > 0) for error, allowed in pairs)
+
+
+def may_be_chance(result: TensorResult) -> bool:
+    """Whether a badly conditioned input may be all that makes ``result`` break the rule."""
+    return ratio(result.judgement) <= _BEYOND_CHANCE
 
 
 class Interrupted(KeyboardInterrupt):
@@ -185,10 +195,12 @@ def middle_of_samples(
     """Results of ``sample(seed)``; where one breaks the rule, the middle one of three samples.
 
     A wrong bundle breaks the rule on every sample. A right one may on a single sample, where one
-    badly conditioned step dominates the largest error of both sides; that is chance.
+    badly conditioned step dominates the largest error of both sides; that is chance. NaN is not,
+    nor is an error far beyond rounding: one sample that has it counts, as of an embedding with one
+    damaged row.
     """
     first = sample(seed)
-    if all(result.judgement.ok for result in first):
+    if all(result.judgement.ok for result in first) or not all(map(may_be_chance, first)):
         return first
     if _REPEATED not in notes:
         notes.append(_REPEATED)
@@ -196,7 +208,10 @@ def middle_of_samples(
         samples = (first, sample(seed + 1), sample(seed + 2))
     except KeyboardInterrupt:
         raise Interrupted(first) from None
-    return [
-        sorted(same, key=lambda result: ratio(result.judgement))[1]
-        for same in zip(*samples, strict=True)
-    ]
+    return [_counting(same) for same in zip(*samples, strict=True)]
+
+
+def _counting(same: Sequence[TensorResult]) -> TensorResult:
+    """Of three results of one tensor the middle one; the worst, where that is no chance."""
+    _, middle, worst = sorted(same, key=lambda result: ratio(result.judgement))
+    return middle if may_be_chance(worst) else worst

@@ -10,7 +10,7 @@ from xlstm_export.bundle.checksum import bundle_sha256, manifest_sha256
 from xlstm_export.bundle.manifest import read_manifest
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.environment import machine, versions
-from xlstm_export.errors import BundleError
+from xlstm_export.errors import BundleError, EngineError
 from xlstm_export.families.family import Family
 from xlstm_export.model.numerics import rounds
 from xlstm_export.model.spec import ModelSpec
@@ -177,9 +177,13 @@ def _run_first(
     recorded: Sequence[Sample], sharing: Sharing, progress: Progress | None,
 ) -> None:  # fmt: skip
     """The comparison with the reference, and with what was recorded elsewhere."""
-    found.results += middle_of_samples(
-        lambda seed: _sample(everyone, given, rows, sharing, seed, progress), task.seed,
-        everyone.notes,
+
+    def sample(seed: int) -> list[TensorResult]:
+        return _sample(everyone, given, rows, sharing, seed, progress)
+
+    found.results += (
+        middle_of_samples(sample, task.seed, everyone.notes) if given is None
+        else sample(task.seed)
     )  # fmt: skip
     tell(progress, "checking operators")
     found.results += repeated_operators(everyone.operators, task.seed, everyone.notes)
@@ -209,7 +213,10 @@ def _run_rest(
         found.checked.continuations += compared.continuations
     if found.checked.complete:
         tell(progress, "timing")
-        found.speeds = measure_speed(everyone, plan, task.against)
+        try:
+            found.speeds = measure_speed(everyone, plan, task.against)
+        except EngineError as error:  # it is built for other shapes
+            everyone.notes.append(f"not timed by this engine: {error}")
 
 
 def _explain(
@@ -287,6 +294,9 @@ def _sample(
         return results + compare_ragged(everyone.runners, inputs, everyone.manifest)
     except KeyboardInterrupt:
         raise Interrupted(results) from None
+    except EngineError as error:  # it is built for other shapes
+        everyone.notes.append(f"rows of different lengths were not run by this engine: {error}")
+        return results
 
 
 def _locate(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.model_cases import BY_ID, Library
+from tests.validation.test_validate import result_of
 from xlstm_export import pipeline
 from xlstm_export.bundle.checksum import bundle_sha256
 from xlstm_export.bundle.manifest import read_manifest
 from xlstm_export.families.registry import find_family
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.runtime.open import Execution
-from xlstm_export.validation.location.parts import judge_parts
+from xlstm_export.validation.location.parts import judge_parts, nearer
 from xlstm_export.validation.participants import gather, read_both
 
 
@@ -44,3 +47,11 @@ def test_no_part_of_a_right_bundle_is_wrong(
     assert [wrong.name for wrong in parts.wrong] == []
     assert len(parts.tapped.taps) >= least
     assert pipeline.read_checkpoint(source).spec.family == everyone.manifest.family
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_ok"),
+    [((1.5, 0.5), True), ((1.5, 1.2), False), ((math.inf, 0.5), False), ((0.5, 101.0), False)],
+)
+def test_of_two_samples_one_may_be_chance(errors: tuple[float, float], is_ok: bool) -> None:
+    assert nearer(*map(result_of, errors)).judgement.ok is is_ok

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -274,6 +275,33 @@ def test_an_interrupt_leaves_what_was_compared(
     names = {result.name for result in report.results}
     assert "0.mlstm.C" in names
     assert ("logits" in names) is (verdict != "unfinished")
+
+
+def test_a_part_that_is_wrong_counts_though_nothing_says_why(
+    validated: Validated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does another part that cannot be cut make the check a skipped one."""
+
+    def fails(*given: object) -> None:
+        raise MemoryError("no room to look")
+
+    bundle = _copied(validated, LARGE, tmp_path)
+    model = onnx.load(bundle / "model.onnx", load_external_data=False)
+    _swapped_gates(model)
+    onnx.save(model, bundle / "model.onnx")
+    own = alone.judge_parts
+
+    def judged(everyone: Any, *given: Any) -> Any:
+        if everyone.checkpoint.spec.layers[0][0].startswith("layers.0"):
+            raise ValueError("not to be cut")
+        return own(everyone, *given)
+
+    monkeypatch.setattr(alone, "locate_in", fails)
+    monkeypatch.setattr(alone, "judge_parts", judged)
+    report = validated.of(bundle, LARGE)
+    (check,) = (c for c in report.checks if c.name == "each layer alone")
+    assert check.outcome == "failed"
+    assert any("where it breaks was not found: no room to look" in note for note in report.notes)
 
 
 def test_without_upstream_it_is_self_consistent(validated: Validated) -> None:

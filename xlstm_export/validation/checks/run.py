@@ -8,7 +8,7 @@ from functools import partial
 
 from xlstm_export.errors import EngineError
 from xlstm_export.progress import Progress
-from xlstm_export.validation.checks.drift import check_drift
+from xlstm_export.validation.checks.drift import DRIFT, check_drift
 from xlstm_export.validation.checks.gates import check_gates
 from xlstm_export.validation.checks.invariance import (
     check_batch,
@@ -18,7 +18,7 @@ from xlstm_export.validation.checks.invariance import (
     check_threads,
 )
 from xlstm_export.validation.checks.plan import Plan
-from xlstm_export.validation.checks.text import check_greedy, check_length
+from xlstm_export.validation.checks.text import GREEDY, check_greedy, check_length
 from xlstm_export.validation.participants import Participants, tell
 from xlstm_export.validation.result import Check, Continuation
 from xlstm_export.validation.tally import TensorResult
@@ -50,15 +50,24 @@ def run_checks(everyone: Participants, plan: Plan, progress: Progress | None) ->
     done = Checked()
     try:
         run_each({n: partial(run, everyone, plan) for n, run in _SIMPLE.items()}, done, progress)
-        tell(progress, "greedy tokens")
-        greedy, done.continuations = check_greedy(everyone, plan)
-        done.checks.append(greedy)
-        drift, results = check_drift(everyone, plan, progress)
-        done.checks.append(drift)
-        done.results += results
+        run_each({GREEDY: partial(_greedy, everyone, plan, done)}, done, progress)
+        run_each({DRIFT: partial(_drift, everyone, plan, done, progress)}, done, progress)
     except KeyboardInterrupt:
         done.complete = False
     return done
+
+
+def _greedy(everyone: Participants, plan: Plan, done: Checked) -> Check:
+    check, done.continuations = check_greedy(everyone, plan)
+    return check
+
+
+def _drift(
+    everyone: Participants, plan: Plan, done: Checked, progress: Progress | None
+) -> Check:  # fmt: skip
+    check, results = check_drift(everyone, plan, progress)
+    done.results += results
+    return check
 
 
 def run_each(

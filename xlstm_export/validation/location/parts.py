@@ -21,7 +21,7 @@ from xlstm_export.validation.behind import behind
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
 from xlstm_export.validation.inputs import Feeds, draw_rollouts
 from xlstm_export.validation.participants import Participants
-from xlstm_export.validation.tally import Tally, TensorResult, ratio
+from xlstm_export.validation.tally import Tally, TensorResult, may_be_chance, ratio
 
 _CALLS = (7, 1, 1, 33, 1)
 _LAST_ONLY = (1,) * 6
@@ -97,9 +97,9 @@ def _judged(tapped: TappedBundle, sample: _Sample) -> dict[str, TensorResult]:
 
 
 def nearer(first: TensorResult, second: TensorResult) -> TensorResult:
-    """The better of two where one is within the rule: chance may break it once; else the worse."""
-    choose = min if first.judgement.ok or second.judgement.ok else max
-    return choose(first, second, key=lambda result: ratio(result.judgement))
+    """The better of two where it is within the rule and the other may be chance; else the worse."""
+    better, worse = sorted((first, second), key=lambda result: ratio(result.judgement))
+    return better if better.judgement.ok and may_be_chance(worse) else worse
 
 
 def _open(everyone: Participants, seed: int) -> TappedBundle:

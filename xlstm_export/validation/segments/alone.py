@@ -62,14 +62,17 @@ class Alone:
         """At one part."""
         try:
             parts = judge_parts(everyone, self.batch, self.seed)
-            located = locate_in(parts, self.expected)
         except Exception as error:  # a broken graph fails in many ways: the chain says what it is
             self.unseen.append(f"{part.name}: {error}")
             return
-        self.found += [located] if located else []
         for name, result in parts.judged.items():
             self.tensors += 1
             self.worst = max(self.worst, (ratio(result.judgement), name))
+        try:
+            located = locate_in(parts, self.expected)
+            self.found += [located] if located else []
+        except Exception as error:  # what was judged stands without
+            everyone.notes.append(f"{part.name}: where it breaks was not found: {error}")
         self.taps += [tap.name for tap in parts.tapped.taps]
         self.inside |= eps_inside(parts.tapped.model, self.expected)
         manifest = everyone.manifest
@@ -93,7 +96,7 @@ class Alone:
             f"inputs: at most {part:.2g} of what the rule allows, {name}"
         )
         alone = Check(_ALONE, "passed" if part <= 1 else "failed", words)
-        if self.unseen:
+        if self.unseen and part <= 1:
             alone = Check(_ALONE, "skipped", f"cannot be cut: {self.unseen[0]}")
         return [alone, *(_joined(seen, count) for seen in self.checks.values())]
 

@@ -44,11 +44,13 @@ class Compared:
 
 
 def compare_in_parts(
-    walk: Walk, draw: Callable[[int], Sequence[Rollout]], plan: Plan, samples: Sequence[Sample]
-) -> Compared:
+    walk: Walk, draw: Callable[[int], Sequence[Rollout]], plan: Plan, samples: Sequence[Sample],
+    *, is_given: bool,
+) -> Compared:  # fmt: skip
     """Every output and state over the rollouts that ``draw`` yields for a seed, every layer alone.
 
-    ``samples`` were recorded elsewhere. Raises BundleError where the graph cannot be taken apart.
+    ``is_given``: they are the same for every seed. ``samples`` were recorded elsewhere. Raises
+    BundleError where the graph cannot be taken apart.
     """
     both, seed, found = walk.both, plan.seed, Compared()
     tell(walk.progress, "checking operators")
@@ -74,7 +76,7 @@ def compare_in_parts(
         with walk.through(draw(seed), before=alone.look, after=after) as chain:
             found.results = chain.results()
         found.is_compared = True
-        if not alone.location:  # a part that is wrong by itself is no chance
+        if not (alone.location or is_given):  # a part that is wrong by itself is no chance
             found.results = middle_of_samples(
                 lambda number: found.results if number == seed else sample(number), seed, both.notes
             )

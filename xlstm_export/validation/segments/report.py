@@ -60,7 +60,7 @@ def report_in_parts(
         return given.rollouts if given else draw_rollouts(spec, batch + BASELINE_ROWS, number)
 
     with torch_threads(sharing.alone):
-        found = compare_in_parts(walk, draw, plan, recorded)
+        found = compare_in_parts(walk, draw, plan, recorded, is_given=given is not None)
     both.notes.append(walk.division.words)
     if manifest.low_bit is not None:
         both.notes.append(_NO_PRICE)
