@@ -15,6 +15,7 @@ from xlstm_export.bundle.manifest import BundleDtype, Manifest
 from xlstm_export.errors import InputError, OptionError, UnsupportedModelError
 from xlstm_export.modules.call import Signature, Whole, find_signature, named_inputs
 from xlstm_export.modules.describe import describe_network
+from xlstm_export.modules.examples import Array, all_like, is_one_number
 from xlstm_export.modules.functions import PACKAGES
 from xlstm_export.modules.graph import finish_graph
 from xlstm_export.modules.loops import check_loops
@@ -32,7 +33,7 @@ from xlstm_export.modules.shapes import (
     renamed,
     symbols,
 )
-from xlstm_export.modules.streaming import Times, check_streaming, without_states
+from xlstm_export.modules.streaming import Times, check_on_others, check_streaming, without_states
 from xlstm_export.modules.trace import check_torch, to_onnx, trace
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -99,7 +100,14 @@ def export_network(
         in_time = _times(shapes, manifest, steps, names)
         double = replace_recurrences(module, torch.float64)
         check_streaming(double, kept, inputs, in_time)
+        examples = {name: x.numpy() for name, x in inputs.items()}
+        if any(map(is_one_number, examples.values())):  # all steps of it alike: others show more
+            check_on_others(double, kept, _tensors(all_like(examples, seed=0)), in_time)
     return Exported(model, manifest, tuple(notes))
+
+
+def _tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(x) for name, x in arrays.items()}
 
 
 def _recurs(name: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sysconfig
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlstm_export.checkpoint.weight_files import read_weight_files
+from xlstm_export.checkpoint.weight_files import read_tensors
 from xlstm_export.errors import CheckpointError, OptionError
 from xlstm_export.model.weights import Weight
 
 _SHOWN = 4
+_INSTALLED = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
+"""Where Python and packages are: what fails there was called from the user's file."""
 
 
 def load_network(module: str, weights: Path | None) -> tuple[nn.Module, Any]:
@@ -39,21 +43,40 @@ def _call(name: str) -> Any:
         raise OptionError("module", f"{name}: write package.module:function")
     try:
         function = getattr(importlib.import_module(path), attribute, None)
-    except ImportError as error:
-        raise OptionError("module", f"{name}: {path} cannot be imported ({error})") from error
+    except (Exception, SystemExit) as error:  # to import a file is to run it
+        told = f"{name}: {path} cannot be imported {_in_words(error)}"
+        raise OptionError("module", told) from error
     if not callable(function):
         raise OptionError("module", f"{name}: {path} has no function {attribute}")
     try:
         return function()
-    except Exception as error:  # it is the user's
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        told = f"{name}: cannot be called without arguments ({what})"
+    except (Exception, SystemExit) as error:  # it is the user's
+        told = f"{name}: cannot be called without arguments {_in_words(error)}"
         raise OptionError("module", told) from error
+
+
+def _in_words(error: BaseException) -> str:
+    """What was raised, and the line of the user's own code that it came from, where there is one.
+
+    >>> _in_words(ValueError("no data here"))
+    '(ValueError: no data here)'
+    """
+    said = str(error)
+    places = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((*_INSTALLED, "<", __file__))
+    ]
+    if isinstance(error, SyntaxError):
+        said = error.msg
+        places.append(f"{error.filename}:{error.lineno}")
+    what = f"{type(error).__name__}: {said}".splitlines()[0]
+    return f"({what}), at {places[-1]}" if places else f"({what})"
 
 
 def _fill(network: nn.Module, path: Path) -> None:
     """Every parameter and buffer from ``path``. Raises CheckpointError."""
-    stored, wanted = read_weight_files([path]).tensors, network.state_dict()
+    stored, wanted = read_tensors([path]).tensors, network.state_dict()
     # what modules that wrap a network put before its names may be the network's own here
     as_saved = {weight.sources[0]: weight for weight in stored.values()}
     found = as_saved if as_saved.keys() == wanted.keys() else stored

@@ -17,7 +17,7 @@ from xlstm_export.bundle.manifest import read_manifest
 from xlstm_export.reference.network import Network
 from xlstm_export.runtime.open import Execution
 from xlstm_export.validation.checks.plan import Plan
-from xlstm_export.validation.networks import checks
+from xlstm_export.validation.networks import checks, compare
 from xlstm_export.validation.networks.participants import NetworkParticipants, gather_network
 
 NAMES = (
@@ -54,6 +54,37 @@ def test_without_states_the_rest_is_run(tmp_path: Path) -> None:
     assert passed == [NAMES[1], NAMES[3], NAMES[5]]
     skipped = [check.reason for check in report.checks if check.outcome == "skipped"]
     assert sum("begins anew" in reason for reason in skipped) == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "verdict"),
+    [("draw_all", None), ("repeated_operators", "unfinished"), ("_locate", "failed")],
+)
+def test_an_interrupt_leaves_what_was_compared(
+    detector: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, place: str, verdict: str | None
+) -> None:
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    network = made(Detector, seed=1 if verdict == "failed" else 0)
+    monkeypatch.setattr(compare, place, interrupted)
+    if verdict is None:
+        with pytest.raises(KeyboardInterrupt):
+            xe.validate_module(detector[1], network, series(), threads=1)
+        return
+    report = xe.validate_module(detector[1], network, series(), threads=1)
+    assert (report.verdict, report.complete) == (verdict, False)
+    assert {"score", "last"} <= {result.name for result in report.results}
+
+
+def test_an_interrupted_rollout_counts_its_calls(detector: tuple[Any, Path]) -> None:
+    def bar(title: str, done: int, *rest: object) -> None:
+        if title == "comparing" and done == 2:
+            raise KeyboardInterrupt
+
+    report = xe.validate_module(detector[1], detector[0], series(), threads=1, progress=bar)
+    assert (report.verdict, report.complete) == ("unfinished", False)
+    assert {len(result.errors_by_call) for result in report.results} == {2}
 
 
 def test_drift_is_judged_over_all_steps(

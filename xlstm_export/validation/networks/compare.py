@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from xlstm_export.bundle.checksum import bundle_sha256, is_as_written, manifest_
 from xlstm_export.bundle.manifest import Manifest, read_manifest
 from xlstm_export.environment import machine, versions
 from xlstm_export.errors import BundleError
+from xlstm_export.interrupts import undisturbed
 from xlstm_export.progress import Progress
 from xlstm_export.reference.network import Network
 from xlstm_export.reference.threads import is_small, torch_threads
@@ -20,6 +21,7 @@ from xlstm_export.runtime.session import Runner
 from xlstm_export.validation.checks.operators import repeated_operators
 from xlstm_export.validation.checks.plan import Plan, allowances
 from xlstm_export.validation.checks.rollout import relative_distance
+from xlstm_export.validation.checks.run import Checked
 from xlstm_export.validation.checks.samples import compare_samples
 from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.networks.checks import run_network_checks
@@ -28,8 +30,18 @@ from xlstm_export.validation.networks.participants import NetworkParticipants, g
 from xlstm_export.validation.participants import CHANGED, tell
 from xlstm_export.validation.result import Location, Report, decide
 from xlstm_export.validation.samples import Sample, read_samples
-from xlstm_export.validation.tally import Tally, TensorResult, middle_of_samples
+from xlstm_export.validation.tally import Interrupted, Tally, TensorResult, middle_of_samples
 from xlstm_export.validation.validate import ELSEWHERE, Task
+
+
+@dataclass
+class _Found:
+    """What a comparison found, as far as it came; ``is_compared`` once the rollouts are."""
+
+    results: list[TensorResult] = field(default_factory=list)
+    is_compared: bool = False
+    checked: Checked = field(default_factory=Checked)
+    location: Location | None = None
 
 
 def validate_network(
@@ -64,36 +76,59 @@ def _compare(
     everyone: NetworkParticipants, digest: str, task: Task, recorded: Sequence[Sample],
     progress: Progress | None,
 ) -> Report:  # fmt: skip
+    """What an interrupt leaves is told of, where there is something."""
     manifest, network, notes = everyone.manifest, everyone.network, everyone.notes
+    found = _Found()
+    try:
+        _run(found, everyone, task, recorded, progress)
+    except KeyboardInterrupt as stop:
+        found.checked.complete = False
+        if isinstance(stop, Interrupted):
+            found.results += stop.results
+        if not found.results:
+            raise
+    probe = next(draw_all(network, everyone.shapes, task.seed))[0]
+    verdict = decide(found.results, True, found.checked.checks)
+    return Report(
+        verdict=verdict if found.is_compared else "unfinished",
+        bundle=str(everyone.bundle), bundle_sha256=digest,
+        manifest_sha256=manifest_sha256(everyone.bundle), source=network.source,
+        source_matches_bundle=network.sha256 == manifest.source.sha256,
+        subject=everyone.subject.name, subject_ops=everyone.subject.describe(),
+        reference=everyone.oracle.name,
+        baselines=(everyone.recurrent.name, everyone.chunkwise.name),
+        reader_distance=relative_distance(everyone.float64, everyone.oracle, probe),
+        batch=task.batch, fed=in_words(everyone.shapes), seed=task.seed, notes=tuple(notes),
+        versions=versions(), results=tuple(found.results), checks=tuple(found.checked.checks),
+        location=found.location, machine=machine(), budget=task.budget,
+        complete=found.checked.complete,
+    )  # fmt: skip
+
+
+def _run(
+    found: _Found, everyone: NetworkParticipants, task: Task, recorded: Sequence[Sample],
+    progress: Progress | None,
+) -> None:  # fmt: skip
+    """The comparison with the network, the checks, and where it breaks."""
+    network, notes = everyone.network, everyone.notes
 
     def sample(seed: int) -> list[TensorResult]:
         rollouts = list(draw_all(network, everyone.shapes, seed))
         return _rollouts(everyone, rollouts, task.batch, progress)
 
-    results = middle_of_samples(sample, task.seed, notes)
-    results += repeated_operators(everyone.operators, task.seed, notes)
-    forms = (everyone.recurrent, everyone.chunkwise)
-    results += compare_samples(everyone.subject, everyone.float64, forms, recorded, manifest, notes)
-    plan = Plan(task.budget, task.seed, allowances(results))
-    checked = run_network_checks(everyone, plan, progress)
-    results += checked.results
-    probe = next(draw_all(network, everyone.shapes, task.seed))[0]
-    verdict = decide(results, True, checked.checks)
-    location = None
-    if verdict == "failed":
-        tell(progress, "finding where it breaks")
-        location = _locate(everyone, results, task)
-    return Report(
-        verdict=verdict, bundle=str(everyone.bundle), bundle_sha256=digest,
-        manifest_sha256=manifest_sha256(everyone.bundle), source=network.source,
-        source_matches_bundle=network.sha256 == manifest.source.sha256,
-        subject=everyone.subject.name, subject_ops=everyone.subject.describe(),
-        reference=everyone.oracle.name, baselines=(forms[0].name, forms[1].name),
-        reader_distance=relative_distance(everyone.float64, everyone.oracle, probe),
-        batch=task.batch, fed=in_words(everyone.shapes), seed=task.seed, notes=tuple(notes),
-        versions=versions(), results=tuple(results), checks=tuple(checked.checks),
-        location=location, machine=machine(), budget=task.budget, complete=checked.complete,
+    found.results += middle_of_samples(sample, task.seed, notes)
+    found.results += repeated_operators(everyone.operators, task.seed, notes)
+    found.is_compared = True
+    found.results += compare_samples(
+        everyone.subject, everyone.float64, (everyone.recurrent, everyone.chunkwise), recorded,
+        everyone.manifest, notes,
     )  # fmt: skip
+    plan = Plan(task.budget, task.seed, allowances(found.results))
+    found.checked = run_network_checks(everyone, plan, progress)
+    found.results += found.checked.results
+    if decide(found.results, True, found.checked.checks) == "failed":
+        tell(progress, "finding where it breaks")
+        found.location = _locate(everyone, found.results, task)
 
 
 def _rollouts(
@@ -108,26 +143,45 @@ def _rollouts(
     runners: list[Runner] = [
         everyone.subject, everyone.oracle, everyone.float64, everyone.recurrent, everyone.chunkwise,
     ]  # fmt: skip
-    outputs = {tensor.name: Tally() for tensor in manifest.outputs}
-    carried = {state.key: Tally() for state in manifest.states}
+    outputs: dict[str, Tally] = {}
+    carried: dict[str, Tally] = {}
     done, total = 0, sum(map(len, rollouts))
-    for rollout in rollouts:
-        states: list[Any] = [None] * len(runners)
-        for number, call in enumerate(rollout, 1):
-            given = states if carried else [None] * len(runners)
-            few = {name: x[:batch] for name, x in call.items()}
-            feeds = [few, few, *(call,) * (len(runners) - 2)]
-            found = [who.run(*its) for who, *its in zip(runners, feeds, given, strict=True)]
-            states = [state for _, state in found]
-            for name, tally in outputs.items():
-                tally.add([output[name] for output, _ in found], number)
-            for key, tally in carried.items():  # the network keeps its own to itself
-                subject, _, float64, *forms = states
-                exact = float64[key][:batch]
-                tally.add([subject[key], exact, *(s[key] for s in (float64, *forms))], number)
-            done += 1
-            if progress is not None:
-                progress("comparing", done, total, "calls")
+    try:
+        for rollout in rollouts:
+            states: list[Any] = [None] * len(runners)
+            for number, call in enumerate(rollout, 1):
+                few = {name: x[:batch] for name, x in call.items()}
+                feeds = [few, few, *(call,) * (len(runners) - 2)]
+                found = [who.run(*its) for who, *its in zip(runners, feeds, states, strict=True)]
+                if manifest.states:
+                    states = [state for _, state in found]
+                with undisturbed():  # a call counts whole or not at all
+                    _add(outputs, carried, found, manifest, number, batch)
+                done += 1
+                if progress is not None:
+                    progress("comparing", done, total, "calls")
+    except KeyboardInterrupt:
+        raise Interrupted(_results(outputs, carried, manifest)) from None
+    return _results(outputs, carried, manifest)
+
+
+def _add(
+    outputs: dict[str, Tally], carried: dict[str, Tally], found: Sequence[Any], manifest: Manifest,
+    number: int, batch: int,
+) -> None:  # fmt: skip
+    for tensor in manifest.outputs:
+        its = [output[tensor.name] for output, _ in found]
+        outputs.setdefault(tensor.name, Tally()).add(its, number)
+    subject, _, *others = (states for _, states in found)  # the network keeps its own to itself
+    for state in manifest.states:
+        exact, *forms = (states[state.key] for states in others)
+        its = [subject[state.key], exact[:batch], exact, *forms]
+        carried.setdefault(state.key, Tally()).add(its, number)
+
+
+def _results(
+    outputs: dict[str, Tally], carried: dict[str, Tally], manifest: Manifest
+) -> list[TensorResult]:
     return [
         *(t.result(name, "output", manifest.dtype) for name, t in outputs.items()),
         *(t.result(key, "state", "float32") for key, t in carried.items()),

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from xlstm_export.bundle.manifest import Manifest, shape_text
-from xlstm_export.errors import UnsupportedModelError
+from xlstm_export.errors import InputError, UnsupportedModelError
+from xlstm_export.modules.examples import is_one_number, numbers_like
 from xlstm_export.reference.network import Network, time_dims
-from xlstm_export.runtime.session import Array, Runner
+from xlstm_export.runtime.session import Runner
 from xlstm_export.validation.inputs import Feeds, Rollout
 
 CALLS = (5, *[1] * 6, 19, *[1] * 6, 2, 24)
@@ -25,6 +26,28 @@ _OTHERS: tuple[Callable[[int], int], ...] = (
     lambda size: size + 9, lambda size: max(2, size // 2 + 1),
 )  # fmt: skip
 """Free sizes other than the examples'."""
+
+
+def check_examples(network: Network, notes: list[str]) -> None:
+    """Say of examples that hold one number alone what is compared instead.
+
+    Raises InputError where nothing but one whole number could be compared: of an embedding it would
+    see a single row.
+    """
+    alone = {n: x.flat[0] for n, x in network.examples.items() if is_one_number(x)}
+    whole = {n: k for n, k in alone.items() if network.examples[n].dtype.kind == "i"}
+    if len(whole) == len(network.examples):
+        name, number = next(iter(whole.items()))
+        raise InputError(
+            f"{name}: its example holds the number {number} alone, and a comparison of nothing "
+            "else says little: give an example of numbers as different as real inputs are"
+        )
+    for name, number in alone.items():
+        compared = "so does all that was compared" if name in whole else "numbers around it were"
+        notes.append(
+            f"the example of {name} holds the number {number:g} alone, and {compared}"
+            f"{'' if name in whole else ' compared'}: give one of numbers like real inputs"
+        )
 
 
 def taken_shapes(network: Network, oracle: Runner, rows: int, notes: list[str]) -> Shapes:
@@ -83,16 +106,13 @@ def draw_all(network: Network, shapes: Shapes, seed: int) -> Iterator[Rollout]:
 def draw(
     network: Network, shapes: Mapping[str, tuple[int, ...]], random: np.random.Generator
 ) -> Feeds:
-    """Numbers like the examples': as large, as far apart; whole numbers from the same range."""
-    feeds: dict[str, Array] = {}
-    for tensor in network.manifest.inputs:
-        example, shape = network.examples[tensor.name], shapes[tensor.name]
-        if example.dtype.kind == "i":
-            drawn = random.integers(example.min(), example.max() + 1, shape)
-        else:
-            drawn = example.mean() + example.std() * random.standard_normal(shape)
-        feeds[tensor.name] = drawn.astype(tensor.dtype)
-    return feeds
+    """Numbers like the examples'."""
+    return {
+        tensor.name: numbers_like(
+            network.examples[tensor.name], shapes[tensor.name], random
+        ).astype(tensor.dtype)
+        for tensor in network.manifest.inputs
+    }
 
 
 def cut_time(network: Network, feeds: Feeds, start: int, end: int) -> Feeds:

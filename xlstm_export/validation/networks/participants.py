@@ -11,7 +11,7 @@ from xlstm_export.runtime.open import Execution
 from xlstm_export.runtime.operators import BundleOperators
 from xlstm_export.runtime.session import Session
 from xlstm_export.validation.checks.rollout import BASELINE_ROWS
-from xlstm_export.validation.networks.inputs import Shapes, taken_shapes
+from xlstm_export.validation.networks.inputs import Shapes, check_examples, taken_shapes
 from xlstm_export.validation.participants import bundle_operators, open_subject
 
 _ROUNDING_ROWS = 30
@@ -46,9 +46,10 @@ def gather_network(
     bundle: Path, network: Network, execution: Execution, batch: int, notes: list[str]
 ) -> NetworkParticipants:
     """Open and copy everyone. Raises UnsupportedModelError where the network does not compute in
-    float64.
+    float64, InputError where its examples are all of one number.
     """
     manifest = network.manifest
+    check_examples(network, notes)
     oracle = network.oracle()
     rows = batch + (_ROUNDING_ROWS if network.rounds else BASELINE_ROWS)
     subject = open_subject(bundle, manifest, execution, notes)
