@@ -14,8 +14,10 @@ import xlstm_export as xe
 from tests.model_cases import BY_ID, Library
 from tests.runtime.trt.host_device import OrtEngine, stand_in
 from xlstm_export.engine.profiles import ShapeOptions, make_profiles
+from xlstm_export.errors import EngineError
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.trt import session as engine_sessions
+from xlstm_export.validation import validate as validation
 
 STACK = BY_ID["stack-mixed"]
 SMALL = ShapeOptions(max_batch_size=2, max_input_len=20)
@@ -59,6 +61,23 @@ def test_what_an_engine_cannot_do_is_named(
     assert [speed.who for speed in report.speeds.measured][:3] == [
         "this bundle", "ONNX Runtime on the CPU", "stock ONNX Runtime"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["compare_ragged", "measure_speed"])
+def test_what_its_shapes_do_not_allow_is_a_note(
+    library: Library, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Of a ragged batch of 80 steps, or of a call that is timed; the rest has its verdict."""
+
+    def refused(*given: object) -> None:
+        raise EngineError("[2, 80]: the engine takes [1, 1] to [2, 64]")
+
+    bundle, source = library.bundle(STACK, ragged=True), library.source(STACK).path
+    _engine(bundle, monkeypatch)
+    monkeypatch.setattr(validation, place, refused)
+    report = xe.validate(bundle, source, engine="some", upstream=False, threads=1)
+    assert report.verdict == "self-consistent", report.explanation
+    assert any("by this engine: [2, 80]" in note for note in report.notes)
 
 
 def test_a_fault_of_the_engine_alone_is_located_by_layer(
