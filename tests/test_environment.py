@@ -97,6 +97,31 @@ def test_native_kernels_that_do_not_fit(package: Path) -> None:
     assert "make wheel" in found.cure
 
 
+@pytest.mark.parametrize(
+    ("what", "name", "old", "least", "new"),
+    [
+        ("validate: torch reference", "torch", "2.3.1+cpu", "2.4", "2.4.0+cu121"),
+        ("validate hf", "transformers", "4.57.1", "5.0", "5.0.0rc1"),
+        ("run: ONNX Runtime", "onnxruntime", "1.19.2", "1.20", "1.20.0"),
+        ("run: ONNX Runtime", "onnxruntime_gpu", "1.9", "1.20", "1.31.1"),
+        ("run on a GPU: ort-cuda", "onnxruntime_gpu", "1.19", "1.20", ""),
+        ("run: text in and out", "tokenizers", "0.9", "0.22", "0.22"),
+        ("run engines", "cuda_python", "12.7.9", "12.8", ""),
+    ],
+)
+def test_what_is_too_old_is_told(
+    monkeypatch: pytest.MonkeyPatch, what: str, name: str, old: str, least: str, new: str
+) -> None:
+    package = name.replace("_", "-")
+    pretend(monkeypatch, **{name: old})
+    found = finding(what)
+    assert (found.ok, found.found) == (False, f"{package} {old}, where {least} is the least")
+    assert f"'{package}>={least}'" in found.cure
+    if new:
+        pretend(monkeypatch, **{name: new})
+        assert (finding(what).ok, finding(what).found) == (True, f"{package} {new}")
+
+
 def test_nothing_installed_has_a_cure_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
     built = (NATIVE, PLUGINS, DRIVER)

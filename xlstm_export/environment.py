@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlstm_export import __version__
@@ -124,9 +124,7 @@ def _onnxruntime() -> Finding:
             "pip uninstall onnxruntime onnxruntime-gpu, then install one: they overwrite each other"
         )
         return Finding(what, False, f"onnxruntime {cpu} and onnxruntime-gpu {gpu}", cure)
-    if not cpu and not gpu:
-        return Finding(what, False, "missing", install("onnxruntime"))
-    return Finding(what, True, f"onnxruntime {cpu}" if cpu else f"onnxruntime-gpu {gpu}")
+    return _package(what, "onnxruntime-gpu" if gpu else "onnxruntime")
 
 
 def _native_kernels() -> Finding:
@@ -156,9 +154,9 @@ def _library(
 def _gpu_kernels() -> Finding:
     """What ``--backend ort-cuda`` needs; neither package nor driver is loaded."""
     what = "run on a GPU: ort-cuda"
-    if not _version("onnxruntime-gpu"):
-        cure = f"{install('onnxruntime-gpu')}, in onnxruntime's place"
-        return Finding(what, False, "onnxruntime-gpu missing", cure)
+    package = _package(what, "onnxruntime-gpu")
+    if not package.ok:
+        return replace(package, cure=f"{package.cure}, in onnxruntime's place")
     return _library(what, ort_cuda_library_path, _BODIES_INSTEAD, _with_nvcc)
 
 
@@ -223,11 +221,29 @@ def _how_to_build() -> str:
 
 
 def _package(what: str, *packages: str) -> Finding:
-    """Whether ``packages`` are here, and how to get those that are missing."""
-    missing = [name for name in packages if not _version(name)]
-    if missing:
-        return Finding(what, False, f"{' and '.join(missing)} missing", install(*missing))
+    """Whether ``packages`` are here and new enough, and how to get those that are not."""
+    wrong = {name: state for name in packages if (state := _wrong_version(name))}
+    if wrong:
+        found = " and ".join(f"{name} {state}" for name, state in wrong.items())
+        return Finding(what, False, found, install(*wrong))
     return Finding(what, True, f"{packages[0]} {_version(packages[0])}")
+
+
+def _wrong_version(package: str) -> str:
+    """What is wrong with it; nothing where it is as the extras ask for."""
+    version, least = _version(package), _REQUIRED[package].removeprefix(">=")
+    if not version:
+        return "missing"
+    return f"{version}, where {least} is the least" if _numbers(version) < _numbers(least) else ""
+
+
+def _numbers(version: str) -> list[int]:
+    """Of a release: 5.0.0rc1 counts as 5.0.0, and as 5."""
+    release = re.match(r"\d+(\.\d+)*", version)
+    found = [int(part) for part in release[0].split(".")] if release else []
+    while found and found[-1] == 0:
+        found.pop()
+    return found
 
 
 def _version(package: str) -> str:

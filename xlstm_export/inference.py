@@ -69,16 +69,18 @@ def generate(
 
     - ``bundle``: a bundle, or a session of one; ``engine``, ``backend``, ``threads`` and ``native``
       are those of ``open``, and of no effect on a session.
-    - ``prompt``: text for the bundle's tokenizer, or token ids.
-    - ``max_new_tokens``: the most to make; a stop id of the bundle's configuration ends earlier.
+    - ``prompt``: text for the bundle's tokenizer, or token ids, which are continued in ids.
+    - ``max_new_tokens``: the most to make, 1 or more; a stop id of the bundle's configuration ends
+      earlier.
     - ``temperature`` 0 takes the likeliest token; above it draws: of the ``top_k`` best (0: all),
       of the likeliest that reach ``top_p``, by ``seed``.
     - ``repetition_penalty`` above 1 makes ids likelier that have not come yet.
     - ``stop``: a string, or several, before which the text ends; for prompts of text.
     - ``bos`` puts the beginning-of-sequence id in front; None: where the configuration says so.
 
-    Raises BundleError where the bundle generates nothing or lacks a tokenizer, InputError for a
-    prompt that is empty or outside the vocabulary, OptionError, and what ``open`` raises.
+    Raises BundleError where the bundle generates nothing, carries no states or lacks a tokenizer,
+    InputError for a prompt that is empty or outside the vocabulary, OptionError, and what ``open``
+    raises.
     """
     from xlstm_export.generation.generate import start_generation
     from xlstm_export.generation.sampling import Sampling
@@ -140,9 +142,9 @@ def run_embeddings(
     """Write the hidden states of a bare stack over embeddings, both .npy files [B,T,D].
 
     ``inputs_embeds`` holds floating-point numbers of any width, ``output`` gets float32. Memory
-    does not grow with T. ``bundle``, ``engine``, ``backend``, ``threads`` and ``native`` as in
-    ``open``. Raises BundleError where the bundle or the file does not fit, TargetError, and what
-    ``open`` raises.
+    does not grow with T, but of a network of your own without states. ``bundle``, ``engine``,
+    ``backend``, ``threads`` and ``native`` as in ``open``. Raises BundleError where the bundle or
+    the file does not fit, TargetError, and what ``open`` raises.
     """
     from xlstm_export.generation.embeddings import run_file
 
@@ -214,8 +216,9 @@ def forecast_file(
 
     - ``source``: a table with a header, "-" for one on stdin, or a .npy array [length] or
       [series, length]. An empty cell is a missing value.
-    - ``columns``: the series; default: every column of numbers. ``time``: the column of the rows'
-      times; default: one that is called time, date, datetime, timestamp or ds.
+    - ``columns``: the series; default: every column of numbers. Those of a .npy array are called
+      by their number, from 0. ``time``: the column of a table's times; default: one that is called
+      time, date, datetime, timestamp or ds.
     - ``output``: a .csv or .npy file for the quantiles. ``plot``: a .png, .svg or .pdf file.
     - ``past_covariates``, ``future_covariates``: columns beside the series. Those of the future
       reach ``horizon`` rows further, in which the series are empty.

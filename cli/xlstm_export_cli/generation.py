@@ -21,7 +21,9 @@ PromptOption = Annotated[
 PromptFileOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="File with the text to continue; - is stdin.")
 ]
-IdsOption = Annotated[str | None, typer.Option(metavar="1,2,3", help="Token ids to continue.")]
+IdsOption = Annotated[
+    str | None, typer.Option(metavar="1,2,3", help="Token ids to continue; ids are printed.")
+]
 CountOption = Annotated[
     int, typer.Option("-n", "--max-new-tokens", metavar="N", help="Most tokens to make.", min=1)
 ]

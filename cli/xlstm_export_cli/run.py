@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,13 @@ from xlstm_export_cli.generation import (
 )
 
 _ONE_INPUT = "give one of --prompt, --prompt-file, --ids, --inputs-embeds, --csv"
+_OF_TEXT = (
+    "max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "stop", "seed", "bos",
+)  # fmt: skip
+_OF_FORECASTS = (
+    "column", "time_column", "horizon", "plot", "together", "past_covariates", "future_covariates",
+    "rollout",
+)  # fmt: skip
 
 
 EmbedsOption = Annotated[
@@ -63,6 +71,7 @@ OutputOption = Annotated[
 
 
 def run(
+    context: typer.Context,
     bundle: BundleArgument,
     prompt: PromptOption = None,
     prompt_file: PromptFileOption = None,
@@ -92,12 +101,13 @@ def run(
     backend: BackendOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Generate with OUT: text where it has a tokenizer, ids otherwise.
+    """Generate with OUT: text for a text, ids for --ids.
 
     A forecaster takes --csv and --horizon. A bare block stack takes --inputs-embeds and writes its
     hidden states to --output.
     """
     _check_one(prompt, prompt_file, ids, inputs_embeds, csv)
+    _check_mode(context, csv is not None, inputs_embeds is not None)
     where: dict[str, Any] = {
         "engine": engine, "backend": backend, "threads": threads, "native": native,
     }  # fmt: skip
@@ -124,6 +134,21 @@ def run(
 def _check_one(*given: object) -> None:
     if sum(value is not None for value in given) > 1:
         raise typer.BadParameter(_ONE_INPUT)
+
+
+def _check_mode(context: typer.Context, is_forecast: bool, is_stack: bool) -> None:
+    if not is_forecast:
+        _refuse(context, _OF_FORECASTS, "--csv")
+    if is_forecast or is_stack:
+        _refuse(context, _OF_TEXT, "--prompt, --prompt-file or --ids")
+
+
+def _refuse(context: typer.Context, names: Sequence[str], others: str) -> None:
+    """Raises BadParameter for an option of ``names`` that is given: it would be of no effect."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{max(parameter.opts, key=len)} goes with {others}")
 
 
 def _text(prompt: str | None, prompt_file: Path | None) -> str:

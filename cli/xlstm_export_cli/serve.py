@@ -26,13 +26,23 @@ RowsOption = Annotated[
 ]
 WaitingOption = Annotated[
     int,
-    typer.Option(metavar="N", help="Continuations that wait; to more the answer is 429.", min=0),
+    typer.Option(
+        metavar="N",
+        help="Continuations, or forecasts, that wait; to more the answer is 429.",
+        min=0,
+    ),
 ]
 PromptOption = Annotated[int, typer.Option(metavar="N", help="Longest prompt.", min=1)]
 NewOption = Annotated[int, typer.Option(metavar="N", help="Most tokens of an answer.", min=1)]
 SeriesOption = Annotated[int, typer.Option(metavar="N", help="Most series of a request.", min=1)]
 TimeoutOption = Annotated[
     float, typer.Option(metavar="SECONDS", help="Longest time of an answer.", min=1)
+]
+GraceOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", help="Time that answers under way have when it is stopped.", min=1
+    ),
 ]
 
 
@@ -47,6 +57,7 @@ def serve(
     max_new_tokens: NewOption = 4_096,
     max_series: SeriesOption = 1_024,
     timeout: TimeoutOption = 300.0,
+    grace: GraceOption = 30.0,
     threads: ThreadsOption = None,
     native: NativeOption = True,
     engine: EngineOption = None,
@@ -60,7 +71,7 @@ def serve(
     xe.serve(
         bundle, host=host, port=port, name=name, max_rows=max_rows, max_waiting=max_waiting,
         max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens, max_series=max_series,
-        timeout=timeout, ready=_say, engine=engine, backend=backend, threads=threads,
+        timeout=timeout, grace=grace, ready=_say, engine=engine, backend=backend, threads=threads,
         native=native,
     )  # fmt: skip
 

@@ -103,3 +103,11 @@ def test_what_is_not_given_is_asked_for(bundles: Path) -> None:
         run_cli("run", bundles / "tirex", "--csv", "absent.csv", "--horizon", 2),
         "absent.csv: cannot be read",
     )
+
+
+def test_an_array_has_numbers_for_names(bundles: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(20.0))
+    run = ("run", bundles / "tirex", "--csv", tmp_path / "a.npy", "--horizon", 2)
+    assert succeed_json(*run, "--column", "0")["series"] == ["0"]
+    assert_short_error(run_cli(*run, "--column", "temp"), "no series temp", "by their number, 0")
+    assert_short_error(run_cli(*run, "--time", "date"), "--time", "leave it out", code=2)

@@ -80,6 +80,14 @@ def test_longest_start(text: str, strings: tuple[str, ...], length: int) -> None
     assert longest_start(text, strings) == length
 
 
+@pytest.mark.parametrize("count", [0, -3])
+def test_no_token_is_no_limit(session: OrtSession, count: int) -> None:
+    for start in (xe.generate, lambda *a, **o: xe.generate_many(a[0], [a[1]], **o)):
+        with pytest.raises(OptionError, match=f"^{count} is not 1 or more") as error:
+            start(session, [1], max_new_tokens=count)
+        assert error.value.option == "max_new_tokens"
+
+
 def test_stop_strings_need_text() -> None:
     with pytest.raises(OptionError, match="a prompt of ids has no tokenizer"):
         Continuation(Prompt((1,), None, None), Limits(9, (), ("x",)), Sampling())

@@ -68,6 +68,12 @@ def test_an_array_is_series_of_their_numbers(tmp_path: Path) -> None:
     table = read_table(tmp_path / "a.npy")
     assert list(table.series) == ["0", "1"]
     np.testing.assert_array_equal(table.series["1"], [3, 4, 5])
+    assert list(read_table(tmp_path / "a.npy", ["1"]).series) == ["0", "1"]
+    with pytest.raises(InputError, match=r"a.npy: no series temp; .* by their number, 0 to 1"):
+        read_table(tmp_path / "a.npy", ["temp"])
+    with pytest.raises(OptionError, match="an array has no column of times") as error:
+        read_table(tmp_path / "a.npy", time="date")
+    assert error.value.option == "time"
 
 
 def test_a_table_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:

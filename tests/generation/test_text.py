@@ -92,6 +92,45 @@ def test_characters_spelled_in_bytes() -> None:
     assert "\ufffd" not in "".join(pieces)
 
 
+@pytest.mark.parametrize(
+    ("spelled", "pieces"),
+    [
+        # a tokenizer reads the bytes before as broken, too, when one comes that fits nowhere
+        (b"\n\xe4", ["\n", "", "\ufffd!", ""]),
+        ("é".encode() + b"\xe4", ["", "é", "", "\ufffd\ufffd!", ""]),
+        (b"\xe4", ["", "\ufffd!", ""]),
+    ],
+)
+def test_bytes_that_fit_nowhere_end_no_text(spelled: bytes, pieces: list[str]) -> None:
+    """What was yielded stays; the text has as many characters as the tokenizer's of all ids."""
+    codec = fallback_codec()
+    ids = [codec.tokenizer.token_to_id(f"<0x{b:02X}>") for b in spelled]
+    ids.append(codec.tokenizer.token_to_id("!"))
+    assert streamed(codec, [], ids) == pieces
+    assert len("".join(pieces)) == len(codec.decode(ids))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_ids_make_text(seed: int) -> None:
+    codec, random = fallback_codec(), np.random.default_rng(seed)
+    prompt, ids = (random.integers(0, 264, count).tolist() for count in (5, 200))
+    ids += [codec.tokenizer.token_to_id("▁Hello")]
+    assert "".join(streamed(codec, prompt, ids)).endswith("Hello")
+
+
+def test_a_prompt_that_ends_within_a_character_is_not_shown(bundle: Path) -> None:
+    codec = byte_codec(bundle)
+    first, second, third = codec.encode("世")
+    prompt = [*codec.encode("once "), first]
+    assert streamed(codec, prompt, [second, third, *codec.encode("!")]) == ["", "世", "!", ""]
+    assert streamed(codec, prompt, codec.encode("!")) == ["!", ""]
+    told = codec.encode("once \ufffd")
+    assert streamed(codec, told, codec.encode("a!")) == ["a", "!", ""]
+    fallback = fallback_codec()
+    lone, mark = (fallback.tokenizer.token_to_id(p) for p in ("<0xE4>", "!"))
+    assert streamed(fallback, [mark, lone], [mark, mark]) == ["!", "!", ""]
+
+
 def test_special_and_stop_tokens_are_not_shown() -> None:
     codec = fallback_codec()
     hello, end, mark = (codec.tokenizer.token_to_id(p) for p in ("▁Hello", "</s>", "!"))

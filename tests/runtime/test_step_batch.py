@@ -159,6 +159,35 @@ def test_long_prompts_do_not_hold_the_others_up(bundle: Path) -> None:
     assert batch.rows == (short, long)
 
 
+def test_where_it_raises_nothing_has_stepped(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that cannot be computed, and rows that cannot: afterwards all goes on as before."""
+    session = OrtSession(bundle, threads=1)
+    batch, quiet = StepBatch(session), StepBatch(session)
+    run = session.run
+    for one in (batch, quiet):
+        one.join([1, 2])
+        one.step()
+        one.join([3, 4])
+    for wrong in (1, 2):  # rows of the call that fails
+
+        def broken(
+            feeds: dict[str, Array], *rest: object, rows: int = wrong, **last: bool
+        ) -> object:
+            if len(feeds["input_ids"]) == rows:
+                raise RuntimeError("no memory left")
+            return run(feeds, *rest, **last)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(session, "run", broken)
+        with pytest.raises(RuntimeError):
+            batch.step({0: 5})
+        assert (batch.rows, batch.joining) == ((0,), (1,))
+    monkeypatch.setattr(session, "run", run)
+    got, expected = batch.step({0: 5}), quiet.step({0: 5})
+    assert set(got) == {0, 1}
+    for row, logits in expected.items():
+        np.testing.assert_array_equal(got[row], logits)
+
+
 def test_what_does_not_fit_is_named(bundle: Path, library: Library) -> None:
     session = OrtSession(bundle, threads=1)
     batch = StepBatch(session, 2)
@@ -170,6 +199,11 @@ def test_what_does_not_fit_is_named(bundle: Path, library: Library) -> None:
     _, states = session.run({"input_ids": [[1], [2]]})
     with pytest.raises(InputError, match="states of 2 rows, where one row joins"):
         batch.join([1], states)
+    first = next(iter(states))
+    with pytest.raises(InputError, match="is missing; give every state"):
+        batch.join([1], States({first: states.rows([0])[first]}))
+    with pytest.raises(InputError, match=f"state {first}: shape"):
+        batch.join([1], States({k: a[:1, ..., :1] for k, a in states.items()}))
     rows = [batch.join([1]), batch.join([2])]
     with pytest.raises(InputError, match="the batch is full: it takes 2 rows"):
         batch.join([3])

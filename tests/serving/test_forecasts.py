@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,12 @@ import pytest
 
 from tests.generation.forecaster import ONE_BY_ONE, TOGETHER, Sums
 from xlstm_export.bundle.manifest import Manifest
-from xlstm_export.errors import OptionError
+from xlstm_export.errors import InputError, OptionError
 from xlstm_export.runtime.session import Array
+from xlstm_export.serving import forecasts as module
 from xlstm_export.serving.forecasts import Forecasts
+from xlstm_export.serving.metrics import Metrics
+from xlstm_export.serving.worker import BusyError
 
 
 class Gated(Sums):
@@ -42,25 +44,25 @@ def row(*values: float) -> Array:
     return np.array(values, np.float32)
 
 
+def opened(session: Any, most_rows: int = 64, most_waiting: int = 64) -> Forecasts:
+    return Forecasts(session, most_rows, most_waiting, Metrics())
+
+
 def alone(*series: Array, horizon: int) -> Array:
-    return Forecasts(Sums(ONE_BY_ONE), 64).quantiles(list(series), horizon, False)  # type: ignore[arg-type]
+    return opened(Sums(ONE_BY_ONE)).submit(list(series), horizon, False).result(20)
 
 
 def ask_while_busy(
     session: Gated, most_rows: int, *asked: tuple[list[Array], int, bool]
 ) -> list[Future[Array]]:
-    """The first is being computed while the others come to wait, in order."""
-    forecasts = Forecasts(session, most_rows)  # type: ignore[arg-type]
-    with ThreadPoolExecutor(len(asked)) as pool:
-        found = []
-        for count, request in enumerate(asked):
-            found.append(pool.submit(forecasts.quantiles, *request))
-            assert session.begun.wait(20)
-            deadline = time.monotonic() + 20
-            while len(forecasts._waiting) != count:  # the first waits no more
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
-        session.gate.set()
+    """The first is being computed while the others come to wait, in order; all are done."""
+    forecasts = opened(session, most_rows)
+    found = []
+    for request in asked:
+        found.append(forecasts.submit(*request))
+        assert session.begun.wait(20)  # the first waits no more
+    session.gate.set()
+    wait(found, 20)
     return found
 
 
@@ -106,3 +108,72 @@ def test_what_fails_fails_alone(session: Gated, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(found[2].result(), alone(row(2), horizon=1))
     with pytest.raises(OptionError, match="holds 13"):
         found[1].result()
+
+
+def test_so_many_wait_and_who_cancels_makes_room(session: Gated) -> None:
+    forecasts = opened(session, most_waiting=2)
+    one = [row(1, 2)]
+    first = forecasts.submit(one, 1, False)
+    assert session.begun.wait(20)
+    waiting = [forecasts.submit(one, horizon, False) for horizon in (2, 3)]
+    with pytest.raises(BusyError):
+        forecasts.submit(one, 4, False)
+    assert not first.cancel()  # it is being computed
+    assert waiting[0].cancel()
+    last = forecasts.submit(one, 4, False)
+    session.gate.set()
+    assert [f.result(20).shape[1] for f in (first, waiting[1], last)] == [1, 3, 4]
+    forecasts.submit(one, 1, False).result(20)
+    assert len(session.calls) == 4  # none for who has gone
+
+
+def test_none_may_wait(session: Gated) -> None:
+    forecasts = opened(session, most_waiting=0)
+    first = forecasts.submit([row(1)], 1, False)
+    assert session.begun.wait(20)
+    with pytest.raises(BusyError):
+        forecasts.submit([row(1)], 1, False)
+    session.gate.set()
+    first.result(20)
+    forecasts.stop()
+
+
+def test_who_waits_at_the_end_is_cancelled(session: Gated) -> None:
+    forecasts = opened(session)
+    first = forecasts.submit([row(1)], 1, False)
+    assert session.begun.wait(20)
+    second = forecasts.submit([row(1)], 1, False)
+    stopping = threading.Thread(target=forecasts.stop)
+    stopping.start()
+    with pytest.raises(CancelledError):
+        second.result(20)
+    session.gate.set()
+    stopping.join(20)
+    assert first.result(20).shape[:2] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "horizon", "words"),
+    [
+        (1024, 1, 100_000, "1024 of horizon 100000 are more than 262144 steps"),
+        (1000, 20_000, 1, "1000, filled up to 20000 values, are more than 16777216"),
+    ],
+)
+def test_few_bytes_cannot_ask_for_much(
+    session: Gated, count: int, length: int, horizon: int, words: str
+) -> None:
+    rows = [row(1)] * (count - 1) + [np.zeros(length, np.float32)]
+    with pytest.raises(InputError, match=words):
+        opened(session).submit(rows, horizon, False)
+
+
+def test_what_is_too_much_in_one_call_waits_for_another(
+    session: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_VALUES", 20)
+    long, short = [np.ones(15, np.float32)], [row(1)]
+    found = ask_while_busy(
+        session, 64, (short, 1, False), (long, 1, False), (short, 1, False), (short, 1, False)
+    )
+    assert [len(call["context"]) for call in session.calls] == [1, 1, 2]
+    assert all(f.result().shape[:2] == (1, 1) for f in found)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ import xlstm_export as xe
 from tests.cli.terminal import OWN_PROCESS, assert_short_error, run_cli
 from tests.docs.manifests import probed
 from tests.generation.forecaster import ONE_BY_ONE, Sums
+from tests.generation.own_model import speaker
 from tests.model_cases import BY_ID, Library
 from tests.serving.service import Service, serving, text_bundle
+from xlstm_export.generation.prompt import read_prompts
+from xlstm_export.generation.text import TextCodec
 from xlstm_export.runtime.ort import OrtSession
 
 CLIENTS, REQUESTS = 24, 6
@@ -79,10 +83,55 @@ def test_many_prompts_and_several_choices(service: Service) -> None:
         prompt = ["a", "a", "bc", "bc"][number]
         assert choice["text"] == expected(service, prompt, 12, temperature=1, seed=4 + number)
     assert answer["choices"][0]["text"] != answer["choices"][1]["text"]
-    ids = post(service, prompt=[97], max_tokens=5, temperature=0).json()["choices"][0]["text"]
-    several = post(service, prompt=[[97], [98]], max_tokens=5, temperature=0).json()["choices"]
-    assert ids == several[0]["text"]
-    assert len(ids.split()) == 5
+
+
+def test_a_prompt_of_ids_is_answered_with_text(service: Service) -> None:
+    (prompt,) = read_prompts(service.session, ["stop"])
+    ids = list(prompt.ids)
+    text = expected(service, "stop", 30, repetition_penalty=1.5)
+    fields = {"max_tokens": 30, "temperature": 0, "repetition_penalty": 1.5}
+    assert post(service, prompt=ids, **fields).json()["choices"][0]["text"] == text
+    several = post(service, prompt=[ids, [98]], **fields, stop=text[5:7]).json()["choices"]
+    assert several[0]["text"] == text.partition(text[5:7])[0]
+
+
+def test_without_a_tokenizer_the_answer_is_ids(library: Library) -> None:
+    with serving(OrtSession(library.bundle(BY_ID["stack-mixed"]), threads=1)) as service:
+        (choice,) = post(service, prompt=[97], max_tokens=5, temperature=0).json()["choices"]
+        assert len(choice["text"].split()) == 5
+        assert "has no tokenizer" in post(service, prompt=[97], stop="x").text
+
+
+def test_an_id_that_only_the_model_refuses_is_the_clients_mistake(tmp_path: Path) -> None:
+    session = OrtSession(speaker(tmp_path / "out", states=True), threads=1)
+    with serving(session) as service:
+        wrong = post(service, prompt=[99], max_tokens=5)
+        assert (wrong.status_code, "outside the vocabulary" in wrong.text) == (400, True)
+        text = post(service, prompt=[99], max_tokens=5, stream=True).text
+        assert "invalid_request_error" in text
+        assert post(service, prompt=[9], max_tokens=5).status_code == 200
+
+
+def test_files_are_read_once_and_a_prompt_for_all_its_choices(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Counter[str]()
+
+    def count(name: str) -> None:
+        plain = getattr(TextCodec, name)
+
+        def counted(*given: Any) -> Any:
+            calls[name] += 1
+            return plain(*given)
+
+        monkeypatch.setattr(TextCodec, name, counted)
+
+    count("__init__")
+    count("encode")
+    with serving(OrtSession(bundle, threads=1)) as service:
+        for _ in range(3):
+            assert post(service, prompt="a", n=4, max_tokens=1).status_code == 200
+    assert calls == {"__init__": 1, "encode": 3}
 
 
 def test_a_stop_string_and_a_penalty(service: Service) -> None:
@@ -155,9 +204,8 @@ def test_clients_that_hang_up_at_random_mix_nothing_up(service: Service) -> None
         ({"prompt": "a", "max_tokens": 0}, 400, "max_tokens"),
         ({"prompt": "a", "max_tokens": 99_999}, 400, "max_tokens: 99999 > 4096"),
         ({"prompt": "a", "temperature": -1}, 400, "temperature"),
-        ({"prompt": "a", "logprobs": 5}, 400, "logprobs"),
+        ({"prompt": "a", "logprobs": 5}, 400, "logprobs: 5 is not done here"),
         ({"prompt": "a", "stop": ""}, 400, "a stop string is empty"),
-        ({"prompt": [97], "stop": "x"}, 400, "has no tokenizer"),
         ({"prompt": "a", "model": "other"}, 404, "other is not served here, model is"),
         ({"prompt": "a" * 40_000}, 400, "40000 tokens > 32768"),
         ({"prompt": ["a"] * 300}, 400, "300 prompts at once"),

@@ -7,9 +7,13 @@ backend is missing, which comes after their configuration was read.
 from __future__ import annotations
 
 import random
+import re
+import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,13 +25,18 @@ from tests.cli.terminal import assert_short_error, run_cli, succeed
 from tests.docs.manifests import probed
 from tests.model_cases import BY_ID, VOCABULARY, Library
 from tests.runtime.conformance import ids
+from tests.runtime.trt.host_device import some_record
 from tests.serving.triton_server import metrics_address, running, with_paths
-from xlstm_export.errors import BundleError, OptionError, TargetError
+from xlstm_export.bundle.manifest import TensorInfo
+from xlstm_export.engine.profiles import ShapeOptions, make_profiles
+from xlstm_export.engine.record import EngineRecord, PluginLibrary, to_json
+from xlstm_export.errors import BundleError, EngineError, OptionError, TargetError
+from xlstm_export.native import FOLDER_VARIABLE
 from xlstm_export.runtime.ort import OrtSession
 from xlstm_export.runtime.states import States
 from xlstm_export.serving.pbtxt import Word, to_text
 from xlstm_export.serving.triton import TritonOptions, configuration
-from xlstm_export.serving.triton_model import Sequences
+from xlstm_export.serving.triton_model import Sequences, TritonPythonModel
 
 CLIENTS, REQUESTS = 16, 12
 START, END = 1, 2
@@ -56,14 +65,32 @@ def server(
     engine.write_bytes(b"an engine")
     engine_options: dict[str, Any] = {"backend": "tensorrt", "engine": str(engine)}
     xe.triton_repository(bundle, repository, name="engine", **engine_options)
-    for name in ("python", "images"):
+    ragged = library.bundle(BY_ID["stack-mixed"], ragged=True)
+    xe.triton_repository(ragged, repository, name="ragged", backend="python")
+    for name in ("python", "images", "ragged"):
         with_paths(repository / name)
+    write_of_one_axis(bundle, repository)
     wrong = repository / "wrong" / "config.pbtxt"
     wrong.parent.mkdir()
     text = (repository / "onnx" / "config.pbtxt").read_text()
     wrong.write_text(text.replace('"onnx"', '"wrong"').replace("oldest {", "eldest {"))
     with running(repository, folder) as (address, log):
         yield address, log
+
+
+def write_of_one_axis(bundle: Path, repository: Path) -> None:
+    """A model with a tensor of one number for each row at either end."""
+    manifest = xe.Bundle.open(bundle).manifest
+    one = replace(
+        manifest,
+        inputs=(*manifest.inputs, TensorInfo("scale", "float32", ("batch",))),
+        outputs=(*manifest.outputs, TensorInfo("score", "float32", ("batch",))),
+    )
+    (repository / "one-axis" / "1").mkdir(parents=True)
+    shutil.copy(bundle / "model.onnx", repository / "one-axis" / "1")
+    text = to_text(configuration(one, TritonOptions("one-axis")))
+    assert text.count("  dims: 1\n  reshape {\n  }\n") == 2
+    (repository / "one-axis" / "config.pbtxt").write_text(text)
 
 
 def client(address: str) -> Any:
@@ -85,7 +112,8 @@ def test_every_configuration_is_read(server: tuple[str, Path]) -> None:
     connection, text = client(address), log.read_text()
     assert connection.is_model_ready("python")
     assert connection.is_model_ready("images")
-    for name in ("onnx", "onnx-gpu", "forecaster", "onnx-images", "engine"):
+    assert connection.is_model_ready("ragged")
+    for name in ("onnx", "onnx-gpu", "forecaster", "onnx-images", "engine", "one-axis"):
         assert f"Error parsing text-format inference.ModelConfig: {name}" not in text
         missing = f"failed to load '{name}' version 1: "
         reason = next(line for line in text.splitlines() if missing in line)
@@ -120,6 +148,27 @@ def test_images_are_answered(server: tuple[str, Path], library: Library) -> None
     images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     got = infer(client(server[0]), "images", "pixel_values", images, "logits")
     np.testing.assert_array_equal(got, session.run({"pixel_values": images})[0]["logits"])
+
+
+def test_rows_of_a_ragged_bundle_end_where_they_say(
+    server: tuple[str, Path], library: Library
+) -> None:
+    http = pytest.importorskip("tritonclient.http")
+    session = OrtSession(library.bundle(BY_ID["stack-mixed"], ragged=True), threads=1)
+    given = {"input_ids": ids(1, 7), "sequence_lengths": np.array([[4]], np.int32)}
+    inputs = []
+    for name, array in given.items():
+        kind = {"int64": "INT64", "int32": "INT32"}[array.dtype.name]
+        inputs.append(http.InferInput(name, list(array.shape), kind))
+        inputs[-1].set_data_from_numpy(array)
+    options: dict[str, Any] = {"sequence_id": 5, "sequence_start": True}
+    got = client(server[0]).infer("ragged", inputs, **options).as_numpy("logits")
+    lengths = np.array([4], np.int32)
+    outputs, states = session.run({**given, "sequence_lengths": lengths})
+    np.testing.assert_array_equal(got, outputs["logits"])
+    again = client(server[0]).infer("ragged", inputs, sequence_id=5).as_numpy("logits")
+    outputs, _ = session.run({**given, "sequence_lengths": lengths}, states)
+    np.testing.assert_array_equal(again, outputs["logits"])
 
 
 def test_sequences_at_once_are_what_each_is_alone(server: tuple[str, Path], bundle: Path) -> None:
@@ -197,6 +246,79 @@ class TestSequences:
         sequences.run([(7, START, {"input_ids": ids(1, 1)})])
         assert calls[-1] == (2, 1)  # beside an idle row
 
+    def test_what_is_wrong_with_one_is_told_to_it_alone(self, bundle: Path) -> None:
+        session = OrtSession(bundle, threads=1)
+        sequences, alone = Sequences(session, 60), Sequences(session, 60)
+        asked = [(n, START, {"input_ids": ids(1, 1, n)}) for n in range(4)]
+        sequences.run(asked)
+        asked = [(n, 0, {"input_ids": ids(1, 1, 9 + n)}) for n in range(4)]
+        asked[2] = (2, 0, {"input_ids": np.array([[VOCABULARY]])})
+        found = sequences.run(asked)
+        assert "token id 199 is outside the vocabulary" in str(found[2])
+        for n in (0, 1, 3):
+            alone.run([(n, START, {"input_ids": ids(1, 1, n)})])
+            (expected,) = alone.run([asked[n]])
+            np.testing.assert_array_equal(found[n]["logits"], expected["logits"])  # type: ignore[index]
+        (more,) = sequences.run([(2, 0, {"input_ids": ids(1, 1)})])  # it goes on from before
+        assert not isinstance(more, str)
+
+
+class TestEngines:
+    def written(self, bundle: Path, out: Path, record: EngineRecord | None, **options: Any) -> str:
+        """The configuration of a model of an engine with this record."""
+        engine = out / "some.engine"
+        out.mkdir(exist_ok=True)
+        engine.write_bytes(b"an engine")
+        if record is not None:
+            engine.with_suffix(".json").write_text(to_json(record))
+        model = xe.triton_repository(
+            bundle, out / "repository", name="m", backend="tensorrt", engine=str(engine), **options
+        )
+        assert (model / "1" / "model.plan").read_bytes() == b"an engine"
+        return (model / "config.pbtxt").read_text()
+
+    @pytest.mark.parametrize(
+        ("shapes", "rows", "told", "profiles"),
+        [
+            (ShapeOptions(), 16, 8, ["0", "1"]),  # build's default
+            (ShapeOptions(max_batch_size=32), 16, 16, ["0", "1"]),
+            (ShapeOptions(max_batch_size=32), 64, 32, ["0", "1"]),
+            (ShapeOptions(max_input_len=1, max_batch_size=4), 16, 4, ["0"]),
+        ],
+    )
+    def test_it_is_asked_for_what_it_was_built_for(
+        self, bundle: Path, tmp_path: Path, shapes: ShapeOptions, rows: int, told: int,
+        profiles: list[str],
+    ) -> None:  # fmt: skip
+        made = make_profiles(xe.Bundle.open(bundle).manifest, shapes)
+        record = some_record(backend="tensorrt", profiles=made)
+        text = self.written(bundle, tmp_path, record, max_rows=rows)
+        assert re.findall(r"max_batch_size: (\d+)", text) == [str(told)]
+        assert re.findall(r'profile: "(\d)"', text) == profiles
+
+    def test_without_a_record_it_is_taken_as_build_makes_it(
+        self, bundle: Path, tmp_path: Path
+    ) -> None:
+        text = self.written(bundle, tmp_path, None)
+        assert "max_batch_size: 16" in text
+        assert re.findall(r'profile: "(\d)"', text) == ["0", "1"]
+
+    def test_one_of_another_kind_is_refused(self, bundle: Path, tmp_path: Path) -> None:
+        with pytest.raises(EngineError, match=r"is of tensorrt_rtx, .* --backend tensorrt$"):
+            self.written(bundle, tmp_path, some_record())
+        assert not (tmp_path / "repository").exists()
+
+    @pytest.mark.parametrize("embedded", [True, False])
+    def test_its_plugins_lie_beside_it_where_it_does_not_carry_them(
+        self, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: bool
+    ) -> None:
+        (tmp_path / "libxlstm_trt.so").write_bytes(b"plugins")
+        monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+        library = PluginLibrary("libxlstm_trt.so", "9.9", "0" * 64, embedded)
+        self.written(bundle, tmp_path, some_record(backend="tensorrt", plugin_library=library))
+        copy = tmp_path / "repository" / "m" / "1" / "libxlstm_trt.so"
+        assert copy.is_file() is not embedded
+
 
 def test_the_states_of_a_configuration_are_the_manifests(bundle: Path) -> None:
     manifest = xe.Bundle.open(bundle).manifest
@@ -210,6 +332,14 @@ def test_the_states_of_a_configuration_are_the_manifests(bundle: Path) -> None:
         assert tuple(state["dims"]) == zeros[info.key].shape[1:]
         assert state["initial_state"]["dims"] == state["dims"]
     assert content["model_operations"] == {"op_library_filename": ["/models/m/1/library.so"]}
+
+
+def test_a_result_of_one_axis_has_a_second_for_the_server() -> None:
+    model = TritonPythonModel()
+    model._utils = SimpleNamespace(Tensor=lambda *a: a, InferenceResponse=lambda found: found)
+    answer = model._answer({"score": np.zeros(3), "logits": np.zeros((3, 4))})
+    shapes = {name: array.shape for name, array in answer}
+    assert shapes == {"score": (3, 1), "logits": (3, 4)}
 
 
 def test_text_of_a_message() -> None:

@@ -173,6 +173,11 @@ class Manifest:
         """Whether the graph takes states; all that there are it yields."""
         return self.continuation is None
 
+    @property
+    def carries(self) -> bool:
+        """Whether calls go on from states by the one graph that begins."""
+        return bool(self.states) and self.takes_states
+
     def continued(self) -> Manifest:
         """The manifest as calls see it that go on from states."""
         if self.continuation is None:

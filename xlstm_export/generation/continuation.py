@@ -23,7 +23,7 @@ End = Literal["length", "stop"]
 class Limits:
     """When a continuation ends: after ``tokens`` ids, at a stop id, before a stop string.
 
-    Raises OptionError for a stop string that is empty.
+    Raises OptionError for fewer than one token, and for a stop string that is empty.
     """
 
     tokens: int
@@ -31,6 +31,8 @@ class Limits:
     strings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise OptionError("max_new_tokens", f"{self.tokens} is not 1 or more")
         if any(not string for string in self.strings):
             raise OptionError("stop", "a stop string is empty")
 

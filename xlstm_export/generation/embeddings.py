@@ -26,8 +26,9 @@ class HiddenStates:
 def run_file(session: Session, inputs_embeds: Path, output: Path) -> HiddenStates:
     """Write ``last_hidden_state`` [B,T,D] of the embeddings [B,T,D] in ``inputs_embeds``, as .npy.
 
-    Memory does not grow with T. Raises BundleError when the bundle or the file does not fit,
-    TargetError when ``output`` cannot be written.
+    Memory does not grow with T, but of a network of one's own that carries no states, which sees
+    all of it in one call. Raises BundleError when the bundle or the file does not fit, TargetError
+    when ``output`` cannot be written.
     """
     first, result = session.manifest.inputs[0], session.manifest.outputs[0].name
     if first.name != "inputs_embeds":
@@ -35,7 +36,7 @@ def run_file(session: Session, inputs_embeds: Path, output: Path) -> HiddenState
         cure = "give --prompt or --ids" if is_model else "run it by xlstm_export.open"
         raise BundleError(f"{session.bundle}: takes tokens, not embeddings; {cure}")
     embeds = _open_embeddings(inputs_embeds, first.shape[-1])
-    most = session.most_steps
+    most = session.most_steps if session.manifest.carries else embeds.shape[1]
     states: Mapping[str, Array] | None = None
     with new_file(output) as work:
         written = open_memmap(work, "w+", np.float32, embeds.shape)

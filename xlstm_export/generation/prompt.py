@@ -9,7 +9,7 @@ import numpy as np
 
 from xlstm_export.errors import BundleError, InputError
 from xlstm_export.generation.text import TextCodec, begin_id, open_codec
-from xlstm_export.runtime.feeds import check_ids
+from xlstm_export.runtime.feeds import check_goes_on, check_ids
 from xlstm_export.runtime.session import Session
 
 
@@ -32,19 +32,24 @@ def read_prompts(
 ) -> list[Prompt]:
     """``prompts`` as ``session`` takes them.
 
-    Raises BundleError when the bundle is no language model or has no tokenizer for a text,
+    A prompt of ids is continued in ids, whether there is a tokenizer or not. Raises BundleError
+    when the bundle is no language model, carries no states or has no tokenizer for a text,
     InputError where a prompt does not fit it.
     """
     check_generates(session)
     has_text = any(isinstance(prompt, str) for prompt in prompts)
     codec = open_codec(session.bundle, bos) if has_text else None
-    return [read_prompt(session, prompt, codec, bos) for prompt in prompts]
+    return [
+        read_prompt(session, prompt, codec if isinstance(prompt, str) else None, bos)
+        for prompt in prompts
+    ]
 
 
 def check_generates(session: Session) -> None:
-    """Raise BundleError, with what to do, where ``session`` is of no language model."""
+    """Raise BundleError, with what to do, where ``session`` continues no text."""
     bundle, manifest = session.bundle, session.manifest
     if manifest.is_language_model:
+        check_goes_on(bundle, manifest)
         return
     takes, yields = manifest.inputs[0].name, manifest.outputs[0].name
     cure = f'xlstm_export.open(BUNDLE).run({{"{takes}": array}}) gives them'
@@ -56,12 +61,14 @@ def check_generates(session: Session) -> None:
 
 
 def read_prompt(
-    session: Session, prompt: str | Sequence[int], codec: TextCodec | None, bos: bool | None
+    session: Session,
+    prompt: str | Sequence[int],
+    codec: TextCodec | None,
+    bos: bool | None = None,
 ) -> Prompt:
-    """One prompt; a text by ``codec``. Raises as ``read_prompts``."""
+    """One prompt, to be continued in text by ``codec``, or in ids. Raises as ``read_prompts``."""
     begin: tuple[int, ...] = ()
     if not isinstance(prompt, str):
-        codec = None
         begin = begin_id(session.bundle) if bos else ()
         ids = (*begin, *_ids(prompt))
     elif codec is not None:

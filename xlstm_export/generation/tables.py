@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xlstm_export.environment import install
-from xlstm_export.errors import BackendUnavailableError, InputError
+from xlstm_export.errors import BackendUnavailableError, InputError, OptionError
 from xlstm_export.runtime.session import Array
 
 if TYPE_CHECKING:
@@ -61,12 +61,15 @@ def read_table(path: str | Path, columns: Sequence[str] = (), time: str | None =
     """The ``columns`` of ``path`` (all numbers where none are named), or of stdin for ``-``.
 
     ``path`` is a table with a header, its values separated by commas, semicolons, tabs or bars, or
-    a .npy array [length] or [series, length]. ``time`` names the column of the index; where none
-    is named, the column called time, date, datetime, timestamp or ds is, or else the rows are
-    numbered. Raises InputError naming the column, and the row of a value that is no number.
+    a .npy array [length] or [series, length], its series named by their numbers. ``time`` names the
+    column of the index; where none is named, the column called time, date, datetime, timestamp or
+    ds is, or else the rows are numbered. Raises InputError naming the column, and the row of a
+    value that is no number, OptionError for ``time`` of an array, which has none.
     """
     if str(path).endswith(".npy"):
-        return _read_array(Path(path))
+        if time is not None:
+            raise OptionError("time", f"{path}: an array has no column of times; leave it out")
+        return _read_array(Path(path), columns)
     pandas = import_pandas()
     text = _read_text(path)
     first = text.partition("\n")[0]
@@ -102,7 +105,7 @@ def _read_text(path: str | Path) -> str:
         raise InputError(f"{path}: is no UTF-8 text") from error
 
 
-def _read_array(path: Path) -> Table:
+def _read_array(path: Path, columns: Sequence[str]) -> Table:
     pandas = import_pandas()
     try:
         array = np.load(path, allow_pickle=False)
@@ -114,8 +117,14 @@ def _read_array(path: Path) -> Table:
     if not is_series or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: expected numbers [length] or [series, length]")
     rows = np.atleast_2d(array).astype(np.float32)
-    names = {str(number): row for number, row in enumerate(rows)}
-    return Table(names, pandas.RangeIndex(rows.shape[1]))
+    series = {str(number): row for number, row in enumerate(rows)}
+    unknown = [name for name in columns if name not in series]
+    if unknown:
+        there = "0" if len(rows) == 1 else f"0 to {len(rows) - 1}"
+        raise InputError(
+            f"{path}: no series {unknown[0]}; an array's are called by their number, {there}"
+        )
+    return Table(series, pandas.RangeIndex(rows.shape[1]))
 
 
 def _index(path: str | Path, frame: pd.DataFrame, time: str | None) -> tuple[pd.Index, str | None]:

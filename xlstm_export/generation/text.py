@@ -12,6 +12,8 @@ from xlstm_export.environment import install
 from xlstm_export.errors import BackendUnavailableError, BundleError
 
 TOKENIZER_FILE = "tokenizer.json"
+_INCOMPLETE = "\ufffd"
+"""What a tokenizer makes of bytes that are no character, or not yet."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +48,46 @@ class TextCodec:
 class TextStream:
     """New ids as text, piece by piece: the pieces joined are the continuation of the prompt.
 
-    A token may hold a part of a character: it is held back until the character is complete.
+    A token may hold a part of a character: it is held back until the character is complete. What
+    was yielded is never taken back, though bytes that fit nowhere may change how a tokenizer reads
+    those before them: the text goes on after as many characters.
     """
 
     def __init__(self, codec: TextCodec, prompt: Sequence[int], stop: Collection[int] = ()) -> None:
-        from tokenizers.decoders import DecodeStream
-
         self._codec = codec
         self._stop = frozenset(stop)
-        self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
-        self._ids = list(prompt)
-        self._length = len(codec.decode(prompt))
+        # the ids that are decoded: what came last, and before it enough for the space between them
+        self._window = list(prompt)
+        self._told = len(self._window)
+        self._known = codec.decode(prompt)
+        """Text of the first ``_told`` ids of the window: the prompt's, or yielded."""
 
     def push(self, token: int) -> str:
         """The text that ``token`` completes; empty while a character lacks bytes."""
         if token in self._stop:
             return ""
-        self._ids.append(token)
-        text: str = self._stream.step(self._codec.tokenizer, token) or ""
-        self._length += len(text)
-        return text
+        self._window.append(token)
+        text = self._codec.decode(self._window)
+        new = text[self._known_length(text) :]
+        if not new or text.endswith(_INCOMPLETE):
+            return ""
+        self._window = self._window[self._told :]
+        self._told = len(self._window)
+        self._known = self._codec.decode(self._window)
+        return new
 
     def finish(self) -> str:
         """What was held back, an incomplete character as the replacement character."""
-        return self._codec.decode(self._ids)[self._length :]
+        text = self._codec.decode(self._window)
+        return text[self._known_length(text) :]
+
+    def _known_length(self, text: str) -> int:
+        """Of ``text``, that of the window, how much is the prompt's or was yielded."""
+        known = self._known
+        # a character of the prompt that was incomplete is another one where ``text`` completes it
+        while known.endswith(_INCOMPLETE) and not text.startswith(known):
+            known = known[:-1]
+        return len(known)
 
 
 class NumberStream:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xlstm_export.bundle.manifest import LENGTHS, Manifest, TensorInfo, shape_text
-from xlstm_export.errors import InputError
+from xlstm_export.errors import BundleError, InputError
 
 Array = npt.NDArray[Any]
 
@@ -61,6 +62,19 @@ def check_patches(manifest: Manifest, feeds: Mapping[str, Array]) -> None:
         raise InputError(
             f"{first}: {steps} steps, where a call with states goes on by a multiple of "
             f"{info.patch}; begin again, without states, to forecast from elsewhere"
+        )
+
+
+def check_goes_on(bundle: Path, manifest: Manifest) -> None:
+    """Raise BundleError unless a language model's call may go on from the states of another.
+
+    A network of one's own may yield logits and carry no states: after the prompt it would see the
+    last token alone.
+    """
+    if not manifest.carries:
+        raise BundleError(
+            f"{bundle}: carries no states, so that no text goes on by it; export it again with "
+            "--states (export_module: states=True), or give whole sequences to xlstm_export.open"
         )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from xlstm_export.errors import BundleError, InputError
 from xlstm_export.runtime.choice import Choice
-from xlstm_export.runtime.feeds import check_ids
+from xlstm_export.runtime.feeds import check_goes_on, check_ids
 from xlstm_export.runtime.session import Array, Session
-from xlstm_export.runtime.states import States
+from xlstm_export.runtime.states import States, check_states
 
 T = TypeVar("T")
 _Call = Callable[[Array, States | None], tuple[Sequence[T], States]]
@@ -47,6 +47,7 @@ class StepBatch:
     def __init__(self, session: Session, most_rows: int = 64) -> None:
         if not session.manifest.is_language_model:
             raise BundleError(f"{session.bundle}: is no language model, whose rows could step")
+        check_goes_on(session.bundle, session.manifest)
         if most_rows < 1:
             raise InputError(f"most_rows: {most_rows} is not 1 or more")
         self.session = session
@@ -87,6 +88,8 @@ class StepBatch:
         check_ids("prompt", ids, self.session.manifest)
         if states is not None and states.batch != 1:
             raise InputError(f"states of {states.batch} rows, where one row joins; take rows([n])")
+        if states is not None:
+            check_states(self.session.manifest, states, 1)
         row, self._next = self._next, self._next + 1
         self._joining.append(_Joining(row, ids.astype(np.int64), states))
         return row
@@ -96,6 +99,7 @@ class StepBatch:
 
         ``tokens`` has the next token of every row in ``rows``. Returns float32 logits [vocab] by
         row, of those that stepped and of one whose prompt came to its end. Raises InputError.
+        Where it raises, nothing has stepped.
         """
         return self._advance(tokens, self._logits)
 
@@ -115,8 +119,9 @@ class StepBatch:
             what = "has no token; leave() it, or give one" if row in expected else "is not stepping"
             raise InputError(f"row {row} {what}")
         check_ids("tokens", np.array([*given.values()], np.int64), self.session.manifest)
+        piece = self._prompt_piece(call) if self._joining else None
         found = self._decode(given, call) if given else {}
-        return found | (self._prompt_piece(call) if self._joining else {})
+        return found | (self._arrive(*piece) if piece else {})
 
     def leave(self, row: int) -> None:
         """End ``row``, wherever it is. Raises InputError where there is none of that number."""
@@ -144,15 +149,19 @@ class StepBatch:
     def _unknown(self, row: int) -> InputError:
         return InputError(f"row {row}: is not in this batch, or its prompt is not computed yet")
 
-    def _prompt_piece(self, call: _Call[T]) -> dict[int, T]:
-        """Computes a piece of the oldest prompt; what its row is given where it was the last."""
-        first, most = self._joining[0], self.session.most_steps
-        found, first.states = call(first.rest[None, :most], first.states)
-        first.rest = first.rest[most:]
+    def _prompt_piece(self, call: _Call[T]) -> tuple[Sequence[T], States]:
+        """What ``call`` makes of the next piece of the oldest prompt; nothing is changed yet."""
+        first = self._joining[0]
+        return call(first.rest[None, : self.session.most_steps], first.states)
+
+    def _arrive(self, found: Sequence[T], states: States) -> dict[int, T]:
+        """The piece is done; what its row is given where it was the last of the prompt."""
+        first = self._joining[0]
+        first.states, first.rest = states, first.rest[self.session.most_steps :]
         if first.rest.size:
             return {}
         self._joining.popleft()
-        self._arrived[first.row] = first.states
+        self._arrived[first.row] = states
         return {first.row: found[0]}
 
     def _decode(self, tokens: Mapping[int, int], call: _Call[T]) -> dict[int, T]:

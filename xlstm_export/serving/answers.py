@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from xlstm_export.errors import InputError
 from xlstm_export.generation.continuation import Continuation
 from xlstm_export.serving.worker import Event, Job
 
@@ -48,7 +49,7 @@ class Choices:
         self.jobs = [job(number, made) for number, made in enumerate(self.several)]
 
     async def events(self, deadline: float) -> AsyncIterator[Told]:
-        """Until every choice has come to its end. Raises FailedError, LateError."""
+        """Until every choice has come to its end. Raises FailedError, InputError, LateError."""
         going = len(self.several)
         while going:
             left = deadline - asyncio.get_running_loop().time()
@@ -56,6 +57,8 @@ class Choices:
                 number, event = await asyncio.wait_for(self._queue.get(), max(left, 0.001))
             except asyncio.TimeoutError as error:  # no builtin before Python 3.11
                 raise LateError from error
+            if event.is_unfit:
+                raise InputError(event.error)
             if event.error:
                 raise FailedError(event.error)
             going -= event.is_last
@@ -102,6 +105,8 @@ async def stream(
                 yield _sse(choices.content(model, [choice(number, event.text, event.end)]))
         if with_usage:
             yield _sse({**choices.content(model, []), "usage": choices.usage()})
+    except InputError as error:
+        yield _sse(error_content(str(error), "invalid_request_error"))
     except FailedError as error:
         yield _sse(error_content(str(error), "server_error"))
     except LateError:

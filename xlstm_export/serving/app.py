@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,10 +19,10 @@ from xlstm_export import __version__
 from xlstm_export.errors import XlstmExportError
 from xlstm_export.generation.continuation import Continuation, Limits
 from xlstm_export.generation.forecast import read_rows
-from xlstm_export.generation.prompt import read_prompts
+from xlstm_export.generation.prompt import check_generates, read_prompt
 from xlstm_export.generation.sampling import Sampling
-from xlstm_export.generation.text import stop_ids
-from xlstm_export.runtime.session import Session
+from xlstm_export.generation.text import TextCodec, open_codec, stop_ids
+from xlstm_export.runtime.session import Array, Session
 from xlstm_export.serving.answers import (
     Choices,
     FailedError,
@@ -42,20 +43,37 @@ _GONE_CHECK_S = 0.25
 _CLIENT_GONE = 499
 """What nginx calls it; nobody reads it but the counters."""
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A language model, and what its bundle's files say of tokens: they are read once."""
+
+    session: Session
+    codec: TextCodec | None
+    stop: tuple[int, ...]
+
 
 def make_app(session: Session, settings: Settings) -> FastAPI:
-    """The service of ``session``; its worker runs as long as the application does."""
-    metrics, is_model = Metrics(), session.manifest.is_language_model
+    """The service of ``session``; its worker runs as long as the application does.
+
+    Raises BundleError where a tokenizer or a configuration is damaged, BackendUnavailableError
+    where a text needs the tokenizers package.
+    """
+    metrics, model = Metrics(), _open_model(session)
     worker: Worker | None = None
+    forecasts: Forecasts | None = None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         nonlocal worker
-        if is_model:
+        if model is not None:
             worker = Worker(session, settings.max_rows, settings.max_waiting, metrics)
         yield
-        if worker is not None:
-            await run_in_threadpool(worker.stop)
+        for running in (worker, forecasts):
+            if running is not None:
+                await run_in_threadpool(running.stop)
 
     # its page of the API would load scripts from elsewhere
     app = FastAPI(
@@ -66,7 +84,7 @@ def make_app(session: Session, settings: Settings) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Response:
-        is_well = not is_model or (worker is not None and worker.is_alive)
+        is_well = model is None or (worker is not None and worker.is_alive)
         return JSONResponse({"status": "ok" if is_well else "failed"}, 200 if is_well else 503)
 
     @app.get("/metrics")
@@ -78,38 +96,57 @@ def make_app(session: Session, settings: Settings) -> FastAPI:
         about = {"id": settings.name, "object": "model", "created": 0, "owned_by": "xlstm-export"}
         return {"object": "list", "data": [about]}
 
-    if is_model:
+    if model is not None:
 
         @app.post("/v1/completions")
         async def completions(asked: CompletionRequest, request: Request) -> Response:
             assert worker is not None
             _check_model(asked.model, settings)
-            several = await run_in_threadpool(_continuations, session, asked, settings)
+            several = await run_in_threadpool(_continuations, model, asked, settings)
             choices = Choices(several)
             worker.submit(*choices.jobs)
             metrics.prompt_tokens.inc(choices.usage()["prompt_tokens"])
             return await _answer(worker, choices, asked, request, settings)
 
     if session.manifest.forecast is not None:
-        _add_forecast(app, session, session.manifest.forecast.levels, settings, metrics)
+        forecasts = Forecasts(session, settings.max_series, settings.max_waiting, metrics)
+        _add_forecast(app, forecasts, session.manifest.forecast.levels, settings, metrics)
 
     return app
 
 
+def _open_model(session: Session) -> _Model | None:
+    """None where ``session`` is of no language model."""
+    if not session.manifest.is_language_model:
+        return None
+    check_generates(session)
+    return _Model(session, open_codec(session.bundle), stop_ids(session.bundle))
+
+
 def _add_forecast(
-    app: FastAPI, session: Session, levels: Sequence[float], settings: Settings, metrics: Metrics
+    app: FastAPI,
+    forecasts: Forecasts,
+    levels: Sequence[float],
+    settings: Settings,
+    metrics: Metrics,
 ) -> None:
-    forecasts = Forecasts(session, settings.max_series)
+    def content(quantiles: Array) -> Response:
+        answer = {"levels": list(levels), "quantiles": quantiles.tolist()}
+        return JSONResponse({"object": "forecast", "model": settings.name, **answer})
 
     @app.post("/v1/forecast")
-    async def forecast(asked: ForecastRequest) -> dict[str, Any]:
+    async def forecast(asked: ForecastRequest, request: Request) -> Response:
+        deadline = asyncio.get_running_loop().time() + settings.timeout
         _check_model(asked.model, settings)
         if len(asked.series) > settings.max_series:
             raise HTTPException(400, f"series: more than {settings.max_series}")
-        quantiles = await run_in_threadpool(_forecast, forecasts, asked)
+        rows = await run_in_threadpool(lambda: read_rows(asked.arrays()))
+        making = forecasts.submit(rows, asked.horizon, asked.together)
+        quantiles = await _while_heard(asyncio.wrap_future(making), request, deadline)
+        if quantiles is None:
+            return Response(status_code=_CLIENT_GONE)
         metrics.series.inc(len(asked.series))
-        answer = {"levels": list(levels), "quantiles": quantiles}
-        return {"object": "forecast", "model": settings.name, **answer}
+        return await run_in_threadpool(content, quantiles)  # which are many numbers
 
 
 def _check_model(name: str | None, settings: Settings) -> None:
@@ -118,26 +155,30 @@ def _check_model(name: str | None, settings: Settings) -> None:
 
 
 def _continuations(
-    session: Session, asked: CompletionRequest, settings: Settings
+    model: _Model, asked: CompletionRequest, settings: Settings
 ) -> list[Continuation]:
     """What the request asks for, within the limits. Raises HTTPException, XlstmExportError."""
     prompts = asked.prompts()
-    if len(prompts) > settings.max_rows + settings.max_waiting:
-        raise HTTPException(400, f"{len(prompts)} prompts at once are more than are served")
+    count = len(prompts) * asked.n
+    if count > settings.max_rows + settings.max_waiting:
+        raise HTTPException(400, f"{count} prompts at once are more than are served")
     if asked.max_tokens > settings.max_new_tokens:
         raise HTTPException(400, f"max_tokens: {asked.max_tokens} > {settings.max_new_tokens}")
-    limits = Limits(asked.max_tokens, stop_ids(session.bundle), asked.stops())
+    limits = Limits(asked.max_tokens, model.stop, asked.stops())
     seed = time.time_ns() if asked.seed is None else asked.seed
-    found = []
-    for number, prompt in enumerate(read_prompts(session, prompts)):
+    found: list[Continuation] = []
+    for given in prompts:
+        prompt = read_prompt(model.session, given, model.codec)
         if len(prompt.ids) > settings.max_prompt_tokens:
             raise HTTPException(
                 400, f"prompt: {len(prompt.ids)} tokens > {settings.max_prompt_tokens}"
             )
-        sampling = Sampling(
-            asked.temperature, asked.top_k, asked.top_p, seed + number, asked.repetition_penalty
-        )
-        found.append(Continuation(prompt, limits, sampling))
+        for _ in range(asked.n):
+            sampling = Sampling(
+                asked.temperature, asked.top_k, asked.top_p, seed + len(found),
+                asked.repetition_penalty,
+            )  # fmt: skip
+            found.append(Continuation(prompt, limits, sampling))
     return found
 
 
@@ -154,14 +195,27 @@ async def _answer(
         )  # fmt: skip
     making = asyncio.create_task(whole(choices, settings.name, deadline))
     try:
+        answer = await _while_heard(making, request, deadline)
+    finally:
+        worker.drop(*choices.jobs)
+    return Response(status_code=_CLIENT_GONE) if answer is None else JSONResponse(answer)
+
+
+async def _while_heard(making: asyncio.Future[T], request: Request, deadline: float) -> T | None:
+    """What is made; None where who asked has gone. Raises LateError, and what making it does."""
+    try:
         while not making.done():
-            await asyncio.wait({making}, timeout=_GONE_CHECK_S)
-            if not making.done() and await request.is_disconnected():
-                return Response(status_code=_CLIENT_GONE)
-        return JSONResponse(making.result())
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait({making}, timeout=max(min(left, _GONE_CHECK_S), 0))
+            if making.done():
+                break
+            if left <= 0:
+                raise LateError
+            if await request.is_disconnected():
+                return None
+        return making.result()
     finally:
         making.cancel()
-        worker.drop(*choices.jobs)
 
 
 async def _freeing(
@@ -175,12 +229,6 @@ async def _freeing(
         worker.drop(*choices.jobs)
 
 
-def _forecast(forecasts: Forecasts, asked: ForecastRequest) -> list[Any]:
-    rows = read_rows(asked.arrays())
-    found: list[Any] = forecasts.quantiles(rows, asked.horizon, asked.together).tolist()
-    return found
-
-
 def _add_errors(app: FastAPI) -> None:
     """Every error in OpenAI's form."""
 
@@ -192,7 +240,8 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return answer(400, f"{where}: {first['msg']}", "invalid_request_error", where)
+        what = first["msg"].removeprefix("Value error, ")  # pydantic's name for our own checks
+        return answer(400, f"{where}: {what}", "invalid_request_error", where)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:

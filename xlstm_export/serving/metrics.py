@@ -31,7 +31,9 @@ class Metrics:
         self.prompt_tokens = Counter("xlstm_prompt_tokens", "Prompt tokens.", registry=registry)
         self.series = Counter("xlstm_series", "Series forecast.", registry=registry)
         self.rows = Gauge("xlstm_rows", "Continuations in the batch.", registry=registry)
-        self.waiting = Gauge("xlstm_waiting", "Continuations that wait.", registry=registry)
+        self.waiting = Gauge(
+            "xlstm_waiting", "Continuations or forecasts that wait.", registry=registry
+        )
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import math
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.environment import install
@@ -14,6 +16,9 @@ from xlstm_export.errors import BackendUnavailableError, BundleError, OptionErro
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.session import Session
 from xlstm_export.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def serve(
@@ -28,6 +33,7 @@ def serve(
     max_new_tokens: int = 4_096,
     max_series: int = 1_024,
     timeout: float = 300.0,
+    grace: float = 30.0,
     ready: Callable[[str], None] | None = None,
     engine: str | None = None,
     backend: str = "auto",
@@ -44,38 +50,41 @@ def serve(
     - ``name`` of the model, as clients say it; default: the bundle's folder.
     - ``max_rows`` continuations step together, ``max_waiting`` more wait; beyond that the answer is
       429. ``max_prompt_tokens``, ``max_new_tokens``, ``max_series`` bound a request, ``timeout``
-      in seconds its answer.
+      in seconds its answer. Of forecasts, too, ``max_waiting`` requests wait.
+    - ``grace``: seconds that answers under way may still take when the program is told to stop.
     - ``ready`` is called with the address when it listens.
     - ``engine``, ``backend``, ``threads`` and ``native`` as in ``open``.
 
-    Raises BundleError where the bundle is neither, BackendUnavailableError where fastapi, uvicorn
-    or prometheus_client is missing, OptionError, and what ``open`` raises.
+    Raises BundleError where the bundle is neither, or a language model that carries no states,
+    BackendUnavailableError where fastapi, uvicorn, prometheus_client or, for text, tokenizers is
+    missing, OptionError, and what ``open`` raises.
     """
     check_packages()
+    from xlstm_export.serving.app import make_app
+
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     settings = Settings(
         name or path.resolve().name, max_rows, max_waiting, max_prompt_tokens, max_new_tokens,
-        max_series, timeout,
+        max_series, timeout, grace,
     )  # fmt: skip
     with _listen(host, port) as listening:
         session = open_session(path, Execution(engine, backend, threads, native))
         check_serves(session)
+        app = make_app(session, settings)
         if ready is not None:
             address, bound = listening.getsockname()[:2]
             ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
-        _run(session, settings, listening)
+        _run(app, settings, listening)
         session.close()
 
 
-def _run(session: Session, settings: Settings, listening: socket.socket) -> None:
-    """Serve until a signal comes; answers that are under way have a moment to end."""
+def _run(app: FastAPI, settings: Settings, listening: socket.socket) -> None:
+    """Serve until a signal comes; answers that are under way have their time to end."""
     import uvicorn
 
-    from xlstm_export.serving.app import make_app
-
     config = uvicorn.Config(
-        make_app(session, settings), log_level="warning", access_log=False,
-        timeout_graceful_shutdown=5,
+        app, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=math.ceil(settings.grace),
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])
 

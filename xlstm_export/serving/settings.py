@@ -11,7 +11,8 @@ from xlstm_export.errors import OptionError
 class Settings:
     """Limits of one service; all of them 1 or more. Raises OptionError.
 
-    ``timeout`` in seconds is from a request to the end of its answer, ``max_body`` in bytes.
+    ``timeout`` in seconds is from a request to the end of its answer, ``grace`` from the word to
+    stop to the end of answers that are under way; ``max_body`` in bytes.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Settings:
     max_new_tokens: int = 4_096
     max_series: int = 1_024
     timeout: float = 300.0
+    grace: float = 30.0
     max_body: int = 16 << 20
 
     def __post_init__(self) -> None:

@@ -23,8 +23,9 @@ from xlstm_export.bundle.manifest import (
     StateInfo,
     TensorInfo,
 )
-from xlstm_export.errors import BundleError, OptionError, TargetError
-from xlstm_export.native import load_ort_library
+from xlstm_export.engine.record import EngineRecord, read_record, record_path
+from xlstm_export.errors import BundleError, EngineError, OptionError, TargetError
+from xlstm_export.native import load_ort_library, trt_library_path
 from xlstm_export.output import new_folder
 from xlstm_export.serving.pbtxt import Value, Word, to_text
 
@@ -46,7 +47,7 @@ __all__ = ["TritonPythonModel"]
 class TritonOptions:
     """How the model is served. Raises OptionError.
 
-    ``name`` of the model; ``instances`` of it on each device; ``max_rows`` in a batch;
+    ``name`` of the model; ``instances`` of it on each device; ``max_rows`` in a batch at most;
     ``max_sequences`` at once; ``idle_seconds`` after which a sequence that is not heard of ends;
     ``delay_microseconds`` that a batch waits for more rows; ``seen_at``: the repository's folder as
     the server sees it.
@@ -111,13 +112,16 @@ def triton_repository(
       engines or a file; or "python", this package in the server's Python, which serves bundles that
       the others cannot, on the CPU.
     - ``device``: "cpu", "gpu" or "auto", TensorRT's being the GPU; ``instances`` on each.
-    - ``max_rows`` in a batch, which waits ``delay_microseconds`` for more. Of a model with states
-      ``max_sequences`` at once, each until its end or ``idle_seconds`` without a request.
+    - ``max_rows`` in a batch, which waits ``delay_microseconds`` for more; of an engine no more
+      than it was built for, as its record tells. Of a model with states ``max_sequences`` at once,
+      each until its end or ``idle_seconds`` without a request.
     - ``seen_at``: the repository's folder as the server sees it, for the path of the native
       library; default: as it is here.
 
     A model with states is a sequence: requests with its correlation id, the first marked as its
-    start. Raises BundleError, EngineError, OptionError, TargetError where the model is there.
+    start. Beside an engine that does not carry its plugins their library is put, where this machine
+    has it, for the server to load. Raises BundleError, EngineError, OptionError, TargetError where
+    the model is there.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     options = TritonOptions(
@@ -135,11 +139,16 @@ def write_repository(bundle: Bundle, out: Path, options: TritonOptions) -> Path:
     if model.exists():
         raise TargetError(f"{model}: already exists; choose another --name, or delete it")
     seen = PurePosixPath(options.seen_at or str(out.resolve())) / options.name / "1"
+    engine = _find_engine(bundle, options) if options.backend == "tensorrt" else None
     with new_folder(model) as work:
         version = work / "1"
         version.mkdir()
-        library = _fill(bundle, version, options)
-        content = configuration(manifest, options, library and str(seen / library))
+        if engine is not None:
+            engine.fill(version)
+            content = configuration(manifest, options, engine=engine.record)
+        else:
+            library = _fill(bundle, version, options)
+            content = configuration(manifest, options, library and str(seen / library))
         (work / "config.pbtxt").write_text(to_text(content), encoding="utf-8")
     return model
 
@@ -161,6 +170,35 @@ def _check(bundle: Bundle, options: TritonOptions) -> None:
         raise BundleError(f"{bundle.path}: bfloat16 needs a GPU: --device gpu")
 
 
+@dataclass(frozen=True)
+class _Engine:
+    """``record``: what lies beside it; None where nothing does, as of trtexec's."""
+
+    path: Path
+    record: EngineRecord | None
+
+    def fill(self, version: Path) -> None:
+        """Puts it into ``version``, with the library of its plugins where it does not carry it."""
+        shutil.copy(self.path, version / "model.plan")
+        library = trt_library_path()
+        if library is not None and not (self.record and self.record.plugin_library.embedded):
+            shutil.copy(library, version / library.name)
+
+
+def _find_engine(bundle: Bundle, options: TritonOptions) -> _Engine:
+    """Raises EngineError where there is none, or it is of another kind."""
+    from xlstm_export.runtime.trt.engine import find_engine
+
+    path = find_engine(bundle.path, str(options.engine))
+    record = read_record(path) if record_path(path).is_file() else None
+    if record is not None and record.backend != "tensorrt":
+        raise EngineError(
+            f"{path}: is of {record.backend}, and Triton's backend runs tensorrt's; make one: "
+            f"xlstm-export build {bundle.path} --backend tensorrt"
+        )
+    return _Engine(path, record)
+
+
 def _fill(bundle: Bundle, version: Path, options: TritonOptions) -> str | None:
     """Puts the model's files into ``version``; returns the native library's name, if there is."""
     if options.backend == "python":
@@ -168,11 +206,6 @@ def _fill(bundle: Bundle, version: Path, options: TritonOptions) -> str | None:
             bundle.path, version / "bundle", ignore=shutil.ignore_patterns("engines", "reports")
         )
         (version / "model.py").write_text(_MODEL_PY, encoding="utf-8")
-        return None
-    if options.backend == "tensorrt":
-        from xlstm_export.runtime.trt.engine import find_engine
-
-        shutil.copy(find_engine(bundle.path, str(options.engine)), version / "model.plan")
         return None
     for name in (MODEL_FILE, DATA_FILE):
         if (bundle.path / name).is_file():
@@ -185,7 +218,10 @@ def _fill(bundle: Bundle, version: Path, options: TritonOptions) -> str | None:
 
 
 def configuration(
-    manifest: Manifest, options: TritonOptions, library: str | None
+    manifest: Manifest,
+    options: TritonOptions,
+    library: str | None = None,
+    engine: EngineRecord | None = None,
 ) -> dict[str, Value]:
     """The model's config.pbtxt. ``library`` is the native library's path on the server.
 
@@ -195,16 +231,16 @@ def configuration(
     content: dict[str, Value] = {
         "name": options.name,
         "backend": options.backend,
-        "max_batch_size": options.max_rows,
-        "input": [_tensor(t) for t in inputs],
-        "output": [_tensor(t) for t in manifest.outputs],
-        "instance_group": _instances(manifest, options),
+        "max_batch_size": min(options.max_rows, _most_rows(manifest, engine) or options.max_rows),
+        "input": [_tensor(t, options) for t in inputs],
+        "output": [_tensor(t, options) for t in manifest.outputs],
+        "instance_group": _instances(manifest, options, engine),
     }
     if library is not None:
         content["model_operations"] = {"op_library_filename": [library]}
     if options.backend == "onnxruntime":
         content["default_model_filename"] = MODEL_FILE
-    if not carries(manifest):
+    if not manifest.carries:
         content["dynamic_batching"] = {"max_queue_delay_microseconds": options.delay_microseconds}
         content["model_warmup"] = _warm_up(manifest)
         return content
@@ -221,17 +257,21 @@ def configuration(
     return content
 
 
-def carries(manifest: Manifest) -> bool:
-    """Whether calls go on from states by the one graph that begins: a sequence of requests."""
-    return bool(manifest.states) and manifest.takes_states
+def _most_rows(manifest: Manifest, engine: EngineRecord | None) -> int | None:
+    """The batch that every profile of ``engine`` takes; None where that is not known."""
+    if engine is None or not engine.profiles:
+        return None
+    return min(profile[manifest.inputs[0].name].max[0] for profile in engine.profiles)
 
 
-def _tensor(tensor: TensorInfo) -> dict[str, Value]:
-    return {
-        "name": tensor.name,
-        "data_type": Word(_TYPES[tensor.dtype]),
-        "dims": [size if isinstance(size, int) else -1 for size in tensor.shape[1:]],
-    }
+def _tensor(tensor: TensorInfo, options: TritonOptions) -> dict[str, Value]:
+    sizes: list[Value] = [size if isinstance(size, int) else -1 for size in tensor.shape[1:]]
+    about: dict[str, Value] = {"name": tensor.name, "data_type": Word(_TYPES[tensor.dtype])}
+    if sizes:
+        return {**about, "dims": sizes}
+    # of a number for each row: Triton takes no tensor without dims; the Python model cuts it itself
+    cut: dict[str, Value] = {} if options.backend == "python" else {"reshape": {}}
+    return {**about, "dims": [1], **cut}
 
 
 def _state(state: StateInfo) -> dict[str, Value]:
@@ -248,10 +288,14 @@ def _state(state: StateInfo) -> dict[str, Value]:
     }  # fmt: skip
 
 
-def _instances(manifest: Manifest, options: TritonOptions) -> Mapping[str, Value]:
+def _instances(
+    manifest: Manifest, options: TritonOptions, engine: EngineRecord | None
+) -> Mapping[str, Value]:
     group: dict[str, Value] = {"kind": options.kind, "count": options.instances}
-    if options.backend == "tensorrt" and carries(manifest):
-        group["profile"] = ["0", "1"]  # decode and prefill, as build makes them
+    if options.backend == "tensorrt":
+        # without a record: decode and prefill, as build makes them, and trtexec by its command
+        count = len(engine.profiles) if engine is not None else 1 + manifest.carries
+        group["profile"] = [str(number) for number in range(count)]
     return group
 
 
@@ -264,7 +308,7 @@ def _warm_up(manifest: Manifest) -> dict[str, Value]:
         sizes = [
             size if isinstance(size, int) else _steps(size, steps, manifest)
             for size in tensor.shape[1:]
-        ]
+        ] or [1]
         value: dict[str, Value] = {
             "data_type": Word(_TYPES[tensor.dtype]), "dims": list(sizes), "zero_data": True,
         }  # fmt: skip

@@ -14,12 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from xlstm_export.bundle.manifest import LENGTHS
-from xlstm_export.errors import XlstmExportError
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.session import Array, Session
 from xlstm_export.runtime.states import States
-from xlstm_export.serving.triton import carries
 
 _START, _END = 1, 2
 """TRITONSERVER_REQUEST_FLAG_SEQUENCE_START and _END."""
@@ -71,16 +68,14 @@ class Sequences:
             kept.append(number)
         if not kept:
             return
-        feeds = [asked[number][2] for number in kept]
-        idle = int(_is_step(self.session, feeds[0]) and len(kept) == 1)
-        several += [States.zeros(self.session.manifest, 1)] * idle
-        feeds += feeds[:1] * idle
-        together = {name: np.concatenate([f[name] for f in feeds]) for name in feeds[0]}
         try:
-            outputs, after = self.session.run(together, several[0].join(*several[1:]))
-        except XlstmExportError as error:
-            for number in kept:
-                found[number] = str(error)
+            outputs, after = self._call([asked[number][2] for number in kept], several)
+        except Exception as error:  # whatever the session raises
+            if len(kept) == 1:
+                found[kept[0]] = str(error)
+            else:  # one of them is wrong, which the others are not to hear of
+                for number in kept:
+                    self._run_group(asked, [number], found)
             return
         for at, number in enumerate(kept):
             key, flags, _ = asked[number]
@@ -88,6 +83,16 @@ class Sequences:
             self._states.pop(key, None)
             if not flags & _END:
                 self._states[key] = after.rows([at]), time.monotonic()
+
+    def _call(
+        self, feeds: list[Mapping[str, Array]], several: list[States]
+    ) -> tuple[Mapping[str, Array], States]:
+        """Outputs and states of all rows; a step of one beside an idle row."""
+        idle = int(_is_step(self.session, feeds[0]) and len(feeds) == 1)
+        several = several + [States.zeros(self.session.manifest, 1)] * idle
+        feeds = feeds + feeds[:1] * idle
+        together = {name: np.concatenate([f[name] for f in feeds]) for name in feeds[0]}
+        return self.session.run(together, several[0].join(*several[1:]))
 
     def _forget_idle(self) -> None:
         """Sequences that were not heard of for long: their clients went without an end."""
@@ -104,14 +109,14 @@ class TritonPythonModel:
     """What Triton calls: the bundle in the folder ``bundle`` beside model.py."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Open the bundle and run it once, so that no client waits for that."""
+        """Open the bundle."""
         self._utils: Any = importlib.import_module("triton_python_backend_utils")
         folder = Path(args["model_repository"]) / args["model_version"] / "bundle"
         config = json.loads(args["model_config"])
         backend = "ort-cuda" if args["model_instance_kind"] == "GPU" else "auto"
         self.session = open_session(folder, Execution(backend=backend))
         self.sequences: Sequences | None = None
-        if carries(self.session.manifest):
+        if self.session.manifest.carries:
             idle = int(config["sequence_batching"]["max_sequence_idle_microseconds"]) / 1e6
             self.sequences = Sequences(self.session, idle)
 
@@ -133,19 +138,21 @@ class TritonPythonModel:
     def _alone(self, feeds: Mapping[str, Array]) -> Mapping[str, Array] | str:
         try:
             return self.session.run(feeds)[0]
-        except XlstmExportError as error:
+        except Exception as error:  # whatever the session raises: the next request is another
             return str(error)
 
     def _feeds(self, request: Any) -> dict[str, Array]:
         given = {t.name(): t.as_numpy() for t in request.inputs()}
-        if LENGTHS in given:
-            given[LENGTHS] = given[LENGTHS].reshape(-1)
+        for tensor in self.session.manifest.inputs:  # of one axis: Triton has a second, of size 1
+            if len(tensor.shape) == 1 and tensor.name in given:
+                given[tensor.name] = given[tensor.name].reshape(-1)
         return given
 
     def _answer(self, found: Mapping[str, Array] | str) -> Any:
         if isinstance(found, str):
             return self._utils.InferenceResponse([], self._utils.TritonError(found))
+        cut = {name: array if array.ndim > 1 else array[:, None] for name, array in found.items()}
         tensors = [
-            self._utils.Tensor(name, np.ascontiguousarray(array)) for name, array in found.items()
+            self._utils.Tensor(name, np.ascontiguousarray(array)) for name, array in cut.items()
         ]
         return self._utils.InferenceResponse(tensors)

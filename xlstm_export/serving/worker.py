@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from xlstm_export.errors import XlstmExportError
+from xlstm_export.errors import InputError
 from xlstm_export.generation.continuation import Continuation, End
 from xlstm_export.generation.generate import advance
 from xlstm_export.runtime.choice import Choice
@@ -24,6 +24,8 @@ class Event:
     text: str = ""
     end: End | None = None
     error: str = ""
+    is_unfit: bool = False
+    """Whether the error is in what was asked for."""
 
     @property
     def is_last(self) -> bool:
@@ -97,8 +99,8 @@ class Worker:
         while self._take_in():
             try:
                 self._step()
-            except Exception as error:  # whatever the session raises: its states are lost
-                self._fail(f"the model could not be computed ({error})")
+            except Exception as error:  # whatever the session raises
+                self._blame(error)
         self._fail("the service is stopping")
 
     def _take_in(self) -> bool:
@@ -107,14 +109,19 @@ class Worker:
             while not self._stopped:
                 self._drop_now()
                 while self._waiting and len(self._batch) < self._most_rows:
-                    job = self._waiting.popleft()
-                    self._there[self._batch.join(job.made.prompt.ids)] = job
+                    self._join(self._waiting.popleft())
                 self._metrics.rows.set(len(self._there))
                 self._metrics.waiting.set(len(self._waiting))
                 if self._there:
                     return True
                 self._changed.wait()
             return False
+
+    def _join(self, job: Job) -> None:
+        try:
+            self._there[self._batch.join(job.made.prompt.ids)] = job
+        except InputError as error:
+            job.tell(Event(error=str(error), is_unfit=True))
 
     def _drop_now(self) -> None:
         if not self._dropped:
@@ -132,12 +139,12 @@ class Worker:
             self._tell(row, self._there[row], given)
 
     def _tell(self, row: int, job: Job, found: Array | Choice) -> None:
-        """One token more of ``job``; what goes wrong with its logits is its own matter."""
+        """One token more of ``job``; what goes wrong with its logits or text is its own matter."""
         try:
             text = job.made.take(found)
-        except XlstmExportError as error:
+        except Exception as error:  # whatever a tokenizer raises, too
             self._leave(row)
-            job.tell(Event(error=str(error)))
+            job.tell(Event(error=str(error) or type(error).__name__))
             return
         if len(job.made.ids) == 1:
             self._metrics.first_token_seconds.observe(time.monotonic() - job.begun)
@@ -149,6 +156,19 @@ class Worker:
     def _leave(self, row: int) -> None:
         self._batch.leave(row)
         del self._there[row]
+
+    def _blame(self, error: Exception) -> None:
+        """A step went wrong, which changed nothing: end who joins with it, and try without.
+
+        Its prompt is what was new. Where nobody joins, the rows themselves cannot be computed.
+        """
+        reason, joining = f"the model could not be computed ({error})", self._batch.joining
+        if not joining:
+            self._fail(reason)
+            return
+        job, is_unfit = self._there[joining[0]], isinstance(error, InputError)
+        self._leave(joining[0])
+        job.tell(Event(error=str(error) if is_unfit else reason, is_unfit=is_unfit))
 
     def _fail(self, reason: str) -> None:
         """End every job there is; a new batch begins."""

@@ -24,7 +24,7 @@ from tests.runtime.trt.host_device import (
     run_on_device,
     stand_in,
 )
-from xlstm_export.errors import EngineError
+from xlstm_export.errors import EngineError, InputError
 from xlstm_export.runtime.session import Array
 from xlstm_export.runtime.trt import dlpack
 from xlstm_export.runtime.trt.array import DeviceArray, borrow
@@ -287,8 +287,22 @@ def test_tensors_that_need_gradients(bundle: Path, kind: int) -> None:
 
 def test_what_is_no_array(bundle: Path) -> None:
     session, _, _ = stand_in(bundle)
-    with pytest.raises(EngineError, match=r"input_ids: cannot be read .*give a plain array"):
+    with pytest.raises(InputError, match=r"input_ids: holds <U1, expected whole numbers"):
         run(session, [["a", "b"]])
+
+
+def test_what_is_given_as_a_list_is_checked_as_an_array_is(bundle: Path) -> None:
+    session, engine, _ = stand_in(bundle)
+    for wrong, words in (
+        ([[1, 199]], "token id 199 is outside"), ([[-1]], "token id -1"),
+        ([[1.5]], "holds float64, expected whole numbers"),
+    ):  # fmt: skip
+        for given in (wrong, np.array(wrong)):
+            with pytest.raises(InputError, match=f"input_ids: {words}"):
+                run(session, given)
+    assert not engine.used
+    got, _ = run(session, [[3, 4]])
+    np.testing.assert_array_equal(got, run(session, np.array([[3, 4]]))[0])
 
 
 def test_an_array_of_another_gpu(bundle: Path) -> None:

@@ -163,14 +163,15 @@ def test_validate_without_a_driver(bundle: Path, library: Library) -> None:
     assert not (bundle / "reports").exists()
 
 
+@pytest.mark.parametrize("named", [("--engine", NAME), ("--backend", "tensorrt_rtx")])
 def test_validate_takes_an_engine_as_its_subject(
-    bundle: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, library: Library, monkeypatch: pytest.MonkeyPatch, named: tuple[str, str]
 ) -> None:
     """Through the stand-in: the report says who computed, and stands beside the bundle's own."""
     session, engine, _ = stand_in(bundle)
     monkeypatch.setattr(engine_sessions, "open_engine", lambda *_, **__: session)
     source = library.source(BY_ID["stack-mixed"]).path
-    words = ("validate", bundle, "--reference", source, "--no-upstream", "--engine", NAME)
+    words = ("validate", bundle, "--reference", source, "--no-upstream", *named)
     outcome = run_cli(*words)
     assert outcome.code == 0, outcome
     assert "verdict: self-consistent" in outcome.out

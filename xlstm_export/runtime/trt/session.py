@@ -28,10 +28,24 @@ from xlstm_export.engine.record import EngineRecord
 from xlstm_export.errors import EngineError, InputError
 from xlstm_export.ops.catalog import DOMAIN
 from xlstm_export.runtime.choice import Choice, check_chooses
-from xlstm_export.runtime.feeds import check_ids, check_names, check_patches, has_time
+from xlstm_export.runtime.feeds import (
+    as_numbers,
+    check_ids,
+    check_names,
+    check_patches,
+    has_time,
+    prepare_lengths,
+)
 from xlstm_export.runtime.session import MOST_STEPS, Array
 from xlstm_export.runtime.states import States, check_states
-from xlstm_export.runtime.trt.array import ALIGNMENT, DeviceArray, Pool, new_array, place
+from xlstm_export.runtime.trt.array import (
+    ALIGNMENT,
+    DeviceArray,
+    Pool,
+    borrow,
+    new_array,
+    place,
+)
 from xlstm_export.runtime.trt.device import CudaDevice, Device
 from xlstm_export.runtime.trt.engine import (
     Engine,
@@ -230,10 +244,9 @@ class TrtSession:
         batch = placed[manifest.inputs[0].name].shape[0]
         if manifest.ragged:
             given = feeds.get(LENGTHS)
-            everything = np.full(batch, -1, np.int32)
-            placed[LENGTHS] = place(
-                self._pool, LENGTHS, everything if given is None else given, np.int32
-            )
+            lent = None if given is None else borrow(self._device, LENGTHS, given)
+            lengths = prepare_lengths(given, batch) if lent is None else lent
+            placed[LENGTHS] = place(self._pool, LENGTHS, lengths, np.int32)
         if not manifest.takes_states:
             return placed
         if states is None:
@@ -249,8 +262,11 @@ class TrtSession:
         return placed | {s.input: placed_states[s.key] for s in manifest.states}
 
     def _input(self, tensor: TensorInfo, given: Any) -> DeviceArray:
-        if isinstance(given, np.ndarray) and tensor.dtype.startswith("int"):
-            check_ids(tensor.name, given, self.manifest)
+        if tensor.dtype.startswith("int"):
+            lent = borrow(self._device, tensor.name, given)
+            given = as_numbers(tensor.name, given, "iu") if lent is None else lent
+            if lent is None:  # what lies on the device stays there, unchecked
+                check_ids(tensor.name, given, self.manifest)
         placed = place(self._pool, tensor.name, given, tensor.dtype)
         if len(placed.shape) != len(tensor.shape):
             raise InputError(
