@@ -50,7 +50,6 @@ class UnpackedCall {
  private:
   // The operator's Attributes struct from the doubles of the call.
   Status fill_attributes(const xlstm_call& given, const OpSchema& schema) {
-    if (schema.attributes_size > sizeof attributes_) return Status::kBadOp;
     for (int a = 0; a < schema.attribute_count; ++a) {
       const AttributeSchema& attribute = schema.attributes[a];
       const double value = given.attributes[a];
@@ -67,7 +66,7 @@ class UnpackedCall {
     return Status::kOk;
   }
 
-  alignas(8) char attributes_[64];
+  alignas(8) char attributes_[largest_attributes()];
 };
 
 }  // namespace xlstm

@@ -6,6 +6,7 @@
 #include "pool.h"
 #include "unpack.h"
 #include "xlstm/cpu.h"
+#include "xlstm/threads.h"
 
 using xlstm::Status;
 
@@ -15,8 +16,6 @@ struct xlstm_pool {
 };
 
 namespace {
-
-constexpr int kMostThreads = 1024;
 
 int32_t code(Status status) { return static_cast<int32_t>(status); }
 
@@ -38,7 +37,7 @@ int32_t xlstm_find_op(const char* name) {
 }
 
 xlstm_pool* xlstm_pool_create(int32_t threads) {
-  if (threads < 1 || threads > kMostThreads) return nullptr;
+  if (threads < 1 || threads > xlstm::kMostThreads) return nullptr;
   try {
     return new xlstm_pool(threads);
   } catch (const std::bad_alloc&) {
@@ -52,7 +51,7 @@ void xlstm_pool_destroy(xlstm_pool* pool) {
 
 int32_t xlstm_cpu_workspace_size(const xlstm_call* call, int32_t threads, size_t* bytes) {
   if (call == nullptr || bytes == nullptr) return code(Status::kNullPointer);
-  if (threads < 1 || threads > kMostThreads) return code(Status::kBadSize);
+  if (threads < 1 || threads > xlstm::kMostThreads) return code(Status::kBadSize);
   const xlstm::Problem problem = xlstm::problem_of(*call);
   const Status status = xlstm::check_problem(problem);
   if (status == Status::kOk) {

@@ -25,7 +25,8 @@ extern "C" {
 
 /* One call. `op` is the operator's place in the catalogue, `dtype` TX: 0 float32, 1 float16,
  * 2 bfloat16, 3 float64. `attributes` are all of the operator's. `packed` is null, or what
- * xlstm_cpu_pack made of the constant operand, whose own pointer may then be null. */
+ * xlstm_cpu_pack made of the constant operand, whose own pointer may then be null; it is aligned to
+ * 64 bytes. */
 typedef struct {
   int32_t op;
   int32_t dtype;
@@ -56,6 +57,7 @@ XLSTM_C_API void xlstm_pool_destroy(xlstm_pool* pool);
 XLSTM_C_API int32_t xlstm_cpu_workspace_size(const xlstm_call* call, int32_t threads,
                                              size_t* bytes);
 XLSTM_C_API int32_t xlstm_cpu_packed_size(const xlstm_call* call, size_t* bytes);
+/* Write `packed`, of so many bytes and aligned to 64, for every call with that constant operand. */
 XLSTM_C_API int32_t xlstm_cpu_pack(const xlstm_call* call, void* packed);
 XLSTM_C_API int32_t xlstm_cpu_run(const xlstm_call* call, xlstm_pool* pool);
 

@@ -4,17 +4,14 @@
 
 #include "kernel.h"
 #include "xlstm/cuda.h"
+#include "xlstm/launch_message.h"
 
 namespace xlstm::ort {
 namespace {
 
 OrtStatus* status_of(const OrtApi& api, const OpSchema& schema, Status status) {
   if (status == Status::kOk) return nullptr;
-  std::string text = status_message(status);
-  if (status == Status::kLaunchFailed) {
-    text += std::string(": ") + cuda::launch_error_name() + ", " + cuda::launch_error_text();
-  }
-  return failure(api, schema, text);
+  return failure(api, schema, cuda::launch_message(status));
 }
 
 // Device memory for one call, or null for 0 bytes. An arena knows the stream, and gives the memory

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "gpu.h"
-#include "xlstm/attributes.h"
 
 namespace xlstm::ort {
 namespace {

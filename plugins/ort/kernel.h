@@ -9,6 +9,7 @@
 
 #include <onnxruntime_c_api.h>
 
+#include "xlstm/attributes.h"
 #include "xlstm/cpu.h"
 #include "xlstm/sizes.h"
 
@@ -25,14 +26,6 @@ OrtStatus* failure(const OrtApi& api, const OpSchema& schema, const std::string&
 // Rank and dimensions of `info`; an operand of higher rank than kMaxRank gets its first ones.
 OrtStatus* read_shape(const OrtApi& api, const OrtTensorTypeAndShapeInfo* info, int64_t* dims,
                       size_t* rank);
-
-constexpr size_t largest_attributes() {
-  size_t bytes = 1;
-  for (const OpSchema& schema : kSchemas) {
-    if (schema.attributes_size > bytes) bytes = schema.attributes_size;
-  }
-  return bytes;
-}
 
 // Nothing changes after create(): any number of threads may compute at once.
 class Kernel {

@@ -12,17 +12,15 @@
 #include "custom_op.h"
 #include "gpu.h"
 #include "kernel.h"
+#include "xlstm/threads.h"
 
 namespace xlstm::ort {
 namespace {
 
-// Into how many parts calls are cut: as many as the session's pool has threads. ONNX Runtime does
-// not say how many that is, so a program that asks for a number of threads says it here too, before
-// it registers the library. Else it is taken to be one per core, as by default, up to kMostParts:
-// more parts than threads give the same result, but cost up to 2x where one thread runs them all.
-constexpr char kThreadsKey[] = "ai.xlstm.intra_op_num_threads";
+// Into how many parts calls are cut: as many as the session's pool has threads. Where kThreadsKey
+// does not say how many, they are taken to be one per core, as by default, up to kMostParts: more
+// parts than threads give the same result, but cost up to 2x where one thread runs them all.
 constexpr int kMostParts = 16;
-constexpr int kMostThreads = 1024;
 
 OrtStatus* read_threads(const OrtApi& api, const OrtSessionOptions* options, int* threads) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());

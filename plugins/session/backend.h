@@ -24,6 +24,8 @@ class Backend {
   virtual const std::shared_ptr<Pool>& pool() const = 0;
   // Steps a call at most, where a caller cuts a long input.
   virtual int64_t most_steps() const = 0;
+  // Rows a call at most, where a caller has many.
+  virtual int64_t most_rows() const = 0;
   // Outputs on the host for `feeds`, the prepared inputs of `ends`, in their order. `past` is null
   // where the graph takes no states; the states after are written to `present`.
   virtual std::vector<Output> run(const Ends& ends, const std::vector<Feed>& feeds,

@@ -32,12 +32,24 @@ void check_names(const Ends& ends, const std::vector<Feed>& given) {
     }
   }
   for (const Feed& feed : given) {
+    if (find(given, feed.name) != &feed) fail(XLSTM_INPUT_ERROR, feed.name + ": is given twice");
     const auto is_it = [&feed](const TensorInfo& tensor) { return tensor.name == feed.name; };
     if (std::any_of(ends.inputs.begin(), ends.inputs.end(), is_it)) continue;
     if (feed.name == kLengths) {
       fail(XLSTM_INPUT_ERROR, feed.name + ": is for bundles of export --ragged");
     }
     fail(XLSTM_INPUT_ERROR, feed.name + ": no input of this bundle; it takes " + names);
+  }
+}
+
+// Whole numbers are ids.
+void check_whole(const Feed& feed, int64_t vocabulary) {
+  const int64_t count = elements(feed.shape);
+  if (feed.dtype->code == XLSTM_INT64) {
+    check_ids(feed.name, static_cast<const int64_t*>(feed.data), count, vocabulary);
+  } else if (feed.dtype->code == XLSTM_INT32) {
+    const auto* ids = static_cast<const int32_t*>(feed.data);
+    check_ids(feed.name, std::vector<int64_t>(ids, ids + count).data(), count, vocabulary);
   }
 }
 
@@ -123,10 +135,7 @@ std::vector<Feed> prepare_feeds(const Manifest& manifest, const Ends& ends,
     // of a further input there may be none
     check_shape(tensor, *feed, prepared.empty() ? 1 : 0);
     note_sizes(tensor, *feed, &known);
-    if (tensor.dtype->code == XLSTM_INT64) {
-      check_ids(tensor.name, static_cast<const int64_t*>(feed->data), elements(feed->shape),
-                manifest.vocabulary());
-    }
+    check_whole(*feed, manifest.vocabulary());
     prepared.push_back(*feed);
   }
   check_sums(known);

@@ -10,10 +10,10 @@
 namespace xlstm::session {
 
 std::string join(const std::string& folder, const std::string& name);
+// Whether it is there and a folder, a file; its bytes, or -1 where it is no file that is there.
+// Throw XLSTM_FILE_ERROR where the system does not tell.
 bool is_folder(const std::string& path);
-// Whether it is there and can be read as a file.
 bool is_file(const std::string& path);
-// -1 where there is none.
 int64_t file_size(const std::string& path);
 // Without links; the path itself where it leads nowhere.
 std::string absolute(const std::string& path);

@@ -11,7 +11,7 @@ namespace {
 
 constexpr char kContext[] = "context", kPast[] = "past_covariates", kFuture[] = "future_covariates",
                kGroups[] = "groups", kQuantiles[] = "quantiles";
-constexpr size_t kBatch = 64;  // series a call
+constexpr int64_t kMostRows = 64;  // series a call, where the backend takes as many
 constexpr float kMissing = std::numeric_limits<float>::quiet_NaN();
 
 using Rows = std::vector<std::vector<float>>;
@@ -31,6 +31,15 @@ void check(const Model& model, const Rows& series, int64_t horizon) {
     if (std::any_of(series[i].begin(), series[i].end(), is_infinite)) {
       fail(XLSTM_INPUT_ERROR, name + ": holds infinite numbers");
     }
+  }
+}
+
+// Throws XLSTM_OPTION_ERROR where the bytes of [series, horizon, levels] cannot be counted.
+void check_size(const Shape& shape) {
+  int64_t bytes = sizeof(float);
+  for (const int64_t size : shape) {
+    if (!__builtin_mul_overflow(bytes, size, &bytes)) continue;
+    fail(XLSTM_OPTION_ERROR, "horizon: " + std::to_string(shape[1]) + " is too large");
   }
 }
 
@@ -118,9 +127,11 @@ Output forecast(Model* model, const Rows& series, int64_t horizon) {
   }
   const auto rows = static_cast<int64_t>(series.size());
   const Shape shape{rows, horizon, static_cast<int64_t>(info.levels.size())};
+  check_size(shape);
   auto quantiles = std::make_shared<std::vector<float>>(elements(shape), kMissing);
-  for (size_t first = 0; first < series.size(); first += kBatch) {
-    const size_t last = std::min(series.size(), first + kBatch);
+  const auto at_once = static_cast<size_t>(std::min(kMostRows, model->most_rows()));
+  for (size_t first = 0; first < series.size(); first += at_once) {
+    const size_t last = std::min(series.size(), first + at_once);
     const auto run = takes_several ? side_by_side : carried;
     run(model, series, first, last, horizon, quantiles.get());
   }

@@ -15,6 +15,11 @@ void check(const Model& model, const std::vector<int64_t>& prompt, const Generat
     fail(XLSTM_BUNDLE_ERROR, "the bundle takes " + manifest.begin.inputs[0].name + " and yields " +
                                  manifest.begin.outputs[0].name + ": it generates no text");
   }
+  if (manifest.states.empty()) {
+    fail(XLSTM_BUNDLE_ERROR,
+         "the bundle carries no states, so that no text goes on by it; export it again with "
+         "--states (export_module: states=True)");
+  }
   if (prompt.empty()) fail(XLSTM_INPUT_ERROR, "the prompt is empty; give at least one id");
   check_ids("prompt", prompt.data(), static_cast<int64_t>(prompt.size()), manifest.vocabulary());
   if (past != nullptr && past->batch() != 1) {

@@ -37,8 +37,10 @@ Library::Library(const std::string& path, const std::string& cure)
 }
 
 Library Library::find(const char* mark, const std::vector<std::string>& names,
-                      const std::string& cure) {
-  if (dlsym(RTLD_DEFAULT, mark) != nullptr) return {"this program", RTLD_DEFAULT};
+                      const std::string& cure,
+                      const std::function<bool(const Library&)>& fits) {
+  const Library process("this program", RTLD_DEFAULT);
+  if (process.symbol(mark) != nullptr && fits(process)) return process;
   std::string tried;
   for (const std::string& name : names) {
     if (void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return {name, handle};

@@ -1,6 +1,7 @@
 // Shared libraries that are loaded when they are needed, and where this one lies.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,10 +14,11 @@ class Library {
   // The file `path`; a name without a folder is one that the loader looks for. Throws
   // XLSTM_BACKEND_ERROR with its reason and `cure`.
   Library(const std::string& path, const std::string& cure);
-  // The one the process has with the symbol `mark`, else the first of `names` that the loader
-  // finds. Throws XLSTM_BACKEND_ERROR with `cure`.
-  static Library find(const char* mark, const std::vector<std::string>& names,
-                      const std::string& cure);
+  // The one the process has with the symbol `mark`, if it `fits`, else the first of `names` that
+  // the loader finds. Throws XLSTM_BACKEND_ERROR with `cure`.
+  static Library find(
+      const char* mark, const std::vector<std::string>& names, const std::string& cure,
+      const std::function<bool(const Library&)>& fits = [](const Library&) { return true; });
 
   // As it was asked for.
   const std::string& path() const { return path_; }

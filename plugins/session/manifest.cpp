@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kFormatVersion = 1;
 constexpr int64_t kMostSize = INT32_MAX;
+constexpr char kModuleFamily[] = "module";  // of export_module
 
 [[noreturn]] void damaged(const std::string& what) { throw std::runtime_error(what); }
 
@@ -70,10 +71,16 @@ ForecastInfo read_forecast(const Json& entry) {
   ForecastInfo info{entry.at("levels").get<std::vector<double>>(),
                     entry.at("context").get<int64_t>(), entry.at("patch").get<int64_t>(),
                     entry.at("horizon").get<int64_t>()};
-  if (info.levels.empty() || std::min({info.context, info.patch, info.horizon}) < 1) {
+  const auto [least, most] = std::minmax({info.context, info.patch, info.horizon});
+  if (info.levels.empty() || least < 1 || most > kMostSize) {
     damaged("forecast: no levels, or a length that is none");
   }
   return info;
+}
+
+LowBit read_low_bit(const Json& entry) {
+  const auto eight = entry.value("eight", std::vector<std::string>());
+  return {entry.at("bits").get<int64_t>(), !eight.empty(), entry.value("matmul_nbits", false)};
 }
 
 bool has(const Json& root, const char* key) {
@@ -99,6 +106,7 @@ Manifest read(const Json& root) {
   for (const Json& entry : root.at("states")) manifest.states.push_back(read_state(entry));
   manifest.runs_on = root.at("runs_on").get<std::vector<std::string>>();
   if (has(root, "forecast")) manifest.forecast = read_forecast(root["forecast"]);
+  if (has(root, "low_bit")) manifest.low_bit = read_low_bit(root["low_bit"]);
   const auto& inputs = manifest.begin.inputs;
   const bool has_lengths = std::any_of(inputs.begin(), inputs.end(), [](const TensorInfo& tensor) {
     return tensor.name == kLengths;
@@ -125,9 +133,14 @@ std::string shape_text(const std::vector<Dim>& dims) {
   return shape_text(words);
 }
 
+bool Manifest::is_language_model() const {
+  const TensorInfo& output = begin.outputs[0];
+  return begin.inputs[0].name == "input_ids" && output.name == "logits" && output.shape.size() == 3;
+}
+
 int64_t Manifest::vocabulary() const {
   const int64_t size = begin.outputs[0].shape.back().size;
-  return is_language_model() && size > 0 ? size : 0;
+  return is_language_model() && family != kModuleFamily && size > 0 ? size : 0;
 }
 
 std::shared_ptr<const Manifest> read_manifest(const std::string& bundle) {

@@ -45,6 +45,13 @@ struct Ends {
   std::vector<TensorInfo> inputs, outputs;
 };
 
+// Of matrices in 8 or 4 bits.
+struct LowBit {
+  int64_t bits;
+  bool has_eight;     // some take 8 bits where the others take 4
+  bool matmul_nbits;  // products are com.microsoft::MatMulNBits
+};
+
 // All in steps of the series, but the levels of the quantiles.
 struct ForecastInfo {
   std::vector<double> levels;
@@ -61,13 +68,13 @@ struct Manifest {
   std::vector<StateInfo> states;
   std::vector<std::string> runs_on;
   std::optional<ForecastInfo> forecast;
+  std::optional<LowBit> low_bit;
 
   bool takes_states() const { return !continuation; }
   const Ends& continued() const { return continuation ? *continuation : begin; }
-  bool is_language_model() const {
-    return begin.inputs[0].name == "input_ids" && begin.outputs[0].name == "logits";
-  }
-  // Ids that a language model knows; 0 where it is not known.
+  // Whether ids become logits, a row for each.
+  bool is_language_model() const;
+  // Ids that a language model knows; 0 where it is not known, as of one's own network.
   int64_t vocabulary() const;
 };
 

@@ -35,9 +35,7 @@ class HostMemory : public Memory {
 
 std::unique_ptr<Memory> host_memory() { return std::make_unique<HostMemory>(); }
 
-Pool::~Pool() {
-  for (const Block& block : kept_) memory_->release(block.address);
-}
+Pool::~Pool() { release_kept(); }
 
 std::shared_ptr<std::byte> Pool::take(size_t bytes) {
   bytes = std::max<size_t>(bytes, 1);
@@ -51,11 +49,30 @@ std::shared_ptr<std::byte> Pool::take(size_t bytes) {
       kept_.erase(std::next(found).base());
     }
   }
-  if (address == nullptr) address = memory_->allocate(bytes);
+  if (address == nullptr) address = allocate(bytes);
   const Block block{address, bytes};
   // where the count itself finds no memory, the deleter runs
   return {static_cast<std::byte*>(address),
           [pool = shared_from_this(), block](std::byte*) { pool->give_back(block); }};
+}
+
+void* Pool::allocate(size_t bytes) {
+  try {
+    return memory_->allocate(bytes);
+  } catch (const Error& error) {
+    if (error.status() != XLSTM_OUT_OF_MEMORY) throw;
+  }
+  release_kept();
+  return memory_->allocate(bytes);
+}
+
+void Pool::release_kept() noexcept {
+  std::vector<Block> idle;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle.swap(kept_);
+  }
+  for (const Block& block : idle) memory_->release(block.address);
 }
 
 void Pool::give_back(Block block) noexcept {

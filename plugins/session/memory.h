@@ -37,7 +37,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
   Pool& operator=(const Pool&) = delete;
 
   Memory& memory() { return *memory_; }
-  // A block whose content is undefined; it keeps the pool alive.
+  // A block whose content is undefined; it keeps the pool alive. Throws XLSTM_OUT_OF_MEMORY.
   std::shared_ptr<std::byte> take(size_t bytes);
 
  private:
@@ -46,7 +46,10 @@ class Pool : public std::enable_shared_from_this<Pool> {
     void* address;
     size_t bytes;
   };
+  // New memory; where there is none, that of the kept blocks is given up first.
+  void* allocate(size_t bytes);
   void give_back(Block block) noexcept;
+  void release_kept() noexcept;
 
   std::unique_ptr<Memory> memory_;
   std::mutex mutex_;

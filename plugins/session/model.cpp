@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "feeds.h"
+#include "xlstm/threads.h"
 
 namespace xlstm::session {
 namespace {

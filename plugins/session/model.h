@@ -22,6 +22,7 @@ class Model {
   const Manifest& manifest() const { return *manifest_; }
   const std::string& description() const { return description_; }
   const std::vector<int64_t>& stop_ids() const { return stop_ids_; }
+  int64_t most_rows() const { return backend_->most_rows(); }
   int64_t most_steps() const { return backend_->most_steps(); }
   // Inputs, outputs or states as they are described, a free size as -1, without data.
   const std::vector<Output>& ends(xlstm_ends which) const;

@@ -9,8 +9,6 @@
 
 namespace xlstm::session {
 
-inline constexpr int kMostThreads = 1024;
-
 // xlstm_session_options, checked.
 struct Options {
   const char* runtime_library = nullptr;

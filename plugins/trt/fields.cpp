@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "xlstm/attributes.h"
 
 namespace xlstm::trt {
 namespace {

@@ -6,19 +6,12 @@
 
 #include <NvInferRuntime.h>
 
+#include "xlstm/attributes.h"
 #include "xlstm/call.h"
 
 namespace xlstm::trt {
 
 inline constexpr int kMostAttributes = 8;
-
-constexpr size_t largest_attributes() {
-  size_t bytes = 1;
-  for (const OpSchema& schema : kSchemas) {
-    if (schema.attributes_size > bytes) bytes = schema.attributes_size;
-  }
-  return bytes;
-}
 
 constexpr bool attributes_fit() {
   for (const OpSchema& schema : kSchemas) {

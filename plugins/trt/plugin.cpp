@@ -7,6 +7,7 @@
 #include "log.h"
 #include "signature.h"
 #include "xlstm/cuda.h"
+#include "xlstm/launch_message.h"
 
 namespace xlstm::trt {
 namespace {
@@ -190,12 +191,7 @@ int32_t Plugin::enqueue(const PluginTensorDesc* input_descs, const PluginTensorD
     call.workspace = workspace;
     call.workspace_size = cuda::workspace_size(call.problem);
     const Status status = cuda::launch(call, stream);
-    if (status == Status::kOk) return kOk;
-    std::string refused = status_message(status);
-    if (status == Status::kLaunchFailed) {
-      refused += std::string(": ") + cuda::launch_error_name() + ", " + cuda::launch_error_text();
-    }
-    return report(refused);
+    return status == Status::kOk ? kOk : report(cuda::launch_message(status));
   });
 }
 

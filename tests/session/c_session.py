@@ -143,6 +143,10 @@ class CSession:
     def describe(self) -> str:
         return str(self.library.xlstm_session_describe(self.handle).decode())
 
+    @property
+    def vocabulary(self) -> int:
+        return int(self.library.xlstm_session_vocabulary(self.handle))
+
     def ends(self, which: int) -> list[tuple[str, Any, tuple[int, ...]]]:
         """Name, type and shape of inputs (0), outputs (1) or states (2)."""
         found = []

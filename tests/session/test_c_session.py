@@ -13,6 +13,7 @@ from tests.families.tirex2_checkpoints import write_tirex2
 from tests.model_cases import BY_ID, VOCABULARY, Library
 from tests.session.c_session import (
     INPUT,
+    MEMORY,
     OPTION,
     Array,
     CSession,
@@ -277,6 +278,21 @@ def test_forecasts_are_pythons(library: Library, case: str) -> None:
     _, states = session.run({"context": np.zeros((1, 2 * patch), np.float32)})
     with pytest.raises(SessionError, match=f"goes on by a multiple of {patch}"):
         session.run({"context": np.zeros((1, patch + 1), np.float32)}, states)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "status", "told"),
+    [
+        (2**63 - 1, OPTION, f"horizon: {2**63 - 1} is too large"),
+        (2**60, OPTION, f"horizon: {2**60} is too large"),
+        (2**50, MEMORY, "out of memory"),
+    ],
+)
+def test_horizons_have_bounds(library: Library, horizon: int, status: int, told: str) -> None:
+    session = CSession(library.bundle(BY_ID["tirex-small"]))
+    with pytest.raises(SessionError) as caught:
+        session.forecast([np.zeros(9, np.float32)], horizon)
+    assert (caught.value.status, str(caught.value)) == (status, told)
 
 
 def test_forecasts_of_several_series_are_pythons(tmp_path: Path) -> None:

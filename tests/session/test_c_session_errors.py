@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -26,7 +27,10 @@ from tests.session.c_session import (
     CSession,
     SessionError,
 )
+from tests.session.own_network import SIZE, write_own_network
 from xlstm_export import __version__
+from xlstm_export.bundle.low_bit import LowBit
+from xlstm_export.lowering.options import LoweringOptions
 
 # the first function of ONNX Runtime's base table gives no table of that version, the second a name
 OLD_RUNTIME = """
@@ -62,6 +66,24 @@ except SessionError as error:
     print(error.status, error)
 assert path.read_bytes() == before
 assert list(path.parent.iterdir()) == [path]
+"""
+
+# the logits of bundles in the ONNX Runtime of a folder: whether they are Python's, bit for bit
+FEW_BITS = """
+import sys
+if sys.argv[1]:
+    sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import numpy as np
+import onnxruntime
+from tests.session.c_session import CSession
+from xlstm_export.runtime.ort import OrtSession
+assert onnxruntime.__file__.startswith(sys.argv[1])
+feeds = {"input_ids": np.arange(12).reshape(2, 6)}
+for bundle in map(Path, sys.argv[2:]):
+    sessions = CSession(bundle), OrtSession(bundle, threads=1)
+    ours, theirs = (session.run(feeds)[0]["logits"] for session in sessions)
+    print(ours.tobytes() == theirs.tobytes())
 """
 
 
@@ -181,9 +203,26 @@ def test_runtimes_that_are_none(bundle: Path, tmp_path: Path) -> None:
     assert told == f"{BACKEND} {old}: ONNX Runtime 1.2.3 is too old; 1.20 or later is needed"
 
 
-@pytest.mark.parametrize(
-    "folder", [d for d in os.environ.get("XLSTM_ORT_DIRS", "").split(os.pathsep) if d]
-)
+OTHERS = [d for d in os.environ.get("XLSTM_ORT_DIRS", "").split(os.pathsep) if d]
+
+
+@pytest.mark.parametrize("folder", ["", *OTHERS], ids=lambda d: Path(d).name or "installed")
+def test_weights_in_few_bits_are_read_as_python_does(library: Library, folder: str) -> None:
+    """Where matrices are made wide as they are loaded, products of 4 bits round nothing."""
+    case = BY_ID["hf-plain"]
+    (name, *_) = [n for n in library.checkpoint(case).weights if n.endswith(".down.weight")]
+    kinds = [
+        LoweringOptions(opset=21, low_bit=LowBit(8, 16)),
+        LoweringOptions(opset=21, low_bit=LowBit(4, 16)),
+        LoweringOptions(opset=21, low_bit=LowBit(4, 16, eight=(name,))),
+        LoweringOptions(opset=21, low_bit=LowBit(4, 16), dtype="float16"),
+        LoweringOptions(opset=21, low_bit=LowBit(4, 16, matmul_nbits=True)),
+    ]
+    bundles = [library.bundle(case, options) for options in kinds]
+    assert run_apart(FEW_BITS, folder, *bundles).split() == ["True"] * len(kinds)
+
+
+@pytest.mark.parametrize("folder", OTHERS)
 def test_older_and_newer_runtimes_give_the_same_ids(library: Library, folder: str) -> None:
     bundle = library.bundle(BY_ID["stack-mixed"])
     path = next((Path(folder) / "onnxruntime" / "capi").glob("libonnxruntime.so.1.*"))
@@ -228,3 +267,76 @@ def test_files_that_hold_no_states(bundle: Path, library: Library, tmp_path: Pat
     missing = tmp_path / "no" / "folder"
     told = refused(lambda: states.save(missing), FILE)
     assert told == f"{missing}: cannot be written (No such file or directory)"
+
+
+def test_networks_that_continue_no_text(tmp_path: Path) -> None:
+    """Logits of a whole sequence, and those of each step where nothing is carried."""
+    pooled = CSession(write_own_network(tmp_path / "pooled", pools=True))
+    told = refused(lambda: pooled.generate([1], 3), BUNDLE)
+    assert told == "the bundle takes input_ids and yields logits: it generates no text"
+    assert pooled.vocabulary == 0
+    session = CSession(write_own_network(tmp_path / "bundle"))
+    told = refused(lambda: session.generate([1], 3), BUNDLE)
+    assert told.startswith("the bundle carries no states, so that no text goes on by it; export it")
+    assert "with --states (export_module: states=True)" in told
+    # its input may be anything that is counted
+    assert session.vocabulary == 0
+    assert session.run({"input_ids": np.array([[SIZE - 1]])})[0]["logits"][0, 0, -1] == 1
+
+
+def test_ids_of_32_bits(tmp_path: Path) -> None:
+    session = CSession(write_own_network(tmp_path / "bundle", ids="int32"))
+    outputs, _ = session.run({"input_ids": np.array([[2, 0]], np.int32)})
+    np.testing.assert_array_equal(outputs["logits"][0], np.eye(SIZE)[[2, 0]])
+    told = refused(lambda: session.run({"input_ids": np.array([[2, -1]], np.int32)}), INPUT)
+    assert told == "input_ids: token id -1 is outside the vocabulary"
+
+
+def test_null_is_told(bundle: Path) -> None:
+    session = CSession(bundle)
+    library, made = session.library, ctypes.byref(ctypes.c_void_p())
+    calls: dict[str, list[Callable[[], int]]] = {
+        "session": [
+            lambda: library.xlstm_session_tensor(None, 0, ctypes.c_size_t(0), made),
+            lambda: library.xlstm_session_run(None, None, ctypes.c_size_t(0), None, made, made),
+            lambda: library.xlstm_states_zeros(None, ctypes.c_int64(1), made),
+            lambda: library.xlstm_states_load(None, b"states", made),
+        ],
+        "states": [
+            lambda: library.xlstm_states_copy(None, made),
+            lambda: library.xlstm_states_rows(None, None, ctypes.c_size_t(0), made),
+            lambda: library.xlstm_states_reset(None, None, ctypes.c_size_t(0), made),
+            lambda: library.xlstm_states_save(None, b"states"),
+            lambda: library.xlstm_states_read(None, made),
+        ],
+        "outputs": [lambda: library.xlstm_outputs_tensor(None, ctypes.c_size_t(0), made)],
+    }
+    for name, several in calls.items():
+        for call in several:
+            assert call() == INPUT
+            assert library.xlstm_session_error().decode() == f"{name}: is null"
+
+
+def test_what_is_no_file(bundle: Path, tmp_path: Path) -> None:
+    """Nothing waits for a pipe, and what the system says of a path is told."""
+    session, pipe, loop = CSession(bundle), tmp_path / "pipe", tmp_path / "loop"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    for path in (pipe, tmp_path):
+        told = refused(lambda path=path: session.load(path), FILE)  # type: ignore[misc]
+        assert told == f"{path}: cannot be read (it is no regular file)"
+    told = refused(lambda: CSession(loop), FILE)
+    assert told == f"{loop}: cannot be read (Too many levels of symbolic links)"
+    assert "pipe: no such library" in refused(
+        lambda: CSession(bundle, kernel_library=pipe), BACKEND
+    )
+    (bundle / "config.json").unlink(missing_ok=True)
+    (bundle / "config.json").symlink_to(bundle / "config.json")
+    told = refused(lambda: CSession(bundle), FILE)
+    assert "config.json: cannot be read (Too many levels" in told
+    (bundle / "config.json").unlink()
+    os.mkfifo(bundle / "config.json")
+    CSession(bundle)
+    (bundle / "xlstm_export.json").unlink()
+    os.mkfifo(bundle / "xlstm_export.json")
+    assert "no xlstm_export.json, so it is not an" in refused(lambda: CSession(bundle), BUNDLE)

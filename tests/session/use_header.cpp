@@ -37,7 +37,28 @@ void use_states(xlstm::Session& session, const xlstm::States& states, const std:
   print("joined", session.run({{"input_ids", ids.data(), {2, 1}}}, &same).outputs.at("logits"));
   std::printf("states %lld %zu %zu %s\n", static_cast<long long>(same.batch()), same.nbytes(),
               same.read().size(), same.read()[0].name.c_str());
-  refused([&] { session.run({{"input_ids", ids.data(), {2, 1}}}, &a); });
+  const xlstm::Tensor feed{"input_ids", ids.data(), {2, 1}};
+  refused([&] { session.run({feed}, &a); });
+  refused([&] { session.run({feed, feed}, &same); });
+}
+
+// Each operation of what was moved from.
+void use_moved(xlstm::Session& session) {
+  const std::vector<int64_t> ids{1};
+  const xlstm::Tensor feed{"input_ids", ids.data(), {1, 1}};
+  xlstm::States states = session.zeros(1);
+  const xlstm::States taken = std::move(states);
+  refused([&] { session.run({feed}, &states); });
+  refused([&] { session.generate(ids, {}, [](int64_t) { return true; }, &states); });
+  refused([&] { xlstm::States::join({&taken, &states}); });
+  refused([&] { states.batch(); });
+  refused([&] { xlstm::States copy = states; });
+  xlstm::Step step = session.run({feed}, &taken);
+  const xlstm::Outputs outputs = std::move(step.outputs);
+  refused([&] { step.outputs.at("logits"); });
+  xlstm::Session other = std::move(session);
+  refused([&] { session.run({feed}); });
+  session = std::move(other);
 }
 
 void use_generation(xlstm::Session& session) {
@@ -50,6 +71,9 @@ void use_generation(xlstm::Session& session) {
   };
   const xlstm::States states = session.generate({3, 1, 4}, options, on_token);
   session.generate({1}, options, on_token, &states);
+  options.temperature = 3;
+  options.top_p = 0;
+  session.generate({3, 1, 4}, options, on_token);
   std::printf("\n");
   refused([&] {
     session.generate({1}, options, [](int64_t) -> bool { throw std::runtime_error("mine"); });
@@ -68,6 +92,7 @@ int main(int, char** words) {
   print("logits", step.outputs.at("logits"));
   use_states(session, step.states, words[4]);
   use_generation(session);
+  use_moved(session);
   for (const xlstm::Tensor& input : session.inputs()) {
     std::printf("input %s %zu\n", input.name.c_str(), input.shape.size());
   }

@@ -108,7 +108,8 @@ const char* status_message(Status status) {
     case Status::kBadLengths: return "lengths has neither one element nor one per row";
     case Status::kBadAttribute: return "an attribute is out of its range";
     case Status::kNullPointer: return "an operand is missing";
-    case Status::kMisaligned: return "an operand is not aligned to its element type";
+    case Status::kMisaligned:
+      return "an operand is not aligned to its element type, or packed memory not to 64 bytes";
     case Status::kBadAlias: return "an output overlaps an operand that it does not continue";
     case Status::kSmallWorkspace: return "the workspace is missing, too small or misaligned";
     case Status::kUnavailable:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ int32_t guarded(Body body) noexcept {
   } catch (const Error& error) {
     return keep_error(error.status(), error.what());
   } catch (const std::bad_alloc&) {
+    return keep_error(XLSTM_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::length_error&) {  // more than a container can ever hold
     return keep_error(XLSTM_OUT_OF_MEMORY, "out of memory");
   } catch (const std::exception& error) {
     return keep_error(XLSTM_INTERNAL_ERROR, error.what());

@@ -81,6 +81,7 @@ size_t xlstm_session_count(const xlstm_session* session, xlstm_ends ends) {
 int32_t xlstm_session_tensor(const xlstm_session* session, xlstm_ends ends, size_t index,
                              xlstm_tensor* tensor) {
   return guarded([=] {
+    demand(session, "session");
     demand(tensor, "tensor");
     const std::vector<Output>& tensors = session->model.ends(ends);
     if (index >= tensors.size()) {
@@ -104,6 +105,7 @@ int32_t xlstm_session_run(xlstm_session* session, const xlstm_tensor* feeds, siz
                           const xlstm_states* states, xlstm_outputs** outputs,
                           xlstm_states** next) {
   return guarded([=] {
+    demand(session, "session");
     if (count > 0) demand(feeds, "feeds");
     std::vector<Feed> given;
     for (size_t i = 0; i < count; ++i) given.push_back(feed_of(feeds[i]));
@@ -118,6 +120,7 @@ size_t xlstm_outputs_count(const xlstm_outputs* outputs) { return outputs->tenso
 
 int32_t xlstm_outputs_tensor(const xlstm_outputs* outputs, size_t index, xlstm_tensor* tensor) {
   return guarded([=] {
+    demand(outputs, "outputs");
     demand(tensor, "tensor");
     if (index >= outputs->tensors.size()) {
       fail(XLSTM_INPUT_ERROR, "there is no output " + std::to_string(index) + " of " +
@@ -134,6 +137,7 @@ int32_t xlstm_session_generate(xlstm_session* session, const int64_t* prompt, si
                                const xlstm_generation* options, xlstm_token_function on_token,
                                void* context, xlstm_states** states) {
   return guarded([=] {
+    demand(session, "session");
     if (count > 0) demand(prompt, "prompt");
     demand(options, "options");
     if (options->stop_count > 0) demand(options->stop, "stop");
@@ -162,6 +166,7 @@ int32_t xlstm_session_forecast(xlstm_session* session, const float* const* serie
                                const int64_t* lengths, size_t count, int64_t horizon,
                                xlstm_outputs** quantiles) {
   return guarded([=] {
+    demand(session, "session");
     demand(quantiles, "quantiles");
     if (count > 0) demand(series, "series");
     if (count > 0) demand(lengths, "lengths");

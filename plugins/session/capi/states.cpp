@@ -14,6 +14,7 @@ std::vector<int64_t> indices(const int64_t* rows, size_t count) {
 
 int32_t xlstm_states_zeros(const xlstm_session* session, int64_t batch, xlstm_states** states) {
   return guarded([=] {
+    demand(session, "session");
     demand(states, "states");
     *states = hand_out(session->model.zeros(batch));
   });
@@ -21,6 +22,7 @@ int32_t xlstm_states_zeros(const xlstm_session* session, int64_t batch, xlstm_st
 
 int32_t xlstm_states_copy(const xlstm_states* states, xlstm_states** copy) {
   return guarded([=] {
+    demand(states, "states");
     demand(copy, "copy");
     *copy = hand_out(states->states.copy());
   });
@@ -29,6 +31,7 @@ int32_t xlstm_states_copy(const xlstm_states* states, xlstm_states** copy) {
 int32_t xlstm_states_rows(const xlstm_states* states, const int64_t* rows, size_t count,
                           xlstm_states** chosen) {
   return guarded([=] {
+    demand(states, "states");
     demand(chosen, "chosen");
     *chosen = hand_out(states->states.rows(indices(rows, count)));
   });
@@ -50,6 +53,7 @@ int32_t xlstm_states_join(const xlstm_states* const* parts, size_t count, xlstm_
 int32_t xlstm_states_reset(const xlstm_states* states, const int64_t* rows, size_t count,
                            xlstm_states** begun) {
   return guarded([=] {
+    demand(states, "states");
     demand(begun, "begun");
     *begun = hand_out(states->states.reset(indices(rows, count)));
   });
@@ -57,6 +61,7 @@ int32_t xlstm_states_reset(const xlstm_states* states, const int64_t* rows, size
 
 int32_t xlstm_states_save(const xlstm_states* states, const char* path) {
   return guarded([=] {
+    demand(states, "states");
     demand(path, "path");
     states->states.save(path);
   });
@@ -64,6 +69,7 @@ int32_t xlstm_states_save(const xlstm_states* states, const char* path) {
 
 int32_t xlstm_states_load(const xlstm_session* session, const char* path, xlstm_states** states) {
   return guarded([=] {
+    demand(session, "session");
     demand(path, "path");
     demand(states, "states");
     *states = hand_out(session->model.load(path));
@@ -76,6 +82,7 @@ size_t xlstm_states_nbytes(const xlstm_states* states) { return states->states.n
 
 int32_t xlstm_states_read(const xlstm_states* states, xlstm_outputs** tensors) {
   return guarded([=] {
+    demand(states, "states");
     demand(tensors, "tensors");
     std::vector<Output> read;
     const size_t count = states->states.manifest().states.size();

@@ -6,8 +6,9 @@
  * Every function that can fail returns a status; xlstm_session_error then says in words what is
  * wrong and how to mend it, to the thread that asked. What a function makes, the caller gives back
  * to the function of that name with _close or _free; null is taken there. A session may be used by
- * many threads at once, each with states of its own; a session of an engine by one at a time.
- * xlstm/session.hpp is the same for C++. */
+ * many threads at once, each with states of its own; a session of an engine by one at a time. A
+ * thread's current CUDA context is after a call what it was before. xlstm/session.hpp is the same
+ * for C++. */
 #ifndef XLSTM_SESSION_H_
 #define XLSTM_SESSION_H_
 

@@ -1,20 +1,30 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
+#include <optional>
 
 #include "../error.h"
 #include "../library.h"
 #include "../options.h"
 #include "graph.h"
+#include "xlstm/threads.h"
 
 namespace xlstm::session {
 namespace {
 
 constexpr int64_t kMostSteps = 512;  // memory does not grow with the prompt
+constexpr char kWideKey[] = "session.disable_quant_qdq";
 constexpr char kLibrary[] = "libxlstm_ort.so";
-// The library cannot ask a session for its threads: it is told, before it is registered.
-constexpr char kThreadsKey[] = "ai.xlstm.intra_op_num_threads";
+
+// Whether this ONNX Runtime would dequantise matrices in every call, some of which take longer than
+// all the others wide: as xlstm_export/runtime/widening.py has it.
+bool is_slower_in_blocks(const Manifest& manifest) {
+  const std::optional<LowBit>& low_bit = manifest.low_bit;
+  if (!low_bit || low_bit->matmul_nbits || !ort::runtime_is_before(1, 31)) return false;
+  return low_bit->bits == 8 || low_bit->has_eight || manifest.dtype != "float32";
+}
 
 int usable_processors() {
   cpu_set_t set;
@@ -40,6 +50,7 @@ class OrtBackend : public Backend {
   }
   const std::shared_ptr<Pool>& pool() const override { return pool_; }
   int64_t most_steps() const override { return kMostSteps; }
+  int64_t most_rows() const override { return std::numeric_limits<int64_t>::max(); }
 
   std::vector<Output> run(const Ends& ends, const std::vector<Feed>& feeds, const States* past,
                           const States& present, Wanted) override {
@@ -54,6 +65,8 @@ class OrtBackend : public Backend {
     options_.SetLogSeverityLevel(ORT_LOGGING_LEVEL_FATAL);
     // a second call of one shape would get a buffer for the whole pattern beside the arena's
     options_.DisableMemPattern();
+    // low-bit matrices are made wide once, as the file is loaded
+    if (is_slower_in_blocks(*manifest_)) options_.AddConfigEntry(kWideKey, "1");
     const auto library = own_library(options.kernel_library, kLibrary);
     operators_ = "function bodies of standard operators";
     if (!library) return;

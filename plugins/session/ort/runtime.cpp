@@ -1,7 +1,9 @@
 #include "runtime.h"
 
+#include <charconv>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 
 #include "../error.h"
 #include "../library.h"
@@ -61,6 +63,15 @@ const Ort::Env& load_runtime(const char* path) {
 }
 
 std::string runtime_version() { return loaded->version; }
+
+bool runtime_is_before(int major, int minor) {
+  const std::string& text = loaded->version;
+  const char* end = text.data() + text.size();
+  int own_major = 0, own_minor = 0;
+  const char* dot = std::from_chars(text.data(), end, own_major).ptr;
+  if (dot != end) std::from_chars(dot + 1, end, own_minor);
+  return std::pair(own_major, own_minor) < std::pair(major, minor);
+}
 
 ONNXTensorElementDataType element_type(const DType& dtype) {
   switch (dtype.code) {

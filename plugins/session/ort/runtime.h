@@ -15,6 +15,8 @@ namespace xlstm::session::ort {
 // there is none, it is older than 1.20, or another one was asked for before.
 const Ort::Env& load_runtime(const char* path);
 std::string runtime_version();
+// Whether it is of a version before that one.
+bool runtime_is_before(int major, int minor);
 
 ONNXTensorElementDataType element_type(const DType& dtype);
 

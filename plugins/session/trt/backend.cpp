@@ -43,20 +43,39 @@ class TrtBackend : public Backend {
     std::unique_ptr<trt::Gpu> gpu = trt::open_gpu(options.gpu);
     gpu_ = gpu.get();
     pool_ = std::make_shared<Pool>(std::move(gpu));
-    begin_ = load(path, record, manifest_->begin, manifest_->takes_states(), options);
+    const trt::Current current(*gpu_);
+    auto begin = load(path, record, manifest_->begin, manifest_->takes_states(), options);
+    std::unique_ptr<trt::Graph> other;
     const std::string more = trt::continued_engine(path);
     if (manifest_->continuation && is_file(more)) {
-      continue_ = load(more, trt::read_record(more), *manifest_->continuation, true, options);
+      other = load(more, trt::read_record(more), *manifest_->continuation, true, options);
     }
     const std::string plugins = std::to_string(record.op_types.size()) + " by " + record.library;
-    description_ = begin_->engine().title() + ", " + gpu_->name() + " (" +
+    description_ = begin->engine().title() + ", " + gpu_->name() + " (" +
                    gpu_->compute_capability() + "), " + manifest_->dtype + "; CUDA plugins: " +
                    plugins + " " + record.library_version;
+    // not before: what fails above must free engines while the context is current
+    begin_ = std::move(begin);
+    continue_ = std::move(other);
+  }
+
+  ~TrtBackend() override {
+    try {
+      const trt::Current current(*gpu_);
+      continue_.reset();
+      begin_.reset();
+    } catch (const std::exception&) {
+      // the driver is gone, as at the end of a process
+    }
   }
 
   std::string describe() const override { return description_; }
   const std::shared_ptr<Pool>& pool() const override { return pool_; }
   int64_t most_steps() const override { return std::min(begin_->most_steps(), kMostSteps); }
+  int64_t most_rows() const override {
+    const int64_t rows = begin_->most_rows();
+    return continue_ ? std::min(rows, continue_->most_rows()) : rows;
+  }
 
   std::vector<Output> run(const Ends& ends, const std::vector<Feed>& feeds, const States* past,
                           const States& present, Wanted wanted) override {
@@ -67,7 +86,7 @@ class TrtBackend : public Backend {
            "calls that go on too");
     }
     const std::lock_guard<std::mutex> lock(mutex_);
-    gpu_->activate();
+    const trt::Current current(*gpu_);
     return (begins ? *begin_ : *continue_).run(feeds, past, present, wanted, *gpu_, pool_);
   }
 

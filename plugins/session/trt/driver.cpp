@@ -28,7 +28,8 @@ struct Functions {
   Result (*device_name)(char*, int, int);
   Result (*device_attribute)(int*, int, int);
   Result (*context_retain)(void**, int);
-  Result (*context_set)(void*);
+  Result (*context_push)(void*);
+  Result (*context_pop)(void**);
   Result (*stream_create)(void**, unsigned);
   Result (*stream_synchronize)(void*);
   Result (*stream_destroy)(void*);
@@ -59,7 +60,8 @@ Functions load_driver() {
   find(driver, "cuDeviceGetName", &found.device_name);
   find(driver, "cuDeviceGetAttribute", &found.device_attribute);
   find(driver, "cuDevicePrimaryCtxRetain", &found.context_retain);
-  find(driver, "cuCtxSetCurrent", &found.context_set);
+  find(driver, "cuCtxPushCurrent_v2", &found.context_push);
+  find(driver, "cuCtxPopCurrent_v2", &found.context_pop);
   find(driver, "cuStreamCreate", &found.stream_create);
   find(driver, "cuStreamSynchronize", &found.stream_synchronize);
   find(driver, "cuStreamDestroy_v2", &found.stream_destroy);
@@ -79,7 +81,7 @@ Address address_of(const void* pointer) {
   return static_cast<Address>(reinterpret_cast<uintptr_t>(pointer));
 }
 
-class CudaGpu : public Gpu {
+class CudaGpu final : public Gpu {
  public:
   explicit CudaGpu(int index) : cuda_(load_driver()), index_(index) {
     const Result started = cuda_.init(0);
@@ -94,18 +96,29 @@ class CudaGpu : public Gpu {
     check(started, "cuInit");
     check(cuda_.device_get(&device_, index), "cuDeviceGet");
     check(cuda_.context_retain(&context_, device_), "cuDevicePrimaryCtxRetain");
-    activate();
-    // it waits for no other stream, nor do they for it: all that a session does is on it
-    check(cuda_.stream_create(&stream_, kStreamNonBlocking), "cuStreamCreate");
+    try {
+      const Current current(*this);
+      // it waits for no other stream, nor do they for it: all that a session does is on it
+      check(cuda_.stream_create(&stream_, kStreamNonBlocking), "cuStreamCreate");
+    } catch (...) {
+      cuda_.context_release(device_);
+      throw;
+    }
   }
 
   ~CudaGpu() override {
-    cuda_.context_set(context_);
-    cuda_.stream_destroy(stream_);
+    if (cuda_.context_push(context_) == kSuccess) {
+      cuda_.stream_destroy(stream_);
+      leave();
+    }
     cuda_.context_release(device_);
   }
 
-  void activate() override { check(cuda_.context_set(context_), "cuCtxSetCurrent"); }
+  void enter() override { check(cuda_.context_push(context_), "cuCtxPushCurrent"); }
+  void leave() noexcept override {
+    void* left = nullptr;
+    cuda_.context_pop(&left);
+  }
   void* stream() const override { return stream_; }
   bool is_host() const override { return false; }
 
@@ -123,7 +136,7 @@ class CudaGpu : public Gpu {
   }
 
   void* allocate(size_t bytes) override {
-    activate();
+    const Current current(*this);
     Address address = 0;
     const Result result = cuda_.allocate(&address, bytes);
     if (result == kOutOfMemory) {
@@ -136,24 +149,25 @@ class CudaGpu : public Gpu {
   }
 
   void release(void* address) noexcept override {
-    cuda_.context_set(context_);
+    if (cuda_.context_push(context_) != kSuccess) return;  // the driver is gone
     cuda_.stream_synchronize(stream_);  // what was asked for may still use it
     cuda_.release(address_of(address));
+    leave();
   }
 
   void zero(void* to, size_t bytes) override {
-    activate();
+    const Current current(*this);
     check(cuda_.zero(address_of(to), 0, bytes, stream_), "cuMemsetD8Async");
   }
 
   void copy(void* to, const void* from, size_t bytes) override {
-    activate();
+    const Current current(*this);
     check(cuda_.copy(address_of(to), address_of(from), bytes, stream_), "cuMemcpyDtoDAsync");
   }
 
   void upload(void* to, const void* from, size_t bytes) override {
     if (bytes == 0) return;
-    activate();
+    const Current current(*this);
     check(cuda_.upload(address_of(to), from, bytes, stream_), "cuMemcpyHtoDAsync");
     unsigned kind = 0;
     // pageable memory has been read on return; pinned memory is read while the stream runs
@@ -163,7 +177,7 @@ class CudaGpu : public Gpu {
   }
 
   void download(void* to, const void* from, size_t bytes) override {
-    activate();
+    const Current current(*this);
     if (bytes > 0) {
       check(cuda_.download(to, address_of(from), bytes, stream_), "cuMemcpyDtoHAsync");
     }

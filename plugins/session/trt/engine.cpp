@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "../error.h"
 #include "../file.h"
@@ -10,18 +11,20 @@ namespace {
 
 constexpr uintptr_t kLeastAddress = 4096;
 constexpr char kPlugins[] = "libxlstm_trt.so";
+constexpr char kCreate[] = "createInferRuntime_INTERNAL";
 
 // A runtime by the name that engine records have for it.
 struct Kind {
   const char* backend;
   const char* title;
   std::vector<std::string> libraries;
+  bool is_rtx;
 };
 
 const Kind& kind_of(const std::string& backend) {
   static const Kind kinds[] = {
-      {"tensorrt", "TensorRT", {"libnvinfer.so.11", "libnvinfer.so.10"}},
-      {"tensorrt_rtx", "TensorRT-RTX", {"libtensorrt_rtx.so.1", "libtensorrt_rtx.so"}}};
+      {"tensorrt", "TensorRT", {"libnvinfer.so.11", "libnvinfer.so.10"}, false},
+      {"tensorrt_rtx", "TensorRT-RTX", {"libtensorrt_rtx.so.1", "libtensorrt_rtx.so"}, true}};
   for (const Kind& kind : kinds) {
     if (backend == kind.backend) return kind;
   }
@@ -32,6 +35,21 @@ const Kind& kind_of(const std::string& backend) {
 std::string version_text(int32_t version) {
   return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
          std::to_string(version % 100);
+}
+
+// 0 where the library has none.
+int32_t version_of(const Library& library) {
+  const auto version = library.function<int32_t (*)()>("getInferLibVersion");
+  return version == nullptr ? 0 : version();
+}
+
+// Both kinds have functions of the same names. TensorRT-RTX counts its versions from 1.
+bool is_of(const Kind& kind, int32_t version) { return (version / 10000 == 1) == kind.is_rtx; }
+
+Library load_library(const Kind& kind, const char* given, const std::string& cure) {
+  if (given != nullptr) return Library(given, cure);
+  const auto fits = [&kind](const Library& library) { return is_of(kind, version_of(library)); };
+  return Library::find(kCreate, kind.libraries, cure, fits);
 }
 
 const DType* dtype_of(int32_t type) {
@@ -58,15 +76,13 @@ Engine::Engine(const std::string& path, const EngineRecord& record,
   const Kind& kind = kind_of(record.backend);
   const std::string cure = std::string("name the library of ") + kind.title +
                            ", or put its folder on LD_LIBRARY_PATH";
-  const Library loaded = library != nullptr
-                             ? Library(library, cure)
-                             : Library::find("createInferRuntime_INTERNAL", kind.libraries, cure);
-  const auto version_of = loaded.function<int32_t (*)()>("getInferLibVersion");
-  const auto create = loaded.function<void* (*)(void*, int32_t)>("createInferRuntime_INTERNAL");
-  if (version_of == nullptr || create == nullptr) {
-    fail(XLSTM_BACKEND_ERROR, loaded.path() + ": is no " + kind.title + "; " + cure);
+  const Library loaded = load_library(kind, library, cure);
+  const int32_t version = version_of(loaded);
+  const auto create = loaded.function<void* (*)(void*, int32_t)>(kCreate);
+  if (version == 0 || create == nullptr || !is_of(kind, version)) {
+    const std::string found = version == 0 ? "" : ", by its version " + version_text(version);
+    fail(XLSTM_BACKEND_ERROR, loaded.path() + ": is no " + kind.title + found + "; " + cure);
   }
-  const int32_t version = version_of();
   title_ = std::string(kind.title) + " " + version_text(version);
   places_ = places_of(version);
   if (places_ == nullptr) {
@@ -191,15 +207,16 @@ void Engine::enqueue(size_t profile, const std::map<std::string, void*>& address
 
 // Its context, made on first use.
 void* Engine::context(size_t profile, void* stream) {
-  void*& made = contexts_.at(profile);
-  if (made != nullptr) return made;
+  void*& kept = contexts_.at(profile);
+  if (kept != nullptr) return kept;
   // the default strategy reserves for the largest profile in every context
-  made = call_at<void*>(places_->create_context, implementation(engine_), kOnProfileChange);
+  std::unique_ptr<void, void (*)(void*)> made(
+      call_at<void*>(places_->create_context, implementation(engine_), kOnProfileChange), destroy);
   demand(made != nullptr, "an execution context (is the GPU's memory full?)");
-  demand(call_at<bool>(places_->set_profile, implementation(made), static_cast<int32_t>(profile),
-                       stream),
+  demand(call_at<bool>(places_->set_profile, implementation(made.get()),
+                       static_cast<int32_t>(profile), stream),
          "profile " + std::to_string(profile));
-  return made;
+  return kept = made.release();
 }
 
 void Engine::demand(bool is_done, const std::string& what) {

@@ -7,7 +7,7 @@
 namespace xlstm::session::trt {
 namespace {
 
-constexpr size_t kTime = 1;  // the axis of time in the first input, [B,T] or [B,T,D]
+constexpr size_t kRows = 0, kTime = 1;  // axes of the first input, [B,T] or [B,T,D]
 
 bool fits(const ShapeRange& range, const Shape& shape) {
   if (shape.size() != range.min.size() || shape.size() != range.max.size()) return false;
@@ -44,11 +44,15 @@ Graph::Graph(const std::string& path, const EngineRecord& record,
   check_tensors(path, takes_states);
 }
 
-int64_t Graph::most_steps() const {
+int64_t Graph::most_rows() const { return largest(kRows); }
+
+int64_t Graph::most_steps() const { return largest(kTime); }
+
+int64_t Graph::largest(size_t axis) const {
   int64_t most = 1;
   for (const Profile& profile : engine_.profiles()) {
-    const Shape& largest = profile.at(ends_.inputs[0].name).max;
-    if (largest.size() > kTime) most = std::max(most, largest[kTime]);
+    const Shape& shape = profile.at(ends_.inputs[0].name).max;
+    if (shape.size() > axis) most = std::max(most, shape[axis]);
   }
   return most;
 }

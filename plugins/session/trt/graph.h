@@ -23,7 +23,8 @@ class Graph {
         const char* library, const char* kernel_library);
 
   const Engine& engine() const { return engine_; }
-  // Steps a call at most; 1 where inputs have no time.
+  // Rows and steps a call at most; 1 step where inputs have no time.
+  int64_t most_rows() const;
   int64_t most_steps() const;
 
   // As Backend::run, on `gpu`, with memory of `pool`.
@@ -35,6 +36,8 @@ class Graph {
   void check_tensors(const std::string& path, bool takes_states) const;
   void check_states(size_t profile, const States& present);
   size_t choose_profile(const Shapes& shapes) const;
+  // The first input's largest size along `axis` in any profile.
+  int64_t largest(size_t axis) const;
 
   std::shared_ptr<const Manifest> manifest_;
   const Ends& ends_;

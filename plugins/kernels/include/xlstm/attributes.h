@@ -1,14 +1,25 @@
-// The range of an attribute: whether a value is within, and what is wrong where it is not.
+// The memory that attributes take, and their ranges: whether a value is within, and what is wrong
+// where it is not.
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <string>
 
-#include "xlstm/schema.h"
+#include "xlstm/op_schema.h"
 
 namespace xlstm {
+
+// Bytes for the Attributes struct of any operator.
+constexpr size_t largest_attributes() {
+  size_t bytes = 1;
+  for (const OpSchema& schema : kSchemas) {
+    if (schema.attributes_size > bytes) bytes = schema.attributes_size;
+  }
+  return bytes;
+}
 
 // A NaN is in no range, an infinity beyond every one.
 inline bool in_range(const AttributeSchema& attribute, double value) {

@@ -14,7 +14,7 @@ enum class Status : int32_t {
   kBadLengths,     // lengths has neither one element nor one per row
   kBadAttribute,   // an attribute is out of its range
   kNullPointer,    // an operand is missing
-  kMisaligned,     // an operand is not aligned to its element
+  kMisaligned,     // an operand is not aligned to its element, or packed to kWorkspaceAlignment
   kBadAlias,       // an output overlaps an operand other than the state it continues
   kSmallWorkspace, // the workspace is null, too small, or not aligned to kWorkspaceAlignment
   kUnavailable,    // the forced instruction set or variant is not there

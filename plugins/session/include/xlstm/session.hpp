@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -38,6 +39,15 @@ namespace detail {
 inline void check(int32_t status) {
   if (status == XLSTM_OK) return;
   throw Error(static_cast<xlstm_session_status>(status), xlstm_session_error());
+}
+
+// What `handle` owns. Throws where it was moved from.
+template <typename Handle>
+auto* owned(const Handle& handle, const char* name) {
+  if (handle == nullptr) {
+    throw Error(XLSTM_INPUT_ERROR, std::string(name) + ": used after it was moved from");
+  }
+  return handle.get();
 }
 
 template <auto release>
@@ -98,10 +108,10 @@ class Outputs {
  public:
   explicit Outputs(xlstm_outputs* taken) : handle_(taken) {}
 
-  size_t size() const { return xlstm_outputs_count(handle_.get()); }
+  size_t size() const { return xlstm_outputs_count(get()); }
   Tensor operator[](size_t index) const {
     xlstm_tensor tensor;
-    detail::check(xlstm_outputs_tensor(handle_.get(), index, &tensor));
+    detail::check(xlstm_outputs_tensor(get(), index, &tensor));
     return Tensor(tensor);
   }
   // The one of that name.
@@ -113,6 +123,8 @@ class Outputs {
   }
 
  private:
+  const xlstm_outputs* get() const { return detail::owned(handle_, "outputs"); }
+
   std::unique_ptr<xlstm_outputs, detail::Release<xlstm_outputs_free>> handle_;
 };
 
@@ -127,8 +139,8 @@ class States {
     return *this;
   }
 
-  int64_t batch() const { return xlstm_states_batch(handle_.get()); }
-  size_t nbytes() const { return xlstm_states_nbytes(handle_.get()); }
+  int64_t batch() const { return xlstm_states_batch(get()); }
+  size_t nbytes() const { return xlstm_states_nbytes(get()); }
   States copy() const { return make(xlstm_states_copy); }
   // Those rows, in that order; one may come twice.
   States rows(const std::vector<int64_t>& indices) const {
@@ -148,22 +160,23 @@ class States {
   }
   // A safetensors file, which Python's States.load reads; complete, or not there.
   void save(const std::string& path) const {
-    detail::check(xlstm_states_save(handle_.get(), path.c_str()));
+    detail::check(xlstm_states_save(get(), path.c_str()));
   }
   // Every state on the host, by its key.
   Outputs read() const {
     xlstm_outputs* tensors = nullptr;
-    detail::check(xlstm_states_read(handle_.get(), &tensors));
+    detail::check(xlstm_states_read(get(), &tensors));
     return Outputs(tensors);
   }
-  const xlstm_states* get() const { return handle_.get(); }
+  // For functions of xlstm_session.h. Throws, as all above do, where they were moved from.
+  const xlstm_states* get() const { return detail::owned(handle_, "states"); }
   xlstm_states* release() { return handle_.release(); }
 
  private:
   template <typename Function, typename... Arguments>
   States make(Function function, Arguments... arguments) const {
     xlstm_states* made = nullptr;
-    detail::check(function(handle_.get(), arguments..., &made));
+    detail::check(function(get(), arguments..., &made));
     return States(made);
   }
 
@@ -184,7 +197,7 @@ struct Generation {
   int64_t max_new_tokens = 100;
   double temperature = 0;  // 0: the likeliest id
   int64_t top_k = 0;       // the k likeliest and those equal to the last of them; 0: all
-  double top_p = 1;        // of these the fewest whose probability reaches it
+  double top_p = 1;        // of these the fewest whose probability reaches it, one at least
   uint64_t seed = 0;
   std::vector<int64_t> stop;  // ids that end it
 };
@@ -212,33 +225,33 @@ class Session {
   }
 
   // Who computes: runtime, version, device, precision; then the operators.
-  std::string describe() const { return xlstm_session_describe(handle_.get()); }
+  std::string describe() const { return xlstm_session_describe(get()); }
   std::vector<Tensor> inputs() const { return tensors(XLSTM_INPUTS); }
   std::vector<Tensor> outputs() const { return tensors(XLSTM_OUTPUTS); }
   std::vector<Tensor> states() const { return tensors(XLSTM_STATES); }
   // Ids of a language model; 0 where there are none, or it is not known how many.
-  int64_t vocabulary() const { return xlstm_session_vocabulary(handle_.get()); }
+  int64_t vocabulary() const { return xlstm_session_vocabulary(get()); }
   // The ids that end a text, as the bundle's configuration has them.
   std::vector<int64_t> stop_ids() const {
     const int64_t* ids = nullptr;
-    const size_t count = xlstm_session_stop_ids(handle_.get(), &ids);
+    const size_t count = xlstm_session_stop_ids(get(), &ids);
     return {ids, ids + count};
   }
   // The levels of a forecaster's quantiles; none where the bundle is no forecaster.
   std::vector<double> levels() const {
     const double* levels = nullptr;
-    const size_t count = xlstm_session_levels(handle_.get(), &levels);
+    const size_t count = xlstm_session_levels(get(), &levels);
     return {levels, levels + count};
   }
 
   States zeros(int64_t batch) const {
     xlstm_states* made = nullptr;
-    detail::check(xlstm_states_zeros(handle_.get(), batch, &made));
+    detail::check(xlstm_states_zeros(get(), batch, &made));
     return States(made);
   }
   States load(const std::string& path) const {
     xlstm_states* made = nullptr;
-    detail::check(xlstm_states_load(handle_.get(), path.c_str(), &made));
+    detail::check(xlstm_states_load(get(), path.c_str(), &made));
     return States(made);
   }
 
@@ -251,7 +264,7 @@ class Session {
     }
     xlstm_outputs* outputs = nullptr;
     xlstm_states* next = nullptr;
-    detail::check(xlstm_session_run(handle_.get(), given.data(), given.size(),
+    detail::check(xlstm_session_run(get(), given.data(), given.size(),
                                     states == nullptr ? nullptr : states->get(), &outputs, &next));
     return {Outputs(outputs), States(next)};
   }
@@ -261,13 +274,16 @@ class Session {
   // was read: the prompt, and the new ids but the last.
   States generate(const std::vector<int64_t>& prompt, const Generation& options,
                   const std::function<bool(int64_t)>& on_token, const States* past = nullptr) {
+    // 0 is all of them in C, where zeroed options take every id
+    const double top_p = options.top_p == 0 ? std::numeric_limits<double>::min() : options.top_p;
     const xlstm_generation given{options.max_new_tokens, options.temperature, options.top_k,
-                                 options.top_p,          options.seed,        options.stop.data(),
+                                 top_p,                  options.seed,        options.stop.data(),
                                  options.stop.size()};
     Called called{on_token, nullptr};
     States carried = past == nullptr ? States(nullptr) : past->copy();
+    xlstm_session* session = get();
     xlstm_states* states = carried.release();
-    const int32_t status = xlstm_session_generate(handle_.get(), prompt.data(), prompt.size(),
+    const int32_t status = xlstm_session_generate(session, prompt.data(), prompt.size(),
                                                   &given, call, &called, &states);
     carried = States(states);
     if (called.thrown) std::rethrow_exception(called.thrown);
@@ -285,7 +301,7 @@ class Session {
       lengths.push_back(static_cast<int64_t>(row.size()));
     }
     xlstm_outputs* quantiles = nullptr;
-    detail::check(xlstm_session_forecast(handle_.get(), rows.data(), lengths.data(), rows.size(),
+    detail::check(xlstm_session_forecast(get(), rows.data(), lengths.data(), rows.size(),
                                          horizon, &quantiles));
     return Outputs(quantiles);
   }
@@ -307,11 +323,13 @@ class Session {
     }
   }
 
+  xlstm_session* get() const { return detail::owned(handle_, "session"); }
+
   std::vector<Tensor> tensors(xlstm_ends ends) const {
     std::vector<Tensor> found;
-    for (size_t i = 0; i < xlstm_session_count(handle_.get(), ends); ++i) {
+    for (size_t i = 0; i < xlstm_session_count(get(), ends); ++i) {
       xlstm_tensor tensor;
-      detail::check(xlstm_session_tensor(handle_.get(), ends, i, &tensor));
+      detail::check(xlstm_session_tensor(get(), ends, i, &tensor));
       found.emplace_back(tensor);
     }
     return found;
