@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import xlstm_export as xe
 from tests.cli.terminal import assert_short_error, run_cli, succeed, succeed_json
+from tests.families.block_stack_checkpoints import make_block_stack
+from tests.families.vil_checkpoints import make_vil
 from tests.model_cases import BY_ID, Library
 from tests.runtime.conformance import bound
 from xlstm_export import benchmark
@@ -38,6 +42,30 @@ def test_a_language_model_beside_pytorch(library: Library) -> None:
     (missing,) = made.missing
     assert missing[0] == "ort-cuda"
     assert "no CUDA provider" in missing[1]
+
+
+def test_a_part_of_another_model_and_another_resolution(tmp_path: Path) -> None:
+    """The PyTorch side is the model that the bundle was made from."""
+    source = make_vil(tmp_path, layout="module", file="vil.safetensors")
+    tensors = load_file(source.path)
+    save_file({f"backbone.{name}": x for name, x in tensors.items()}, source.path)
+    given = {"prefix": "backbone"}
+    bundle = xe.export(source.path, tmp_path / "out", resolution="36x8", **given)  # type: ignore[arg-type]
+    words = ("--rows", 1, "--steps", 2, "--threads", 1)
+    found = succeed_json(
+        "bench", bundle.path, "--reference", source.path, "--prefix", "backbone", *words
+    )
+    assert found["measured"][-1]["backend"] == "pytorch"
+
+
+def test_another_model_beside_it_is_told_and_the_rest_kept(library: Library) -> None:
+    bundle, other = library.bundle(BY_ID["stack-mixed"]), library.source(BY_ID["vil-two"]).path
+    small = library.root / "small"
+    make_block_stack(small)
+    for reference, says in ((other, "takes no images|takes pixel_values"), (small, "logits of 11")):
+        made = xe.bench(bundle, reference, rows=[1], prompt=2, steps=2, threads=1)
+        assert [m.backend for m in made.measured] == ["ort", "ort, function bodies"]
+        assert re.search(says, dict(made.missing)["pytorch"])
 
 
 def test_a_gpu_is_measured_with_and_without_graphs(

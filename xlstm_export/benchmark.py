@@ -5,23 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xlstm_export.bundle.bundle import Bundle
-from xlstm_export.bundle.manifest import IMAGES, LENGTHS, Manifest
+from xlstm_export.bundle.manifest import (
+    IMAGES,
+    LENGTHS,
+    Manifest,
+    TensorInfo,
+    image_size,
+    shape_text,
+)
 from xlstm_export.checkpoint.hub import resolve_source
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.environment import install
 from xlstm_export.errors import (
     BackendUnavailableError,
     BundleError,
+    CheckpointError,
     OptionError,
     XlstmExportError,
 )
+from xlstm_export.model.spec import ModelSpec
 from xlstm_export.pipeline import read_checkpoint
 from xlstm_export.runtime.open import Execution, open_session
 from xlstm_export.runtime.session import MOST_STEPS, Array, Runner, split_time
@@ -88,6 +97,7 @@ def bench(
     *,
     family: str = "auto",
     config: str | Path | None = None,
+    prefix: str = "",
     rows: Sequence[int] = (1, 16),
     prompt: int = 128,
     steps: int = 50,
@@ -96,7 +106,7 @@ def bench(
     """Measure how fast ``bundle`` runs here, by every backend that this machine has.
 
     - ``reference``: the checkpoint, to measure PyTorch beside it: this toolkit's readable model in
-      float32, its mLSTM chunkwise; ``family`` and ``config`` as in ``export``.
+      float32, its mLSTM chunkwise; ``family``, ``config`` and ``prefix`` as in ``export``.
     - ``rows``: batch sizes. A model that carries states is given a prompt of ``prompt`` steps, then
       ``steps`` single ones; any other ``steps`` whole inputs. Inputs are random.
     - ``threads`` of ONNX Runtime, the native kernels and torch; default: all.
@@ -109,13 +119,16 @@ def bench(
     torch_side = None
     if reference is not None:
         settings = None if config is None else Path(config)
-        source = resolve_source(str(reference), settings)
-        torch_side = _reference(source, family, threads)
+        source = resolve_source(str(reference), settings, prefix)
+        torch_side = _reference(source, family, Bundle.open(path).manifest, threads)
     return bench_bundle(path, rows, prompt, steps, threads, torch_side)
 
 
-def _reference(source: Source, family: str, threads: int | None) -> Opener:
-    """What opens the PyTorch side. Raises BackendUnavailableError where torch is missing."""
+def _reference(source: Source, family: str, manifest: Manifest, threads: int | None) -> Opener:
+    """What opens the PyTorch side, for images of the size that the bundle takes.
+
+    Raises BackendUnavailableError where torch is missing.
+    """
     try:
         from xlstm_export.reference.model import ReferenceModel
         from xlstm_export.reference.threads import torch_threads
@@ -126,13 +139,31 @@ def _reference(source: Source, family: str, threads: int | None) -> Opener:
 
     @contextmanager
     def opened() -> Iterator[Runner]:
-        checkpoint = read_checkpoint(source, family)
+        sized = replace(source, resolution=image_size(manifest.inputs))
+        checkpoint = read_checkpoint(sized, family)
+        _check_same(source, checkpoint.spec, manifest)
         with torch_threads(threads):
             yield ReferenceModel(
                 checkpoint.spec, checkpoint.weights, compute="float32", form="chunkwise"
             )
 
     return opened
+
+
+def _check_same(source: Source, spec: ModelSpec, manifest: Manifest) -> None:
+    """Raise CheckpointError where another model than the bundle's would be measured beside it."""
+    own, its = (_ends(ends.inputs, ends.outputs) for ends in (spec, manifest))
+    if own != its:
+        raise CheckpointError(
+            f"{source.path}: {own}, where the bundle {its}; give the checkpoint it was made from"
+        )
+
+
+def _ends(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> str:
+    """What a model takes and yields, whatever the number of steps."""
+    taken = (f"{t.name} {shape_text(t.shape)}" for t in inputs if t.name != LENGTHS)
+    yielded = (f"{t.name} of {t.shape[-1]}" for t in outputs)
+    return f"takes {', '.join(taken)} and yields {', '.join(yielded)}"
 
 
 def bench_bundle(
@@ -152,7 +183,7 @@ def bench_bundle(
             continue
         try:
             measured += _measure(backend, open_it, manifest, loads)
-        except (XlstmExportError, MemoryError) as error:
+        except (XlstmExportError, MemoryError, RuntimeError) as error:  # torch raises the last
             missing.append((backend, str(error) or "out of memory"))
     if not measured:
         raise BundleError(f"{bundle}: no backend runs it here ({missing[0][1]})")

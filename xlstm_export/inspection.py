@@ -148,7 +148,7 @@ def inspect_bundle(path: Path) -> Facts:
     manifest = bundle.manifest
     digest = bundle.sha256()
     is_unchanged = is_as_written(path, manifest, digest)
-    verdict, report = _report_about(path, digest)
+    found = _report_about(path, digest)
     words: dict[str, str | list[str]] = {
         "bundle": str(path),
         "family": manifest.family,
@@ -160,15 +160,17 @@ def inspect_bundle(path: Path) -> Facts:
         "runs on": ", ".join(manifest.runs_on),
         "source": f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]}…)",
         "files": _FILES[is_unchanged],
-        "validation": report,
+        "validation": found.words,
         "inputs": [_tensor_line(t) for t in manifest.inputs],
         "outputs": [_tensor_line(t) for t in manifest.outputs],
         "states": [
             f"{s.input} -> {s.output}  {s.dtype} {shape_text(s.shape)}" for s in manifest.states
         ],
     }
-    found = {"is_unchanged": is_unchanged, "verdict": verdict}
-    return Facts({"bundle": str(path), **asdict(manifest), **found}, words)
+    state = {
+        "is_unchanged": is_unchanged, "verdict": found.verdict, "is_complete": found.is_complete,
+    }  # fmt: skip
+    return Facts({"bundle": str(path), **asdict(manifest), **state}, words)
 
 
 def _weight_words(manifest: Manifest) -> list[str]:
@@ -187,18 +189,29 @@ def _weight_words(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _report_about(bundle: Path, digest: str) -> tuple[str | None, str]:
-    """The verdict of the report in ``bundle`` where it is about files of ``digest``; in words."""
+@dataclass(frozen=True)
+class _Found:
+    """The report of a bundle: None without one. ``is_complete`` False: it was interrupted."""
+
+    words: str
+    verdict: str | None = None
+    is_complete: bool | None = None
+
+
+def _report_about(bundle: Path, digest: str) -> _Found:
+    """What the report in ``bundle`` says, where it is about files of ``digest``."""
     path = bundle / REPORTS / "validation.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         verdict, about = str(content["verdict"]), content["bundle_sha256"]
         about_manifest = content.get("manifest_sha256")  # not in reports of before
+        is_complete = bool(content.get("complete", True))
     except (OSError, ValueError, LookupError, TypeError, RecursionError, AttributeError):
-        return None, "none in the bundle"
+        return _Found("none in the bundle")
     if about != digest or about_manifest not in (None, manifest_sha256(bundle)):
-        return None, f"{path.name} is about OTHER files: validate again"
-    return verdict, verdict
+        return _Found(f"{path.name} is about OTHER files: validate again")
+    more = "" if is_complete else ", interrupted before all was done: validate again"
+    return _Found(f"{verdict}{more}", verdict, is_complete)
 
 
 def inspect_engine(path: Path) -> Facts:

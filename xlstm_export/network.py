@@ -157,7 +157,7 @@ def validate_module(
     - ``native`` False compares the function bodies, also where native kernels are installed.
     - ``engine``: the bundle runs in TensorRT by this engine, else in ONNX Runtime; ``backend`` as
       in ``open``.
-    - ``threads`` for every runtime and torch; default: all.
+    - ``threads`` for every runtime and torch; default: 1 up to 20 million parameters, else all.
     - ``batch``: rows, beside those that the baselines need; inputs are drawn by ``seed``.
     - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
       the bundle has to reproduce as well.
@@ -181,7 +181,8 @@ def validate_module(
     execution = Execution(engine, backend, threads, native).of(path)
     recorded = None if samples is None else Path(samples)
     task = Task(batch, seed, budget, samples=recorded)  # type: ignore[arg-type]
-    return validate_network(path, module, example_inputs, execution, task, progress)
+    report = validate_network(path, module, example_inputs, execution, task, progress)
+    return replace(report, engine=execution.engine or "")
 
 
 def _missing(error: ModuleNotFoundError) -> BackendUnavailableError:

@@ -12,7 +12,7 @@ from xlstm_export.bundle.bundle import Bundle
 from xlstm_export.bundle.calibration import write_calibration
 from xlstm_export.bundle.checksum import bundle_sha256, data_bytes
 from xlstm_export.bundle.manifest import image_size, read_manifest, write_manifest
-from xlstm_export.checkpoint.companions import copy_companions
+from xlstm_export.checkpoint.companions import copy_companions, tokenizer_folder
 from xlstm_export.checkpoint.hub import resolve_source
 from xlstm_export.checkpoint.source import Checkpoint, Source, parse_resolution
 from xlstm_export.environment import install
@@ -178,8 +178,7 @@ def _in_few_bits(
             f"calibration runs the model in {error.name}, which is not installed: "
             f"{install('torch')}"
         ) from error
-    folder = source.path if source.path.is_dir() else source.path.parent
-    return calibrated(options, checkpoint, folder, progress)
+    return calibrated(options, checkpoint, tokenizer_folder(source), progress)
 
 
 def build(
@@ -338,9 +337,10 @@ def _validated(
         given["batch"], given["seed"], given["budget"], _path(given["inputs"]), save_io,
         _path(given["samples"]), given["against"], parse_memory(given["memory"]),
     )  # fmt: skip
-    return validate_bundle(
+    report = validate_bundle(
         path, source, module, execution, upstream=given["upstream"], task=task, progress=progress
     )
+    return replace(report, engine=execution.engine or "")
 
 
 _AS_BY_ITSELF = {

@@ -14,6 +14,7 @@ from xlstm_export_cli.arguments import (
     ConfigOption,
     FamilyOption,
     JsonOption,
+    PrefixOption,
     ThreadsOption,
 )
 from xlstm_export_cli.console import console, error_console, print_json
@@ -39,6 +40,7 @@ def bench(
     reference: ReferenceOption = None,
     family: FamilyOption = "auto",
     config: ConfigOption = None,
+    prefix: PrefixOption = "",
     rows: RowsOption = None,
     prompt: PromptStepsOption = 128,
     steps: StepsOption = 50,
@@ -51,8 +53,8 @@ def bench(
     a busy machine.
     """
     made = xe.bench(
-        bundle, reference, family=family, config=config, rows=rows or (1, 16), prompt=prompt,
-        steps=steps, threads=threads,
+        bundle, reference, family=family, config=config, prefix=prefix, rows=rows or (1, 16),
+        prompt=prompt, steps=steps, threads=threads,
     )  # fmt: skip
     if json:
         measured = [

@@ -21,7 +21,8 @@ from rich.progress import (
 
 import xlstm_export as xe
 
-_LINES = 6
+_LINES = 10
+"""Of an error: the longest names every kind of checkpoint, a line each."""
 _SILENCE_S = 5.0
 _LINE_LENGTH = 600
 

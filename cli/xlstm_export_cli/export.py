@@ -166,13 +166,17 @@ def export(
 ) -> None:
     """Lower SOURCE (or --recipe, or --module) to the ONNX bundle OUT."""
     of_checkpoints: dict[str, Any] = {
-        "config": config, "prefix": prefix, "logits": logits, "ragged": ragged,
+        "recipe": recipe, "config": config, "prefix": prefix, "logits": logits, "ragged": ragged,
         "state_names": state_names, "resolution": resolution, "numerics": numerics,
         "weight_format": weight_format, "block_size": block_size, "symmetric": symmetric,
         "keep_wide": tuple(keep_wide or ()), "matmul_nbits": matmul_nbits,
         "calibrate": calibrate, "max_kl": max_kl, "target_size": target_size,
     }  # fmt: skip
-    own_module.refuse(module, {"source": source, "recipe": recipe, **of_checkpoints})
+    named = None if family == "auto" else family
+    own_module.refuse(
+        module, {"source": source, "family": named, **of_checkpoints},
+        {"weights": weights, "states": states or None},
+    )  # fmt: skip
     of_all: dict[str, Any] = {"dtype": dtype, "opset": opset, "overwrite": overwrite}
     start = time.perf_counter()
     with progress_bar("export") as progress:
@@ -180,21 +184,25 @@ def export(
             made = own_module.export(module, weights, out, states, progress, **of_all)
         else:
             made = xe.export(
-                source, out, recipe=recipe, family=family, progress=progress, **of_all,
-                **of_checkpoints,
-            )  # fmt: skip
+                source, out, family=family, progress=progress, **of_all, **of_checkpoints
+            )
     seconds = time.perf_counter() - start
     if json:
         print_json(_about(made, seconds))
         return
     _print(made, made.files(), seconds)
+    reference = source or (None if recipe is None else xe.find_recipe(recipe).locate())
+    _print_next(
+        made, reference=reference, module=module, weights=weights, config=config, prefix=prefix,
+        family=named,
+    )  # fmt: skip
+
+
+def _print_next(made: xe.Bundle, **options: Any) -> None:
+    """The command that validates what was made."""
     words = ["xlstm-export", "validate", str(made.path)]
-    if module is None:
-        words += ["--reference", source or xe.find_recipe(recipe or "").locate()]
-    chosen = {"module": module, "weights": weights, "config": config, "prefix": prefix}
-    for name, value in chosen.items():
+    for name, value in options.items():
         words += [f"--{name}", str(value)] if value else []
-    words += ["--family", family] if family != "auto" else []
     console().print(f"next: {shlex.join(words)}")
 
 

@@ -12,13 +12,28 @@ import typer
 
 import xlstm_export as xe
 
+_NOT_GIVEN = (None, "", ())
+_WORDS = {"source": "SOURCE", "symmetric": "--symmetric/--asymmetric", "upstream": "--no-upstream"}
+"""Of options that are not typed as they are called."""
 
-def refuse(module: str | None, others: Mapping[str, Any]) -> None:
-    """Raises BadParameter where options of a checkpoint stand beside ``--module``."""
-    given = [name for name, value in others.items() if value]
-    if module is not None and given:
-        other = "SOURCE" if given[0] == "source" else f"--{given[0].replace('_', '-')}"
-        raise typer.BadParameter(f"--module stands in the place of {other}: give one of them")
+
+def refuse(
+    module: str | None, of_checkpoints: Mapping[str, Any], of_networks: Mapping[str, Any]
+) -> None:
+    """Raises BadParameter for options that are given and would have no effect.
+
+    Those ``of_checkpoints`` beside ``--module``, those ``of_networks`` without it.
+    """
+    others = of_networks if module is None else of_checkpoints
+    given = [name for name, value in others.items() if value not in _NOT_GIVEN]  # False is given
+    if not given:
+        return
+    option = _WORDS.get(given[0], f"--{given[0].replace('_', '-')}")
+    if module is None:
+        raise typer.BadParameter(
+            f"{option} goes with --module alone; a checkpoint's own weights are SOURCE itself"
+        )
+    raise typer.BadParameter(f"--module stands in the place of {option}: give one of them")
 
 
 def export(

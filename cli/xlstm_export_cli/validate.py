@@ -66,7 +66,8 @@ MemoryOption = Annotated[
     ),
 ]
 JunitOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML, for CI.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the results as JUnit XML, for CI.", dir_okay=False),
 ]
 ReportOption = Annotated[
     Path | None,
@@ -111,8 +112,10 @@ def validate(
     """
     own_module.refuse(
         module,
-        {"reference": reference, "config": config, "prefix": prefix, "inputs": inputs,
-         "save_io": save_io, "against": against, "memory": memory},
+        {"reference": reference, "family": None if family == "auto" else family,
+         "config": config, "prefix": prefix, "upstream": None if upstream else False,
+         "inputs": inputs, "save_io": save_io, "against": against, "memory": memory},
+        {"weights": weights},
     )  # fmt: skip
     how: dict[str, Any] = {
         "native": native, "engine": engine, "backend": backend, "threads": threads,
@@ -131,7 +134,7 @@ def validate(
             )  # fmt: skip
         else:
             raise typer.BadParameter("give --reference SOURCE, or --module")
-    _tell(found, report or bundle / "reports", engine, junit, json)
+    _tell(found, report or bundle / "reports", junit, json)
     if found.verdict == "failed":
         raise typer.Exit(1)
     if not found.complete:
@@ -156,32 +159,33 @@ def _interruptible() -> Iterator[None]:
         raise
 
 
-def _tell(
-    found: xe.Report, folder: Path, engine: str | None, junit: Path | None, json: bool
-) -> None:
+def _tell(found: xe.Report, folder: Path, junit: Path | None, json: bool) -> None:
     """Print the report and write its files."""
     if not json:
         _print(found)
-    path, failure = _write(found, folder, engine, junit)
+    path, failures = _write(found, folder, junit)
     if json:
-        typer.echo(xe.report_json(found, failure))
+        typer.echo(xe.report_json(found, "; ".join(failures)))
     elif path:
         console().print(f"  report     {path}")
-    if failure:
-        warning = f"the report is not written: {failure}; name another folder with --report DIR"
-        error_console().print(f"warning: {warning}", style="yellow")
+    for failure in failures:
+        error_console().print(f"warning: {failure}", style="yellow")
 
 
-def _write(
-    report: xe.Report, folder: Path, engine: str | None, junit: Path | None
-) -> tuple[Path | None, str]:
-    """Path of the report, or why it could not be written."""
+def _write(report: xe.Report, folder: Path, junit: Path | None) -> tuple[Path | None, list[str]]:
+    """Path of the report, and what could not be written, and why; one does not stop the other."""
+    path, failures = None, []
+    try:
+        path = xe.write_report(report, folder)
+    except xe.TargetError as error:
+        cure = "name another folder with --report DIR"
+        failures.append(f"the report is not written: {error}; {cure}")
     try:
         if junit is not None:
             xe.write_junit(report, junit)
-        return xe.write_report(report, folder, engine), ""
     except xe.TargetError as error:
-        return None, str(error)
+        failures.append(f"the JUnit XML is not written: {error}; name another with --junit FILE")
+    return path, failures
 
 
 def _print(report: xe.Report) -> None:

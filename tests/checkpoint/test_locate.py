@@ -53,6 +53,10 @@ def indexed(folder: Path, name: str, files: list[str]) -> Path:
         (["last.ckpt"], ["last.ckpt"]),
         (["epoch=3-step=100.ckpt"], ["epoch=3-step=100.ckpt"]),
         (["weights.th"], ["weights.th"]),
+        (["model_1000.safetensors"], ["model_1000.safetensors"]),
+        (["model_20240517.safetensors"], ["model_20240517.safetensors"]),
+        (["model_0001.safetensors"], ["model_0001.safetensors"]),
+        (["model_1000.safetensors", "model_2000.safetensors", "model.pt"], ["model.pt"]),
         (["pytorch_model-00001-of-00001.bin"], ["pytorch_model-00001-of-00001.bin"]),
         (VARIANT, VARIANT),
     ],
@@ -86,11 +90,14 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         find_weight_files(tmp_path)
 
 
-@pytest.mark.parametrize("missing", [0, 1])
+@pytest.mark.parametrize("missing", [0, 1, 2])
 def test_a_gap_in_numbered_files_is_named(tmp_path: Path, missing: int) -> None:
-    names = [f"model_{n}.safetensors" for n in range(3) if n != missing]
-    with pytest.raises(CheckpointError, match=rf"model_{missing}\.safetensors: no such file"):
+    names = [f"model_{n}.safetensors" for n in range(4) if n != missing]
+    told = rf"model_{missing}\.safetensors: no such file, one of 4 shards; download it, or give one"
+    with pytest.raises(CheckpointError, match=told):
         find_weight_files(filled(tmp_path, *names))
+    alone = tmp_path / names[-1]
+    assert find_weight_files(alone) == (alone,)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +106,8 @@ def test_a_gap_in_numbered_files_is_named(tmp_path: Path, missing: int) -> None:
         ("best.ckpt", "last.ckpt"), ("model.pt", "model.pth"), ("a.safetensors", "b.pt"),
         ("model.bf16.safetensors", "model.fp16.safetensors"),
         ("model-*-of-00002.safetensors", "model-*-of-00003.safetensors"),
+        ("model_1000.safetensors", "model_2000.safetensors"),
+        ("model_0.safetensors", "model_20240517.safetensors"),
     ],
 )  # fmt: skip
 def test_two_that_could_be_meant_are_named(tmp_path: Path, names: tuple[str, str]) -> None:
@@ -114,6 +123,7 @@ def test_a_shard_alone_asks_for_its_folder(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=f"is one of {count} shards; give their folder"):
             find_weight_files(tmp_path / name)
     (tmp_path / "model_1.safetensors").unlink()
+    filled(tmp_path, "model_500.safetensors")
     alone = tmp_path / "model_0.safetensors"
     assert find_weight_files(alone) == (alone,)
 

@@ -66,7 +66,7 @@ def assert_short_error(outcome: Outcome, *words: str, code: int = 1) -> None:
     assert outcome.code == code, outcome
     assert outcome.out == ""
     assert outcome.err.startswith("error: "), outcome.err
-    assert len(outcome.err.strip().splitlines()) <= 6, outcome.err
+    assert len(outcome.err.strip().splitlines()) <= 10, outcome.err
     assert "Traceback" not in outcome.err
     for word in words:
         assert word in outcome.err, (word, outcome.err)

@@ -136,7 +136,10 @@ WEIGHTS, PT, YAML, JSON = "model.safetensors", "model.pt", "config.yaml", "confi
 
 CASES = {
     "missing path": Case("large", shutil.rmtree, ("src: no such file or folder",)),
-    "empty folder": Case("large", remove(YAML, WEIGHTS), ("not recognised", JSON, YAML)),
+    "empty folder": Case(
+        "large", remove(YAML, WEIGHTS),
+        ("not recognised", JSON, YAML, "a Vision-LSTM (ViL)", "a TiRex: model.ckpt"),
+    ),
     "another model": Case(
         "hf", json_field(model_type="llama", architectures=None), ("model_type llama",)
     ),

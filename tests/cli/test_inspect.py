@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -31,7 +32,15 @@ def test_a_bundle_says_whether_it_is_what_was_exported_and_validated(
     succeed("validate", bundle, "--reference", made.checkpoints / "stack", "--no-upstream")
     facts = succeed_json("inspect", bundle)
     assert (facts["is_unchanged"], facts["verdict"]) == (True, "self-consistent")
-    assert "as export wrote them" in succeed("inspect", bundle)
+    assert facts["is_complete"] is True
+    text = succeed("inspect", bundle)
+    assert "as export wrote them" in text
+    assert re.search(r"^validation +self-consistent$", text, re.MULTILINE)
+    path = bundle / "reports" / "validation.json"
+    path.write_text(path.read_text().replace('"complete": true', '"complete": false'))
+    assert succeed_json("inspect", bundle)["is_complete"] is False
+    interrupted = "self-consistent, interrupted before all was done: validate again"
+    assert interrupted in succeed("inspect", bundle)
     with open(bundle / "model.onnx.data", "r+b") as file:
         file.write(b"other")
     facts = succeed_json("inspect", bundle)

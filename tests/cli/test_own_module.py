@@ -58,6 +58,10 @@ def test_export_then_validate(tmp_path: Path) -> None:
         ("export", "x", "-o", "out", "--module", "a:b"),
         ("export", "-o", "out", "--module", "a:b", "--recipe", "tirex"),
         ("export", "-o", "out", "--module", "a:b", "--logits", "last"),
+        ("export", "-o", "out", "--module", "a:b", "--asymmetric"),
+        ("export", "-o", "out", "--module", "a:b", "--family", "hf"),
+        ("validate", "out", "--module", "a:b", "--family", "hf"),
+        ("validate", "out", "--module", "a:b", "--no-upstream"),
     ],
     ids=" ".join,
 )
@@ -65,6 +69,23 @@ def test_a_network_stands_in_the_place_of_a_checkpoint(words: tuple[str, ...]) -
     outcome = run_cli(*words)
     assert outcome.code == 2
     assert "--module stands in the place of" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "folder", "-o", "out", "--weights", "best.pt"),
+        ("export", "-o", "out", "--recipe", "tirex", "--weights", "best.pt"),
+        ("export", "folder", "-o", "out", "--states"),
+        ("validate", "out", "--reference", "folder", "--weights", "best.pt"),
+    ],
+    ids=" ".join,
+)
+def test_options_of_a_network_are_not_dropped_without_it(words: tuple[str, ...]) -> None:
+    """The weights of the folder would be exported in the place of those that were named."""
+    outcome = run_cli(*words)
+    assert outcome.code == 2
+    assert "goes with --module alone" in outcome.err
 
 
 def test_validate_needs_something_to_compare_with() -> None:

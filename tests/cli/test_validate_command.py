@@ -101,6 +101,22 @@ def test_a_report_that_cannot_be_written_hides_no_verdict(
 
 
 @pytest.mark.usefixtures("compared_once")
+def test_a_place_for_junit_that_cannot_be_written(made: Made, bundle: Path, tmp_path: Path) -> None:
+    """A folder is refused before the work; what fails after it leaves the report."""
+    words = ["validate", bundle, "--reference", made.checkpoints / "stack"]
+    outcome = run_cli(*words, "--junit", tmp_path)
+    assert outcome.code == 2
+    assert "--junit" in outcome.err
+    assert not (bundle / "reports").exists()
+    (tmp_path / "file").touch()
+    outcome = run_cli(*words, "--junit", tmp_path / "file" / "junit.xml")
+    assert outcome.code == 0
+    assert outcome.err.startswith("warning: the JUnit XML is not written: ")
+    assert (bundle / "reports" / "validation.json").is_file()
+    assert succeed_json("inspect", bundle)["verdict"] == "validated"
+
+
+@pytest.mark.usefixtures("compared_once")
 def test_a_failure_says_how_much_of_the_bundle_is_wrong(made: Made, bundle: Path) -> None:
     garble(bundle)
     words = ["validate", bundle, "--reference", made.checkpoints / "stack"]

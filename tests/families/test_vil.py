@@ -80,8 +80,12 @@ def test_what_the_tensors_say(tmp_path: Path) -> None:
 
 def test_a_published_name_says_the_stride(tmp_path: Path) -> None:
     source = make_vil(tmp_path, version=1, patch=16, grid=(2, 2), file="vil_x16_in1k_stride8.th")
-    (patches,) = pipeline.read_checkpoint(source).spec.layers_of(PatchConvolution)
-    assert patches.stride == (8, 8)
+    named = make_vil(
+        tmp_path / "vil_stride8", version=1, patch=16, grid=(2, 2), file="model.safetensors"
+    )
+    for found in (source, replace(source, path=tmp_path), replace(named, path=named.path.parent)):
+        (patches,) = pipeline.read_checkpoint(found).spec.layers_of(PatchConvolution)
+        assert patches.stride == (8, 8)
     (tmp_path / "no.yaml").write_text("stride: 16\n")
     said = pipeline.read_checkpoint(replace(source, config=tmp_path / "no.yaml"))
     assert said.spec.layers_of(PatchConvolution)[0].stride == (16, 16)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.families.block_stack_checkpoints import edit_config, edit_tensors, make_block_stack
 from tests.families.large_checkpoints import make_hf
@@ -56,6 +59,24 @@ def test_bytes_that_move_between_files_are_noticed(tmp_path: Path) -> None:
     second.rename(first)
     spare.rename(second)
     assert print_of(Source(folder)) != before
+
+
+def test_two_models_of_one_file_are_two_sources(source: Source) -> None:
+    """And what was told without a prefix stays as it was."""
+    path = source.path / "model.safetensors"
+    tensors = load_file(path)
+    save_file({f"student.{name}": tensor for name, tensor in tensors.items()}, path)
+    alone = print_of(replace(source, prefix="student"))
+    files = b"".join(
+        hashlib.sha256((source.path / name).read_bytes()).digest()
+        for name in ("config.yaml", path.name)
+    )
+    assert alone == hashlib.sha256(files).hexdigest()
+    both = {f"{who}.{n}": x.clone() for who in ("student", "teacher") for n, x in tensors.items()}
+    save_file(both, path)
+    found = [print_of(replace(source, prefix=name)) for name in ("student", "teacher", "student.")]
+    assert len({alone, *found}) == 3
+    assert found[0] == found[2]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -175,8 +175,9 @@ def test_options_that_cannot_be(given: dict[str, object], message: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "size"),
-    [(4096, 4096), ("4096", 4096), ("1.5 GiB", 3 << 29), ("300MB", 300_000_000), ("2kb", 2000)],
-)
+    [(4096, 4096), ("4096", 4096), ("1.5 GiB", 3 << 29), ("300MB", 300_000_000), ("2kb", 2000),
+     ("8G", 8 * 10**9), ("2TiB", 2**41)],
+)  # fmt: skip
 def test_sizes_in_words(words: int | str, size: int) -> None:
     assert parse_size(words) == size
     assert parse_size(in_words(size).replace("bytes", "b")) == pytest.approx(size, rel=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,61 @@ def test_weights_of_another_network_are_refused(
         xe.load_module(f"{HERE}make", weights=tmp_path / "w.pt")
 
 
+class Named(nn.Module):
+    """Its tensors are called as ``names`` say."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        for name in names:
+            at: nn.Module = self
+            *folders, leaf = name.split(".")
+            for folder in folders:
+                if not hasattr(at, folder):
+                    at.add_module(folder, nn.Module())
+                at = getattr(at, folder)
+            at.register_parameter(leaf, nn.Parameter(torch.zeros(2)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("blocks.0.lstm.weight", "output_layer.weight"),
+        ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
+        ("dense.lora_A.weight", "dense.lora_B.weight"),
+    ],
+    ids=lambda names: names[0],
+)
+def test_a_network_may_use_the_names_of_other_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    """What these names mean in a checkpoint says nothing of a network that is there itself."""
+    monkeypatch.setitem(globals(), "make_named", lambda: (Named(names), EXAMPLE))
+    save_file({name: torch.ones(2) for name in names}, tmp_path / "w.safetensors")
+    network, _ = xe.load_module(f"{HERE}make_named", weights=tmp_path / "w.safetensors")
+    assert all(value.eq(1).all() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import torch\n\ndef make(:\n", r"\(SyntaxError: .*\), at .*faulty_0\.py:3"),
+        ("def make(): pass\n\nunknown_name\n", r"\(NameError: .*\), at .*faulty_1\.py:3"),
+        ("import torch\ntorch.ones(2, -1)\n", r"\(RuntimeError: .*\), at .*faulty_2\.py:2"),
+        ("import no_such\n", r"\(ModuleNotFoundError: No .*\), at .*faulty_3\.py:1"),
+        ("import sys\nsys.exit(3)\n", r"\(SystemExit: 3\), at .*faulty_4\.py:2"),
+    ],
+    ids=["syntax", "name", "within a package", "import", "exit"],
+)
+def test_a_faulty_file_is_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    name = re.search(r"faulty_\d", says)[0]  # type: ignore[index]
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(xe.OptionError, match=f"{name} cannot be imported {says}"):
+        xe.load_module(f"{name}:make")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -102,7 +158,7 @@ def test_weights_of_another_network_are_refused(
         (f"{HERE}no_such", "has no function no_such"),
         (f"{HERE}NOT_CALLABLE", "has no function NOT_CALLABLE"),
         (f"{HERE}make_alone", "returns Wrapping; let it return the network and its example inputs"),
-        (f"{HERE}make_badly", r"without arguments \(ValueError: no data here\)"),
+        (f"{HERE}make_badly", r"arguments \(ValueError: no data here\), at .*test_load\.py:\d+"),
     ],
 )
 def test_what_is_wrong_with_the_function_is_said(name: str, says: str) -> None:

@@ -80,6 +80,7 @@ def test_refusals(detector: tuple[Any, xe.Bundle], tmp_path: Path) -> None:
     told("x: shape", x=x[..., :3], score=score)
     told("score holds what is no number", x=x, score=score * np.nan)
     told(r"score was recorded as \[2, 3, 1\]", x=x, score=score[:, :3])
+    told(r"last was recorded as \[2, 20\], the bundle yields", x=x, last=score[..., 0])
     (tmp_path / "s.npz").write_bytes(b"PK no archive")
     with pytest.raises(xe.InputError, match=r"not a readable \.npz file"):
         xe.validate_module(bundle, network, series(), samples=tmp_path / "s.npz")

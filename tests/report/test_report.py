@@ -97,11 +97,11 @@ def test_self_consistent_says_what_it_cannot_see() -> None:
 
 @pytest.mark.parametrize(
     ("engine", "name"),
-    [(None, "validation"), ("sm89", "validation-sm89"), ("a/b/sm89.engine", "validation-sm89")],
+    [("", "validation"), ("sm89", "validation-sm89"), ("a/b/sm89.engine", "validation-sm89")],
 )
-def test_all_documents_are_written(tmp_path: Path, engine: str | None, name: str) -> None:
-    report = report_of("validated", GOOD)
-    path = write_report(report, tmp_path / "reports", engine)
+def test_all_documents_are_written(tmp_path: Path, engine: str, name: str) -> None:
+    report = replace(report_of("validated", GOOD), engine=engine)
+    path = write_report(report, tmp_path / "reports")
     assert path == tmp_path / "reports" / f"{name}.html"
     assert path.read_text(encoding="utf-8") == report.to_html()
     assert path.with_suffix(".md").read_text(encoding="utf-8") == to_markdown(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,33 @@ def test_bounds_that_cannot_be_met_say_what_can(source: Path, narrow: xe.Bundle)
             xe.export(source, out, calibrate=text, **FOUR, **given)  # type: ignore[arg-type]
         assert caught.value.option == option
         assert not out.exists()
+
+
+def test_every_row_of_an_array_counts(source: Path, tmp_path: Path) -> None:
+    """The first alone would choose other scales, and measure another error."""
+    ids = np.random.default_rng(0).integers(97, 123, (12, 90))
+    ids[1:] = ids[1:] % 5
+    found = {}
+    for name, rows in (("all", ids), ("first", ids[:1])):
+        np.save(tmp_path / f"{name}.npy", rows)
+        given = {"calibrate": tmp_path / f"{name}.npy", "max_kl": 1e9}
+        found[name] = xe.export(source, tmp_path / name, **given, **FOUR)  # type: ignore[arg-type]
+    digests = [made.manifest.low_bit.calibration for made in found.values()]  # type: ignore[union-attr]
+    assert digests[0] != digests[1]
+    assert mixed_of(found["all"]).narrowest != mixed_of(found["first"]).narrowest
+
+
+def test_a_tokenizer_one_folder_up_reads_the_text(source: Path, tmp_path: Path) -> None:
+    """Where training writes one for all of its checkpoints, as the bundle's copy comes from."""
+    run = tmp_path / "run"
+    shutil.copytree(source, run / "checkpoint-5")
+    (run / "checkpoint-5" / "tokenizer.json").rename(run / "tokenizer.json")
+    made = xe.export(
+        run / "checkpoint-5", tmp_path / "out", calibrate=source / "text.txt",
+        weight_format="int4", block_size=16,
+    )  # fmt: skip
+    assert (made.path / "tokenizer.json").is_file()
+    assert (made.path / "calibration.safetensors").is_file()
 
 
 def test_a_forecaster_is_measured_by_its_quantiles(tmp_path: Path) -> None:

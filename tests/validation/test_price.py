@@ -16,6 +16,7 @@ from xlstm_export.errors import BundleError
 from xlstm_export.lowering.options import LoweringOptions
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.runtime.open import open_session
+from xlstm_export.validation import price as price_module
 from xlstm_export.validation.price import STEPS, measure_price
 
 DEMO = Path(__file__).resolve().parents[2] / "recipes" / "demo"
@@ -63,6 +64,22 @@ def test_fewer_bits_cost_more_and_a_report_says_so(demo: dict[str, Path]) -> Non
     assert eight.by_step[-1][0] == STEPS
     late = np.mean([x for _, x in four.by_step[-4:]])
     assert late < 3 * np.mean([x for _, x in four.by_step[:4]]), "the error grows with the steps"
+
+
+def test_a_long_text_is_read_in_part(
+    demo: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64 all of a large file would take days."""
+    monkeypatch.setattr(price_module, "MOST_TOKENS", 100)
+    (tmp_path / "a.txt").write_text("The ray of light is bent. " * 20)
+    report = xe.validate(
+        demo["int8"], DEMO / "char_lm", upstream=False, batch=1, inputs=tmp_path / "a.txt"
+    )
+    assert report.price is not None
+    assert report.price.perplexity is not None
+    assert report.price.perplexity.tokens == 100
+    told = "on the first 100 of the 520 tokens of the given text"
+    assert any(told in note for note in report.notes)
 
 
 def test_calibrated_scales_are_judged_by_what_the_bundle_holds(tmp_path: Path) -> None:

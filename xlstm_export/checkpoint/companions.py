@@ -26,13 +26,21 @@ def copy_companions(source: Source, folder: Path) -> None:
 
     A tokenizer may be one folder up: training writes one for all of its checkpoints.
     """
-    beside = source.path if source.path.is_dir() else source.path.parent
-    _copy_all(_CONFIGURATION, beside, folder)
-    above = beside.resolve().parent  # of ".", too
-    places = [place for place in (beside, above) if _has_tokenizer(place)]
-    _copy_all(_TOKENIZER, places[0] if places else beside, folder)
+    _copy_all(_CONFIGURATION, _beside(source), folder)
+    _copy_all(_TOKENIZER, tokenizer_folder(source), folder)
     if source.config is not None:
         _copy(source.config, folder / f"config{source.config.suffix}")
+
+
+def tokenizer_folder(source: Source) -> Path:
+    """Where the tokenizer of ``source`` is: beside its weights, or else one folder up."""
+    beside = _beside(source)
+    above = beside.resolve().parent  # of ".", too
+    return next((place for place in (beside, above) if _has_tokenizer(place)), beside)
+
+
+def _beside(source: Source) -> Path:
+    return source.path if source.path.is_dir() else source.path.parent
 
 
 def _has_tokenizer(folder: Path) -> bool:

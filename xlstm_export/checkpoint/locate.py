@@ -15,7 +15,7 @@ from xlstm_export.errors import CheckpointError
 Files = tuple[Path, ...]
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
-_NUMBERED = re.compile(r"model_(\d+)\.safetensors")
+_NUMBERED = re.compile(r"model_(0|[1-9]\d*)\.safetensors")
 _INDEX = re.compile(r"(.+)\.\w+\.index(\.\w+)?\.json")
 
 _BESIDE = re.compile(r"(optimizer|scheduler|scaler|rng_state|training_args|adapter)([._-].*)?")
@@ -77,6 +77,7 @@ def _candidates(folder: Path) -> dict[str, Callable[[], Files]]:
     listing = _listing(folder)
     indexes = [match for path in listing if (match := _INDEX.fullmatch(path.name))]
     listed = {f"{index[1]}{index[2] or ''}" for index in indexes}
+    are_shards = _are_shards(_numbers(listing))
     for path in listing:
         is_weights = path.suffix in WEIGHT_SUFFIXES and not _BESIDE.fullmatch(path.stem)
         if _INDEX.fullmatch(path.name):
@@ -86,7 +87,7 @@ def _candidates(folder: Path) -> dict[str, Callable[[], Files]]:
             if stem in listed:
                 continue
             found[f"{stem}-*-of-{count}{end}"] = partial(_shards, folder, stem, count, end)
-        elif is_weights and _NUMBERED.fullmatch(path.name):
+        elif are_shards and _NUMBERED.fullmatch(path.name):
             found["model_*.safetensors"] = partial(_numbered, folder)
         elif is_weights:
             found[path.name] = lambda path=path: (path,)  # type: ignore[misc]
@@ -105,7 +106,8 @@ def _refuse_shard(path: Path) -> None:
     shard = _SHARD.fullmatch(path.name)
     count = int(shard[3]) if shard else 1
     if _NUMBERED.fullmatch(path.name) and path.is_file():
-        count = len(_numbers(path.parent))
+        numbers = _numbers(_listing(path.parent))
+        count = len(numbers) if len(numbers) == max(numbers) + 1 else 1
     if count > 1:
         raise CheckpointError(f"{path}: is one of {count} shards; give their folder instead")
 
@@ -129,17 +131,24 @@ def _shards(folder: Path, stem: str, count: str, end: str) -> Files:
 
 
 def _numbered(folder: Path) -> Files:
-    return _all_there(folder, [f"model_{n}.safetensors" for n in range(max(_numbers(folder)) + 1)])
+    count = max(_numbers(_listing(folder))) + 1
+    cure = "download it, or give one of the others itself, where each is a whole model"
+    return _all_there(folder, [f"model_{n}.safetensors" for n in range(count)], cure)
 
 
-def _numbers(folder: Path) -> list[int]:
-    found = (_NUMBERED.fullmatch(path.name) for path in _listing(folder))
-    return [int(match[1]) for match in found if match]
+def _numbers(listing: list[Path]) -> set[int]:
+    found = (_NUMBERED.fullmatch(path.name) for path in listing)
+    return {int(match[1]) for match in found if match}
 
 
-def _all_there(folder: Path, names: list[str]) -> Files:
+def _are_shards(numbers: set[int]) -> bool:
+    """Whether most from 0 up to the largest are there; numbers of steps and dates are far apart."""
+    return 2 * len(numbers) > max(numbers, default=0) + 1
+
+
+def _all_there(folder: Path, names: list[str], cure: str = "download it") -> Files:
     files = tuple(folder / name for name in names)
     for path in files:
         if not path.is_file():
-            raise CheckpointError(f"{path}: no such file, one of {len(files)} shards; download it")
+            raise CheckpointError(f"{path}: no such file, one of {len(files)} shards; {cure}")
     return files

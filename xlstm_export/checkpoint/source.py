@@ -83,8 +83,13 @@ def read_text(path: Path, kind: str) -> str:
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """SHA-256 over the source's files in order, each by its own hash."""
+    """SHA-256 over the source's files in order, each by its own hash.
+
+    Then over the names of the tensors outside the prefix, where there are some: of one file
+    several models can be read.
+    """
     total = hashlib.sha256()
     for path in checkpoint.files:
         total.update(bytes.fromhex(sha256(path)))
+    total.update("\n".join(checkpoint.left_out).encode("utf-8", "surrogatepass"))
     return total.hexdigest()

@@ -51,7 +51,7 @@ def read_weight_files(paths: Iterable[Path], prefix: str = "") -> StoredTensors:
     is seen when they are stored (``Storage.encode``).
     """
     files = list(paths)
-    found = _all_tensors(files)
+    found = read_tensors(files)
     if prefix:
         found = _below(found, prefix, files[0])
     if what := foreign_model(found.tensors):
@@ -80,7 +80,8 @@ def _start(prefix: str) -> str:
     return prefix.rstrip(".") + "."
 
 
-def _all_tensors(paths: Iterable[Path]) -> StoredTensors:
+def read_tensors(paths: Iterable[Path]) -> StoredTensors:
+    """``read_weight_files`` of any model, whole: what its tensors are called is not judged."""
     tensors: dict[str, Weight] = {}
     notes: list[str] = []
     beside: dict[str, Mapping[str, Any]] = {}

@@ -24,9 +24,11 @@ Logits = Literal["all", "last"]
 BLOCKS_OPSET = 21
 """The first with DequantizeLinear in blocks, and with types of 4 bits."""
 BLOCK_SIZE = 64
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9} | {
-    "kib": 2**10, "mib": 2**20, "gib": 2**30,
-}  # fmt: skip
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{end}": thousand**power
+    for power, letter in enumerate("kmgt", 1)
+    for end, thousand in (("", 1000), ("b", 1000), ("ib", 1024))
+}
 _FORMATS = {"int8": 8, "int4": 4}
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -126,8 +128,8 @@ def _low_bit(weight_format: str | None, given: dict[str, Any]) -> LowBit | None:
     )  # fmt: skip
 
 
-def parse_size(size: int | str) -> int:
-    """Bytes of a number, or of words such as 300MB or 1.5 GiB. Raises OptionError.
+def parse_size(size: int | str, option: str = "target_size") -> int:
+    """Bytes of a number, or of words such as 8G, 300MB or 1.5 GiB. Raises OptionError.
 
     >>> parse_size("1.5kB")
     1500
@@ -135,7 +137,7 @@ def parse_size(size: int | str) -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", str(size).strip())
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise OptionError("target_size", f"{size} is no size such as 300MB or 1.5GiB")
+        raise OptionError(option, f"{size} is no size such as 300MB or 1.5GiB")
     return int(float(match[1]) * factor)
 
 
@@ -151,6 +153,11 @@ def check_options(spec: ModelSpec, options: LoweringOptions) -> None:
         raise OptionError("ragged", f"{spec.family} models take no sequences")
     if options.logits != "all" and not spec.has_sequence:
         raise OptionError("logits", f"{spec.family} models yield one result, not one a step")
+    if options.logits != "all" and spec.outputs[0].name != "logits":
+        raise OptionError(
+            "logits",
+            f"the model has no head, and yields {spec.outputs[0].name} of every step; leave it out",
+        )
     if options.state_names != "native" and spec.recurrence == "inner":
         raise OptionError("state_names", f"{spec.family} models carry no states")
     if options.numerics != "faithful" and not rounds(spec):

@@ -9,16 +9,28 @@ from xlstm_export.output import write_text
 from xlstm_export.validation.result import Report
 from xlstm_export.validation.tally import ratio
 
+_INTERRUPTED = "and interrupted before all was done: validate again"
+
 
 def to_junit(report: Report) -> str:
-    """Every tensor and every check as a test case of one suite."""
+    """The verdict, every tensor and every check as a test case of one suite.
+
+    A verdict that is no more than what was done before an interrupt is an error.
+    """
     results, checks = report.results, report.checks
-    failures = sum(not r.judgement.ok for r in results) + sum(not c.ok for c in checks)
+    is_failed = report.verdict == "failed"
+    failures = sum(not r.judgement.ok for r in results) + sum(not c.ok for c in checks) + is_failed
     skipped = sum(check.outcome == "skipped" for check in checks)
     suite = ET.Element(
-        "testsuite", name="xlstm-export validate", tests=str(len(results) + len(checks)),
-        failures=str(failures), skipped=str(skipped), errors="0",
+        "testsuite", name="xlstm-export validate", tests=str(1 + len(results) + len(checks)),
+        failures=str(failures), skipped=str(skipped),
+        errors=str(int(not report.complete and not is_failed)),
     )  # fmt: skip
+    case = ET.SubElement(suite, "testcase", classname="report", name="verdict")
+    if is_failed:
+        ET.SubElement(case, "failure", message=report.explanation)
+    elif not report.complete:
+        ET.SubElement(case, "error", message=f"{report.verdict}, {_INTERRUPTED}")
     for result in results:
         case = ET.SubElement(suite, "testcase", classname=f"tensor.{result.kind}", name=result.name)
         if not result.judgement.ok:

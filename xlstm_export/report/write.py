@@ -12,13 +12,14 @@ from xlstm_export.report.markdown import to_markdown
 from xlstm_export.validation.result import Report
 
 
-def write_report(report: Report, folder: str | Path, engine: str | None = None) -> Path:
+def write_report(report: Report, folder: str | Path) -> Path:
     """Write ``report`` into ``folder`` as validation.html, .md and .json; returns the page.
 
-    That of an ``engine`` has a name of its own, so that it stands beside the bundle's. Raises
+    That of an engine has a name of its own, so that it stands beside the bundle's. Raises
     TargetError where the folder cannot be written.
     """
-    name = f"validation-{Path(engine).name.removesuffix(ENGINE_SUFFIX)}" if engine else "validation"
+    engine = Path(report.engine).name.removesuffix(ENGINE_SUFFIX)
+    name = f"validation-{engine}" if engine else "validation"
     page = to_html(report)
     write_text(Path(folder) / f"{name}.json", to_json(report))
     write_text(Path(folder) / f"{name}.md", to_markdown(report))

@@ -22,6 +22,8 @@ from xlstm_export.validation.sensitivity import Probe, measure_groups, numbers_l
 
 _STEPS = 1024
 """Of a text, on which errors are measured: once for every product and way to keep it."""
+_LEAST_STEPS = 64
+"""Of each of many sequences."""
 
 
 def calibrated(
@@ -74,20 +76,22 @@ def _size(checkpoint: Checkpoint, options: LoweringOptions, low_bit: LowBit | No
 
 
 def _shortened(rollouts: Sequence[Rollout], checkpoint: Checkpoint) -> list[Rollout]:
-    """Of texts their first steps; of other inputs all."""
+    """Of sequences their first steps, as many of each; of other inputs all."""
     if not checkpoint.spec.has_sequence:
         return list(rollouts)
-    short: list[Rollout] = []
-    left = _STEPS
-    for rollout in rollouts:
-        calls: list[Feeds] = []
-        for feeds in rollout:
-            calls.append({name: x[:, :left] for name, x in feeds.items()})
-            left -= next(iter(feeds.values())).shape[1]
-            if left <= 0:
-                return [*short, calls]
-        short.append(calls)
-    return short
+    name = checkpoint.spec.inputs[0].name
+    sequences = sum(len(rollout[0][name]) for rollout in rollouts)
+    most = max(_LEAST_STEPS, _STEPS // sequences)
+    return [_first_steps(rollout, name, most) for rollout in rollouts]
+
+
+def _first_steps(rollout: Rollout, name: str, left: int) -> Rollout:
+    calls: list[Feeds] = []
+    for feeds in rollout:
+        if left > 0:
+            calls.append({name: feeds[name][:, :left]})
+        left -= feeds[name].shape[1]
+    return calls
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from xlstm_export.progress import Progress
 from xlstm_export.reference.model import ReferenceModel
 from xlstm_export.runtime.open import open_session
 from xlstm_export.runtime.session import Array, Runner
+from xlstm_export.validation.given import MOST_TOKENS
 from xlstm_export.validation.inputs import Rollout, draw_rollouts, rollout_inputs
 from xlstm_export.validation.measures.forecast import ForecastMeasures, ForecastTally
 from xlstm_export.validation.measures.language import (
@@ -145,9 +146,12 @@ def price_of(
     original = ReferenceModel(
         checkpoint.spec, checkpoint.weights, "float32", "float64", "chunkwise"
     )
-    ids = None if text is None else text[None]
+    # the last one is only foretold
+    ids = None if text is None else text[None, : MOST_TOKENS + 1]
     price = measure_price(subject, original, checkpoint.spec, everyone.manifest, seed, ids)
     fed = "drawn inputs" if text is None else "the given text"
+    if text is not None and len(text) > MOST_TOKENS + 1:
+        fed = f"the first {MOST_TOKENS:,} of the {len(text):,} tokens of the given text"
     everyone.notes.append(
         f"{low_bit.words}, as it runs, against the checkpoint's own numbers, on {fed}: "
         f"{price.words}"

@@ -141,6 +141,8 @@ class Report:
     """Whether the model was in memory as a whole, or in parts that follow each other."""
     complete: bool = True
     """False where it was interrupted: what is there is true, and not all."""
+    engine: str = ""
+    """The engine that ran, by name or file; empty where the bundle ran in ONNX Runtime."""
 
     @property
     def ok(self) -> bool:

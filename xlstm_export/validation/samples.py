@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from xlstm_export.bundle.manifest import Manifest
+from xlstm_export.bundle.manifest import Manifest, shape_text
 from xlstm_export.errors import InputError
+from xlstm_export.model.spec import SEQUENCE
 from xlstm_export.runtime.feeds import prepare_feeds
 from xlstm_export.runtime.session import Array
+from xlstm_export.validation.array_files import read_arrays
 from xlstm_export.validation.inputs import Feeds
 
 
@@ -31,27 +32,10 @@ def read_samples(path: Path, manifest: Manifest) -> list[Sample]:
     InputError where the file is none, or its names and shapes are not the bundle's.
     """
     found: dict[str, dict[str, Array]] = {}
-    for name, array in _read(path).items():
+    for name, array in read_arrays(path).items():
         number, _, bare = name.rpartition("/")
         found.setdefault(number, {})[bare] = array
-    if not found:
-        raise InputError(f"{path}: holds no arrays")
     return [_sample(path, number, arrays, manifest) for number, arrays in sorted(found.items())]
-
-
-def _read(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if isinstance(content, np.ndarray):
-                raise ValueError
-            return {name: content[name] for name in content.files}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: not a readable .npz file of numbers; xlstm_export.record_samples or "
-            "numpy.savez writes one"
-        ) from error
 
 
 def _sample(path: Path, number: str, arrays: Mapping[str, Array], manifest: Manifest) -> Sample:
@@ -73,4 +57,41 @@ def _sample(path: Path, number: str, arrays: Mapping[str, Array], manifest: Mani
     for name, x in outputs.items():
         if x.dtype.kind not in "fiu" or not np.isfinite(x).all():
             raise InputError(f"{where}: {name} holds what is no number")
+    _check_shapes(where, manifest, inputs, outputs)
     return Sample(inputs, {name: x.astype(np.float64) for name, x in outputs.items()})
+
+
+def _check_shapes(
+    where: str, manifest: Manifest, inputs: Feeds, outputs: Mapping[str, Array]
+) -> None:
+    """Raise InputError for an output of another shape than the bundle's of these ``inputs``."""
+    sizes = _sizes(manifest, inputs)
+    for tensor in manifest.outputs:
+        if tensor.name not in outputs:
+            continue
+        wanted = [sizes.get(str(dim), dim) for dim in tensor.shape]
+        found = list(outputs[tensor.name].shape)
+        if manifest.logits == "last" and found[1:2] == [sizes.get(SEQUENCE)]:
+            found[1] = 1  # of every step that was recorded the last is compared
+        if len(found) != len(wanted) or any(
+            isinstance(size, int) and size != own for size, own in zip(wanted, found, strict=True)
+        ):
+            raise InputError(
+                f"{where}: {tensor.name} was recorded as {list(outputs[tensor.name].shape)}, the "
+                f"bundle yields {shape_text(wanted)} of these inputs"
+            )
+
+
+def _sizes(manifest: Manifest, inputs: Feeds) -> dict[str, int]:
+    """Sizes of the named dimensions, by the inputs; of a sum its one part that no other says."""
+    sizes = {
+        str(dim): size
+        for tensor in manifest.inputs
+        for dim, size in zip(tensor.shape, inputs[tensor.name].shape, strict=True)
+    }
+    for dim, total in list(sizes.items()):
+        unknown = [part for part in dim.split("+") if part not in sizes]
+        if len(unknown) == 1:
+            known = (sizes[part] for part in dim.split("+") if part in sizes)
+            sizes[unknown[0]] = total - sum(known)
+    return sizes

@@ -36,7 +36,7 @@ def test_a_size_of_memory(words: str | int | None, size: int | None) -> None:
 
 @pytest.mark.parametrize("words", ["", "much", "8 GiB free", "-1GiB", "GiB", "8iB5"])
 def test_what_is_no_size_is_refused(words: str) -> None:
-    with pytest.raises(OptionError, match="is no size, such as 8GiB"):
+    with pytest.raises(OptionError, match="is no size such as"):
         parse_memory(words)
 
 

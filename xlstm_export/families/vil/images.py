@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from xlstm_export.checkpoint.source import Source
 from xlstm_export.checkpoint.tensor_table import TensorTable
@@ -37,13 +39,17 @@ class Images:
         return [("patches", self.patches), ("positions", self.positions)]
 
 
-def read_images(source: Source, table: TensorTable, model_size: int) -> Images:
+def read_images(
+    source: Source, files: Iterable[Path], table: TensorTable, model_size: int
+) -> Images:
     """The front of the model in ``table``, for images of the size that ``source`` asks for.
+
+    ``files`` are those of the weights, whose names may say the stride.
 
     Unless it does, images have the size that the stored positions are for. Raises CheckpointError,
     OptionError.
     """
-    settings = read_settings(source)
+    settings = read_settings(source, files)
     kernel = table.take(f"{PATCHES}.weight", model_size, None, None, None)
     stored = table.take(TABLE, 1, None, None, model_size)
     patch = (kernel.shape[2], kernel.shape[3])

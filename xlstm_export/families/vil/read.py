@@ -67,7 +67,7 @@ def read(source: Source) -> Checkpoint:
         table.shape(key)  # says so where the model is a part of another
     keys = find_keys(table.names(), origin)
     size = _model_size(table, keys)
-    images = read_images(source, table, size)
+    images = read_images(source, files, table, size)
     _check_grid(origin, keys, images)
     has_biases, has_norm_biases = (
         keys.version == 2 and any(name.endswith(end) for name in table.names())

@@ -5,7 +5,9 @@ A file of upstream's constructor arguments (``--config``) says it, else the publ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from xlstm_export.checkpoint.source import Source
@@ -31,9 +33,13 @@ class Settings:
     stride: tuple[int, int] | None = None
 
 
-def read_settings(source: Source) -> Settings:
-    """Raises CheckpointError that names the field."""
-    by_name = (8, 8) if _STRIDE_8 in source.path.stem else None
+def read_settings(source: Source, files: Iterable[Path]) -> Settings:
+    """What ``source`` says beside the tensors of its weight ``files``, by their names too.
+
+    Raises CheckpointError that names the field.
+    """
+    names = (path.name for path in (source.path, *files))
+    by_name = (8, 8) if any(_STRIDE_8 in name for name in names) else None
     if source.config is None:
         return Settings(stride=by_name)
     fields = load_yaml(source.config)

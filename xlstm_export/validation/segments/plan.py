@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psutil
 
 from xlstm_export.errors import OptionError
+from xlstm_export.lowering.options import parse_size
 from xlstm_export.model.layer import leaves, result_name
 from xlstm_export.model.spec import ModelSpec, own_weights
 from xlstm_export.model.weights import Weight, count_parameters
@@ -21,8 +21,6 @@ _BYTES = 32
 and what loading takes on top."""
 _REST = 5 * 2**28
 """Of memory for programs and the numbers that are compared."""
-_UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40}
-_DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @dataclass(frozen=True)
@@ -60,15 +58,8 @@ class Division:
 
 
 def parse_memory(given: str | int | None) -> int | None:
-    """Bytes of a size such as 8GiB, 8GB or 800M. Raises OptionError."""
-    if given is None or isinstance(given, int):
-        return given
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", given.strip(), re.IGNORECASE)
-    if found is None:
-        raise OptionError("memory", f"{given} is no size, such as 8GiB or 800MiB")
-    unit = found[2].upper()
-    size = 2 ** _UNITS[unit] if found[3] and unit else _DECIMAL[unit]
-    return int(float(found[1]) * size)
+    """Bytes of a size as ``parse_size`` takes it, None for None. Raises OptionError."""
+    return None if given is None else parse_size(given, "memory")
 
 
 def divide(both: Both, limit: int | None) -> Division:
