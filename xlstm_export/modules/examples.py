@@ -18,11 +18,13 @@ def numbers_like(example: Array, shape: Sequence[int], random: np.random.Generat
     mask a mask, and what is missing (NaN) as often so; around one number alone normal ones, with a
     standard deviation of 1. Whole numbers come from the example's range.
     """
+    drawn: Array
     if example.dtype.kind == "i":
-        return random.integers(example.min(), example.max(), shape, example.dtype, endpoint=True)
-    if is_one_number(example):
-        return (example.flat[0] + random.standard_normal(shape)).astype(example.dtype)
-    drawn: Array = random.choice(example.reshape(-1), tuple(shape))
+        drawn = random.integers(example.min(), example.max(), shape, example.dtype, endpoint=True)
+    elif is_one_number(example):
+        drawn = (example.flat[0] + random.standard_normal(shape)).astype(example.dtype)
+    else:
+        drawn = random.choice(example.reshape(-1), tuple(shape))
     return drawn
 
 
