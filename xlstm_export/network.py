@@ -149,8 +149,8 @@ def validate_module(
     """Compare a bundle of ``export_module`` with the network that it was made of, in float64.
 
     Every output is held to the network's, every state to that of the network with our operators,
-    on inputs drawn like the examples and of other sizes too. A bundle that is wrong is no error:
-    it is the verdict ``failed`` of the report.
+    on inputs drawn from the examples' numbers and of other sizes too. A bundle that is wrong is no
+    error: it is the verdict ``failed`` of the report.
 
     - ``bundle``: its folder, or what ``export_module`` returned.
     - ``module``, ``example_inputs``: as there. The network computes in float64 here.
@@ -162,12 +162,12 @@ def validate_module(
     - ``samples``: an .npz file of inputs and outputs recorded elsewhere (``record_samples``), which
       the bundle has to reproduce as well.
     - ``budget``: "fast", or "full" for long rollouts and more of everything. A keyboard interrupt
-      ends the checks of either; the report then says that it is not ``complete``.
+      ends either; once a call was compared there is a report, which is not ``complete``.
     - ``progress`` is called as work goes on.
 
     Raises BundleError where the bundle is none of this network, UnsupportedModelError where the
-    network does not compute in float64, InputError, EngineError, BackendUnavailableError,
-    OptionError.
+    network does not compute in float64, InputError for examples that do not fit or are one whole
+    number alone, EngineError, BackendUnavailableError, OptionError.
     """
     from xlstm_export.runtime.open import Execution
 
