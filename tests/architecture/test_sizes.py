@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def test_file_is_small_and_well_named(path: Path) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < MOST_FUNCTION_LINES, node.name
+
+
+def test_no_two_tests_have_one_name() -> None:
+    """Without packages pytest imports them by it, and collects the first alone."""
+    names = Counter(path.name for path in FILES if path.name.startswith("test_"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_machine_path_or_registry_in_the_project() -> None:
