@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from xlstm_export.bundle.checksum import bundle_sha256, manifest_sha256
@@ -30,7 +30,7 @@ from xlstm_export.validation.checks.rollout import (
     compare_rollout,
     relative_distance,
 )
-from xlstm_export.validation.checks.run import Checked, run_checks
+from xlstm_export.validation.checks.run import Found, run_checks
 from xlstm_export.validation.checks.samples import compare_samples
 from xlstm_export.validation.given import Given, read_inputs
 from xlstm_export.validation.inputs import (
@@ -88,17 +88,11 @@ class Task:
 
 
 @dataclass
-class _Found:
-    """What a comparison found, as far as it came; ``is_compared`` once the first rollout is."""
-
-    results: list[TensorResult] = field(default_factory=list)
-    is_compared: bool = False
+class _Found(Found):
     is_right: bool = True
-    checked: Checked = field(default_factory=Checked)
     price: Price | None = None
     against: Against | None = None
     speeds: Speeds | None = None
-    location: Location | None = None
     distance: float | None = None
 
 
@@ -157,17 +151,10 @@ def _compare(
     own = draw_rollouts(everyone.spec, rows, task.seed) if given is None else given.rollouts
     found = _Found()
     sharing = share_threads(everyone.checkpoint, everyone.execution.threads)
-    with torch_threads(sharing.alone):
-        try:
-            _run_first(found, everyone, given, rows, task, recorded, sharing, progress)
-            _run_rest(found, everyone, given, own, rows, task, progress)
-            _explain(found, everyone, module, rows, task.seed, progress)
-        except KeyboardInterrupt as stop:
-            found.checked.complete = False
-            if isinstance(stop, Interrupted):
-                found.results += stop.results
-            if not found.results:
-                raise
+    with torch_threads(sharing.alone), found.until_interrupted():
+        _run_first(found, everyone, given, rows, task, recorded, sharing, progress)
+        _run_rest(found, everyone, given, own, rows, task, progress)
+        _explain(found, everyone, module, rows, task.seed, progress)
     fed = in_words(own) if given is None else given.words
     return _report(found, everyone, source, digest, task, rows, fed)
 

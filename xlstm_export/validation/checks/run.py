@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,8 +21,8 @@ from xlstm_export.validation.checks.invariance import (
 from xlstm_export.validation.checks.plan import Plan
 from xlstm_export.validation.checks.text import GREEDY, check_greedy, check_length
 from xlstm_export.validation.participants import Participants, tell
-from xlstm_export.validation.result import Check, Continuation
-from xlstm_export.validation.tally import TensorResult
+from xlstm_export.validation.result import Check, Continuation, Location
+from xlstm_export.validation.tally import Interrupted, TensorResult
 
 _SIMPLE: dict[str, Callable[[Participants, Plan], Check]] = {
     "one call or many": check_splits,
@@ -45,13 +46,38 @@ class Checked:
     complete: bool = True
 
 
+@dataclass
+class Found:
+    """What a comparison found, as far as it came; ``is_compared`` once the first rollout is."""
+
+    results: list[TensorResult] = field(default_factory=list)
+    is_compared: bool = False
+    checked: Checked = field(default_factory=Checked)
+    location: Location | None = None
+
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """A keyboard interrupt ends the block, and is an error only where nothing was found."""
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            self.checked.complete = False
+            if isinstance(stop, Interrupted):
+                self.results += stop.results
+            if not self.results:
+                raise
+
+
 def run_checks(everyone: Participants, plan: Plan, progress: Progress | None) -> Checked:
     """Run all checks by ``plan``. A keyboard interrupt ends them, and is no error."""
     done = Checked()
     try:
-        run_each({n: partial(run, everyone, plan) for n, run in _SIMPLE.items()}, done, progress)
-        run_each({GREEDY: partial(_greedy, everyone, plan, done)}, done, progress)
-        run_each({DRIFT: partial(_drift, everyone, plan, done, progress)}, done, progress)
+        checks: dict[str, Callable[[], Check]] = {
+            name: partial(run, everyone, plan) for name, run in _SIMPLE.items()
+        }
+        checks[GREEDY] = partial(_greedy, everyone, plan, done)
+        checks[DRIFT] = partial(_drift, everyone, plan, done, progress)
+        run_each(checks, done, progress)
     except KeyboardInterrupt:
         done.complete = False
     return done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from xlstm_export.runtime.session import Runner
 from xlstm_export.validation.checks.operators import repeated_operators
 from xlstm_export.validation.checks.plan import Plan, allowances
 from xlstm_export.validation.checks.rollout import relative_distance
-from xlstm_export.validation.checks.run import Checked
+from xlstm_export.validation.checks.run import Found
 from xlstm_export.validation.checks.samples import compare_samples
 from xlstm_export.validation.inputs import Rollout
 from xlstm_export.validation.networks.checks import run_network_checks
@@ -32,16 +32,6 @@ from xlstm_export.validation.result import Location, Report, decide
 from xlstm_export.validation.samples import Sample, read_samples
 from xlstm_export.validation.tally import Interrupted, Tally, TensorResult, middle_of_samples
 from xlstm_export.validation.validate import ELSEWHERE, Task
-
-
-@dataclass
-class _Found:
-    """What a comparison found, as far as it came; ``is_compared`` once the rollouts are."""
-
-    results: list[TensorResult] = field(default_factory=list)
-    is_compared: bool = False
-    checked: Checked = field(default_factory=Checked)
-    location: Location | None = None
 
 
 def validate_network(
@@ -78,15 +68,9 @@ def _compare(
 ) -> Report:  # fmt: skip
     """What an interrupt leaves is told of, where there is something."""
     manifest, network, notes = everyone.manifest, everyone.network, everyone.notes
-    found = _Found()
-    try:
+    found = Found()
+    with found.until_interrupted():
         _run(found, everyone, task, recorded, progress)
-    except KeyboardInterrupt as stop:
-        found.checked.complete = False
-        if isinstance(stop, Interrupted):
-            found.results += stop.results
-        if not found.results:
-            raise
     probe = next(draw_all(network, everyone.shapes, task.seed))[0]
     verdict = decide(found.results, True, found.checked.checks)
     return Report(
@@ -106,7 +90,7 @@ def _compare(
 
 
 def _run(
-    found: _Found, everyone: NetworkParticipants, task: Task, recorded: Sequence[Sample],
+    found: Found, everyone: NetworkParticipants, task: Task, recorded: Sequence[Sample],
     progress: Progress | None,
 ) -> None:  # fmt: skip
     """The comparison with the network, the checks, and where it breaks."""
